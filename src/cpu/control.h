@@ -1,0 +1,42 @@
+/* Rules of the control, debug and extended-control registers: what a MOV to them may set, and what else it changes.
+ * Intel SDM volume 3, "Control Registers", "Initializing IA-32e Mode", "Debug Registers"; volume 2, MOV, LMSW, CLTS, XSETBV.
+ * The callers have not checked CPL: these functions check everything. */
+#ifndef NADIR_CPU_CONTROL_H
+#define NADIR_CPU_CONTROL_H
+
+#include "vcpu/vcpu.h"
+
+bool control_read_cr(struct vcpu *vcpu, unsigned number, u64 *value);
+/* CR0, CR2, CR3, CR4, CR8. Flushes the TLB, reloads PDPTEs, enters and leaves long mode. */
+bool control_write_cr(struct vcpu *vcpu, unsigned number, u64 value);
+bool control_lmsw(struct vcpu *vcpu, u16 value);
+bool control_clts(struct vcpu *vcpu);
+bool control_smsw(struct vcpu *vcpu, u64 *value); /* UMIP */
+bool control_write_efer(struct vcpu *vcpu, u64 value); /* from WRMSR */
+bool control_read_dr(struct vcpu *vcpu, unsigned number, u64 *value);
+bool control_write_dr(struct vcpu *vcpu, unsigned number, u64 value);
+bool control_xsetbv(struct vcpu *vcpu, u32 index, u64 value);
+bool control_xgetbv(struct vcpu *vcpu, u32 index, u64 *value);
+
+/* RFLAGS as POPF, IRET and task switches may set them: which bits of `value` take effect at this CPL and IOPL, for an operand
+ * of `size` bytes. Calls mmu_update_view where AC changed. Intel SDM volume 2, POPF. */
+bool control_popf(struct vcpu *vcpu, u64 value, unsigned size);
+bool control_pushf(struct vcpu *vcpu, unsigned size, u64 *value);
+bool control_cli(struct vcpu *vcpu); /* VME and PVI too */
+bool control_sti(struct vcpu *vcpu); /* sets the shadow where IF was clear */
+
+/* May this CPL use the port? IOPL, then the TSS's I/O permission bitmap. Intel SDM volume 1, "Input/Output". */
+bool control_check_io(struct vcpu *vcpu, u16 port, unsigned size);
+
+/* Breakpoints of DR0-DR3/DR7 that an access or fetch hits, as DR6 bits (0: none). kind: DEBUG_*. */
+enum debug_kind { DEBUG_EXECUTE, DEBUG_WRITE, DEBUG_IO, DEBUG_ACCESS };
+u64 control_debug_match(const struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size);
+static inline bool control_debug_armed(const struct vcpu *vcpu)
+{
+	return vcpu->dr7 & 0xff;
+}
+
+/* Registers after RESET or INIT. Intel SDM volume 3, "Processor State After Reset". INIT keeps CR0.CD/NW, MSRs and x87/XSAVE state. */
+void cpu_reset(struct vcpu *vcpu, bool init);
+
+#endif

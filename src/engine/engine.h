@@ -1,0 +1,24 @@
+/* The engine contract: enter, exit, reason. An engine executes a vCPU's instructions; what the instructions do to the
+ * machine is the VM's affair (vcpu/exit.h). */
+#ifndef NADIR_ENGINE_ENGINE_H
+#define NADIR_ENGINE_ENGINE_H
+
+#include "vcpu/vcpu.h"
+
+struct engine_ops {
+	const char *name;
+	const char *description; /* one line, for `nadir probe` */
+	/* Whether this host can run it; if not, *why is a sentence. */
+	bool (*available)(const char **why);
+	int (*vcpu_create)(struct vcpu *vcpu); /* 0 or negative */
+	void (*vcpu_destroy)(struct vcpu *vcpu);
+	/* Run on the calling thread until an exit that the VM must handle (see vcpu/exit.h). Honours vcpu->pending before each
+	 * instruction: delivers NMIs and interrupts where RFLAGS.IF and the shadow allow. */
+	void (*run)(struct vcpu *vcpu, struct exit *exit);
+	/* The vCPU's state was changed from outside (reset, restore, debugger): drop what was derived from it. */
+	void (*state_changed)(struct vcpu *vcpu);
+};
+
+extern const struct engine_ops engine_step;
+
+#endif

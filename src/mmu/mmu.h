@@ -1,0 +1,134 @@
+/* Guest address translation for all users: the walker of the guest's page tables (32-bit, PAE, 4-level, 5-level), the
+ * software TLB that caches it, and access to guest memory by linear address.
+ * Intel SDM volume 3, "Paging"; AMD APM volume 2, "Page Translation and Protection". */
+#ifndef NADIR_MMU_MMU_H
+#define NADIR_MMU_MMU_H
+
+#include "arch/types.h"
+#include "mmu/ram.h"
+#include "vcpu/vcpu.h"
+
+/* Kind of access, and who does it. */
+enum access {
+	ACCESS_READ = 0,
+	ACCESS_WRITE = 1,
+	ACCESS_EXEC = 2,
+	ACCESS_KIND = 3,
+	/* Supervisor-mode access whatever CPL is (descriptor tables, TSS, ring-0 stack during a transfer): "implicit", so
+	 * EFLAGS.AC does not lift SMAP. Intel SDM volume 3, "Access Rights". */
+	ACCESS_IMPLICIT = 4,
+	/* A read that is going to be written back (read-modify-write): write permission is demanded and D is set. */
+	ACCESS_RMW = ACCESS_WRITE,
+};
+
+/* Privilege views of the software TLB: which of the rules apply. Each has its own table, so that a change of CPL or AC
+ * never flushes. */
+enum tlb_view {
+	VIEW_USER,
+	VIEW_SUPERVISOR, /* SMAP off, or lifted by AC */
+	VIEW_SUPERVISOR_SMAP,
+	VIEW_COUNT
+};
+
+#define TLB_ENTRY_BITS 10
+#define TLB_ENTRIES (1u << TLB_ENTRY_BITS)
+#define TLB_INVALID 1ull /* never equal to a page address */
+
+/* One page of one view. A tag equals the page's linear address where that access is allowed at once, else TLB_INVALID.
+ * The write tag is valid only where D is set already. MMIO pages are never entered here. */
+struct tlb_entry {
+	u64 read, write, exec;
+	u64 addend; /* hva = gla + addend */
+	gpa_t gpa; /* of the page */
+	u8 *flags; /* the page's ram flags (mmu/ram.h): a store looks for PAGE_CODE after it hit */
+	u32 *generation;
+	u64 global; /* non-zero: survives a CR3 load */
+};
+
+/* The TLB of one address space (PCID); `current` of the mmu points at the one in use. */
+struct tlb {
+	struct tlb_entry entry[VIEW_COUNT][TLB_ENTRIES];
+};
+
+#define MMU_CONTEXTS 8 /* how many PCIDs are held at once */
+
+struct mmu {
+	struct tlb *current;
+	u8 view; /* enum tlb_view of explicit accesses now; kept by mmu_update_view */
+	u8 implicit_view; /* of implicit supervisor accesses */
+	struct tlb *context[MMU_CONTEXTS];
+	u16 context_pcid[MMU_CONTEXTS];
+	u8 context_used; /* contexts that hold a PCID */
+	u8 context_next; /* replaced next */
+	u64 walks, flushes; /* statistics */
+};
+
+/* Create the mmu of a vCPU (vcpu->ram is set). Returns 0 or a negative value. */
+int mmu_create(struct vcpu *vcpu);
+void mmu_destroy(struct vcpu *vcpu);
+
+/* Must be called when CPL, EFLAGS.AC or CR4.SMAP changed. Cheap. */
+static inline void mmu_update_view(struct vcpu *vcpu)
+{
+	u8 smap = (vcpu->cr4 & CR4_SMAP) ? VIEW_SUPERVISOR_SMAP : VIEW_SUPERVISOR;
+	vcpu->mmu->implicit_view = smap;
+	if (vcpu->cpl == 3)
+		vcpu->mmu->view = VIEW_USER;
+	else
+		vcpu->mmu->view = (vcpu->rflags & RFLAGS_AC) ? VIEW_SUPERVISOR : smap;
+}
+
+/* Flushes. Intel SDM volume 4/3, "Invalidation of TLBs and Paging-Structure Caches". */
+void mmu_flush_all(struct vcpu *vcpu); /* every context, global pages too */
+void mmu_flush_nonglobal(struct vcpu *vcpu); /* current PCID, not global pages */
+void mmu_flush_page(struct vcpu *vcpu, gla_t gla); /* INVLPG: current PCID, and global pages of every context */
+/* INVPCID; type 0 to 3, already checked by the caller. */
+void mmu_invpcid(struct vcpu *vcpu, unsigned type, u16 pcid, gla_t gla);
+/* CR3 was loaded: select the PCID's context; flush it unless noflush. */
+void mmu_load_cr3(struct vcpu *vcpu, bool noflush);
+/* PAE paging: read the four PDPTEs at cr3 and check reserved bits; false: #GP(0) is in vcpu->fault, nothing changed. */
+bool mmu_load_pdptes(struct vcpu *vcpu, u64 cr3);
+
+/* A translation that stands for one page. */
+struct translation {
+	gpa_t gpa; /* of the address asked for */
+	u8 *hva; /* of the address asked for, or NULL for MMIO */
+	u8 *flags; /* ram flags of the page, NULL for MMIO */
+	u32 *generation;
+};
+
+/* Translate for an access by the vCPU as it is now; sets A and D as hardware does. `access` is one kind, perhaps with
+ * ACCESS_IMPLICIT. False: #PF is in vcpu->fault (CR2 is set when it is delivered). Canonicality is the caller's check. */
+bool mmu_translate(struct vcpu *vcpu, gla_t gla, unsigned access, struct translation *out);
+
+/* Translate without faults and without setting A or D, for debuggers: false if not mapped. */
+bool mmu_debug_translate(struct vcpu *vcpu, gla_t gla, gpa_t *gpa);
+
+/* Look gla up in the TLB for an explicit access; NULL if it is not there for that access, or if it crosses the page. */
+static inline struct tlb_entry *tlb_lookup(struct mmu *mmu, u8 view, gla_t gla, unsigned size, unsigned kind)
+{
+	struct tlb_entry *e = &mmu->current->entry[view][(gla >> PAGE_SHIFT) & (TLB_ENTRIES - 1)];
+	u64 tag = kind == ACCESS_READ ? e->read : kind == ACCESS_WRITE ? e->write : e->exec;
+	/* The tag of an access that crosses the page differs from the entry's. */
+	return likely(tag == ((gla + size - 1) & PAGE_MASK) && tag == (gla & PAGE_MASK)) ? e : NULL;
+}
+
+/* Read or write `size` bytes (1 to 4096) at a linear address, across pages, RAM or MMIO. Both pages of a crossing access are
+ * translated before any byte moves. MMIO goes through vcpu->ops->exit in naturally sized pieces of up to 8 bytes. The
+ * linear address wraps at 32 bits outside 64-bit mode. A write into a page that holds code bumps its generation and sets
+ * PENDING_CODE. False: #PF is in vcpu->fault. */
+bool mmu_read(struct vcpu *vcpu, gla_t gla, void *buf, unsigned size, unsigned access);
+bool mmu_write(struct vcpu *vcpu, gla_t gla, const void *buf, unsigned size, unsigned access);
+/* Check that a later mmu_write of these bytes will not fault; sets A and D. */
+bool mmu_probe_write(struct vcpu *vcpu, gla_t gla, unsigned size, unsigned access);
+
+/* After a direct store through a host pointer that a translation gave. */
+static inline void mmu_stored(struct vcpu *vcpu, u8 *flags, u32 *generation)
+{
+	if (unlikely(*flags & PAGE_CODE)) {
+		__atomic_fetch_add(generation, 1, __ATOMIC_SEQ_CST);
+		vcpu_set_pending(vcpu, PENDING_CODE);
+	}
+}
+
+#endif

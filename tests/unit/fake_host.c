@@ -1,0 +1,219 @@
+/* The host port for unit tests: ordinary memory, a clock that stands still until the test moves it, no threads. */
+#define _GNU_SOURCE
+#include "fake_host.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct host_timer {
+	void (*fire)(void *);
+	void *opaque;
+	u64 deadline;
+	struct host_timer *next;
+};
+
+static u64 fake_now;
+static struct host_timer *timers;
+static char last_log[512];
+
+void *host_alloc(size_t size)
+{
+	size_t rounded = (size + 63) & ~(size_t)63;
+	void *p = aligned_alloc(64, rounded ? rounded : 64);
+	if (p)
+		memset(p, 0, rounded);
+	return p;
+}
+
+void host_free(void *p)
+{
+	free(p);
+}
+
+void *host_ram_create(u64 size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void host_ram_destroy(void *hva, u64 size)
+{
+	munmap(hva, size);
+}
+
+void host_ram_discard(void *hva, u64 size)
+{
+	madvise(hva, size, MADV_DONTNEED);
+}
+
+int host_code_create(struct host_code *code, size_t size)
+{
+	int fd = memfd_create("code", 0);
+	if (fd < 0)
+		return -1;
+	int ok = ftruncate(fd, (off_t)size) == 0;
+	void *rw = ok ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+	void *rx = ok ? mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0) : MAP_FAILED;
+	close(fd);
+	if (rw == MAP_FAILED || rx == MAP_FAILED)
+		return -1;
+	*code = (struct host_code){ .rw = rw, .rx = rx, .size = size };
+	return 0;
+}
+
+void host_code_destroy(struct host_code *code)
+{
+	munmap(code->rw, code->size);
+	munmap(code->rx, code->size);
+}
+
+void host_lock_init(struct host_lock *lock)
+{
+	lock->opaque[0] = 0;
+}
+
+void host_lock(struct host_lock *lock)
+{
+	if (lock->opaque[0]++)
+		host_panic("fake host: lock taken twice");
+}
+
+void host_unlock(struct host_lock *lock)
+{
+	if (--lock->opaque[0])
+		host_panic("fake host: lock released twice");
+}
+
+u64 host_now(void)
+{
+	return fake_now;
+}
+
+u64 host_wallclock(void)
+{
+	return 1700000000ull * 1000000000ull + fake_now;
+}
+
+u64 host_tsc_hz(void)
+{
+	return 2000000000ull;
+}
+
+struct host_timer *host_timer_create(void (*fire)(void *opaque), void *opaque)
+{
+	struct host_timer *t = host_alloc(sizeof(*t));
+	if (!t)
+		return NULL;
+	*t = (struct host_timer){ .fire = fire, .opaque = opaque, .deadline = HOST_NEVER, .next = timers };
+	timers = t;
+	return t;
+}
+
+void host_timer_arm(struct host_timer *timer, u64 deadline)
+{
+	timer->deadline = deadline;
+}
+
+void host_timer_destroy(struct host_timer *timer)
+{
+	for (struct host_timer **t = &timers; *t; t = &(*t)->next) {
+		if (*t != timer)
+			continue;
+		*t = timer->next;
+		host_free(timer);
+		return;
+	}
+}
+
+void fake_host_set_now(u64 now)
+{
+	for (;;) {
+		struct host_timer *first = NULL;
+		for (struct host_timer *t = timers; t; t = t->next)
+			if (t->deadline <= now && (!first || t->deadline < first->deadline))
+				first = t;
+		if (!first)
+			break;
+		if (first->deadline > fake_now)
+			fake_now = first->deadline;
+		first->deadline = HOST_NEVER;
+		first->fire(first->opaque);
+	}
+	fake_now = now;
+}
+
+void fake_host_advance(u64 nanoseconds)
+{
+	fake_host_set_now(fake_now + nanoseconds);
+}
+
+void host_wait(u32 *word, u32 expected, u64 deadline)
+{
+	if (*word == expected && deadline != HOST_NEVER && deadline > fake_now)
+		fake_host_set_now(deadline);
+}
+
+void host_wake(u32 *word)
+{
+}
+
+void host_yield(void)
+{
+}
+
+void host_set_gs_base(void *base)
+{
+	__asm__ volatile("wrgsbase %0" ::"r"(base));
+}
+
+void host_set_trap_handler(host_trap_handler handler)
+{
+}
+
+void host_log(enum host_log_level level, const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(last_log, sizeof(last_log), fmt, args);
+	va_end(args);
+}
+
+const char *fake_host_last_log(void)
+{
+	return last_log;
+}
+
+void host_panic(const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
+	abort();
+}
+
+int host_snprintf(char *buf, size_t size, const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	int n = vsnprintf(buf, size, fmt, args);
+	va_end(args);
+	return n;
+}
+
+void host_random(void *buf, size_t size)
+{
+	static u64 state = 88172645463325252ull;
+	u8 *p = buf;
+	for (size_t i = 0; i < size; i++) {
+		state ^= state << 13;
+		state ^= state >> 7;
+		state ^= state << 17;
+		p[i] = (u8)state;
+	}
+}

@@ -1,0 +1,13 @@
+/* Control of the fake host: a clock the test sets, timers it fires, and the log it can read. */
+#ifndef NADIR_TESTS_FAKE_HOST_H
+#define NADIR_TESTS_FAKE_HOST_H
+
+#include "host/port.h"
+
+/* Time as host_now() gives it. Moving it fires the timers that are due, in order, on the calling thread. */
+void fake_host_set_now(u64 now);
+void fake_host_advance(u64 nanoseconds);
+/* The last line logged, or "". */
+const char *fake_host_last_log(void);
+
+#endif
