@@ -1,0 +1,50 @@
+/* Where things are in the virtual PC: the one place for addresses, ports and interrupt lines that the board wires, ACPI describes and
+ * the loaders step around. */
+#ifndef NADIR_DEV_MAP_H
+#define NADIR_DEV_MAP_H
+
+/* Physical memory. RAM fills [0, LOW_RAM_END) but for the legacy hole, and goes on at 4 GiB. */
+#define MAP_LEGACY_HOLE 0xa0000ull
+#define MAP_LEGACY_END 0x100000ull
+#define MAP_EBDA 0x9fc00ull
+#define MAP_LOW_RAM_END 0xc0000000ull
+#define MAP_PCI_MMIO 0xc0000000ull
+#define MAP_PCI_MMIO_END 0xe0000000ull
+#define MAP_ECAM 0xe0000000ull /* 256 buses of 1 MiB */
+#define MAP_ECAM_SIZE 0x10000000ull
+#define MAP_IOAPIC 0xfec00000ull
+#define MAP_LAPIC 0xfee00000ull
+#define MAP_HIGH_RAM 0x100000000ull
+#define MAP_ACPI 0xe0000ull /* ACPI tables, in RAM of the legacy area marked reserved, RSDP first */
+#define MAP_ACPI_SIZE 0x20000ull
+
+/* I/O ports. */
+#define PORT_PIC_MASTER 0x20
+#define PORT_PIC_SLAVE 0xa0
+#define PORT_PIC_ELCR 0x4d0
+#define PORT_PIT 0x40
+#define PORT_I8042 0x60
+#define PORT_SYSTEM_CONTROL 0x61
+#define PORT_RTC 0x70
+#define PORT_FAST_A20 0x92
+#define PORT_DEBUG_EXIT 0xf4
+#define PORT_DEBUG_CONSOLE 0xe9
+#define PORT_UART0 0x3f8
+#define PORT_UART1 0x2f8
+#define PORT_PM 0x600 /* PM1a event block; +4 PM1a control; +8 PM timer */
+#define PORT_PCI_CONFIG 0xcf8
+#define PORT_RESET 0xcf9
+
+/* ISA interrupt lines; the PIT's is wired to I/O APIC input 2, all others to the input of their number. */
+#define IRQ_PIT 0
+#define IRQ_KEYBOARD 1
+#define IRQ_UART1 3
+#define IRQ_UART0 4
+#define IRQ_RTC 8
+#define IRQ_SCI 9 /* level, active high */
+#define IRQ_MOUSE 12
+#define GSI_PIT 2
+#define GSI_PCI_INTA 16 /* PCI INTA-INTD: 16 to 19, level, active low */
+#define IOAPIC_PINS 24
+
+#endif
