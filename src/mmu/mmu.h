@@ -42,13 +42,22 @@ struct tlb_entry {
 	gpa_t gpa; /* of the page */
 	u8 *flags; /* the page's ram flags (mmu/ram.h): a store looks for PAGE_CODE after it hit */
 	u32 *generation;
-	u64 global; /* non-zero: survives a CR3 load */
+	bool global; /* survives a CR3 load */
+	u8 page_shift; /* size of the guest's page that this is a piece of */
 };
+_Static_assert(sizeof(struct tlb_entry) == 64, "one cache line an entry");
 
 /* The TLB of one address space (PCID); `current` of the mmu points at the one in use. */
 struct tlb {
-	struct tlb_entry entry[VIEW_COUNT][TLB_ENTRIES];
+	alignas(64) struct tlb_entry entry[VIEW_COUNT][TLB_ENTRIES];
+	u64 used[VIEW_COUNT][TLB_ENTRIES / 64]; /* entries that may be valid, so that a flush visits only these */
+	u64 large[4], huge; /* which regions have pieces of 2/4-MByte and 1-GByte pages, hashed */
 };
+
+static inline unsigned tlb_index(gla_t gla)
+{
+	return gla >> PAGE_SHIFT & (TLB_ENTRIES - 1);
+}
 
 #define MMU_CONTEXTS 8 /* how many PCIDs are held at once */
 
@@ -107,7 +116,7 @@ bool mmu_debug_translate(struct vcpu *vcpu, gla_t gla, gpa_t *gpa);
 /* Look gla up in the TLB for an explicit access; NULL if it is not there for that access, or if it crosses the page. */
 static inline struct tlb_entry *tlb_lookup(struct mmu *mmu, u8 view, gla_t gla, unsigned size, unsigned kind)
 {
-	struct tlb_entry *e = &mmu->current->entry[view][(gla >> PAGE_SHIFT) & (TLB_ENTRIES - 1)];
+	struct tlb_entry *e = &mmu->current->entry[view][tlb_index(gla)];
 	u64 tag = kind == ACCESS_READ ? e->read : kind == ACCESS_WRITE ? e->write : e->exec;
 	/* The tag of an access that crosses the page differs from the entry's. */
 	return likely(tag == ((gla + size - 1) & PAGE_MASK) && tag == (gla & PAGE_MASK)) ? e : NULL;

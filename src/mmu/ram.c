@@ -1,0 +1,134 @@
+/* Guest physical memory: the slots, their page flags and generations, and copies for devices and loaders (mmu/ram.h). */
+#include "mmu/ram.h"
+
+#include "host/port.h"
+#include "lib/string.h"
+
+static bool slot_overlaps(const struct ram *ram, gpa_t base, u64 size)
+{
+	for (unsigned i = 0; i < ram->slots; i++) {
+		const struct ram_slot *s = &ram->slot[i];
+		if (base < s->base + s->size && s->base < base + size)
+			return true;
+	}
+	return false;
+}
+
+int ram_add(struct ram *ram, gpa_t base, u64 size, u8 *hva, bool readonly)
+{
+	if (ram->slots == RAM_SLOTS_MAX || !size || ((base | size) & ~PAGE_MASK) || base + size < base)
+		return -1;
+	if (slot_overlaps(ram, base, size))
+		return -1;
+	u64 pages = size >> PAGE_SHIFT;
+	u8 *flags = host_alloc(pages);
+	u32 *generation = host_alloc(pages * sizeof(*generation));
+	if (!flags || !generation) {
+		host_free(flags);
+		host_free(generation);
+		return -1;
+	}
+	ram->slot[ram->slots++] = (struct ram_slot){
+		.base = base, .size = size, .hva = hva, .readonly = readonly, .flags = flags, .generation = generation
+	};
+	return 0;
+}
+
+void ram_release(struct ram *ram)
+{
+	for (unsigned i = 0; i < ram->slots; i++) {
+		host_free(ram->slot[i].flags);
+		host_free(ram->slot[i].generation);
+	}
+	ram->slots = 0;
+}
+
+struct ram_slot *ram_find(struct ram *ram, gpa_t gpa)
+{
+	for (unsigned i = 0; i < ram->slots; i++)
+		if (gpa - ram->slot[i].base < ram->slot[i].size)
+			return &ram->slot[i];
+	return NULL;
+}
+
+u8 *ram_pointer(struct ram *ram, gpa_t gpa, u64 size)
+{
+	struct ram_slot *s = ram_find(ram, gpa);
+	if (!s || size > s->size - (gpa - s->base))
+		return NULL;
+	return s->hva + (gpa - s->base);
+}
+
+/* Whether all of [gpa, gpa + size) is RAM, perhaps of several slots. */
+static bool range_is_ram(struct ram *ram, gpa_t gpa, u64 size)
+{
+	while (size) {
+		struct ram_slot *s = ram_find(ram, gpa);
+		if (!s)
+			return false;
+		u64 n = MIN(size, s->size - (gpa - s->base));
+		gpa += n;
+		size -= n;
+	}
+	return true;
+}
+
+bool ram_read(struct ram *ram, gpa_t gpa, void *buf, u64 size)
+{
+	if (!range_is_ram(ram, gpa, size))
+		return false;
+	for (u8 *to = buf; size;) {
+		struct ram_slot *s = ram_find(ram, gpa);
+		u64 n = MIN(size, s->size - (gpa - s->base));
+		memcpy(to, s->hva + (gpa - s->base), n);
+		to += n;
+		gpa += n;
+		size -= n;
+	}
+	return true;
+}
+
+bool ram_write(struct ram *ram, gpa_t gpa, const void *buf, u64 size)
+{
+	if (!range_is_ram(ram, gpa, size))
+		return false;
+	for (const u8 *from = buf; size;) {
+		struct ram_slot *s = ram_find(ram, gpa);
+		u64 n = MIN(size, s->size - (gpa - s->base));
+		memcpy(s->hva + (gpa - s->base), from, n);
+		ram_written(ram, gpa, n);
+		from += n;
+		gpa += n;
+		size -= n;
+	}
+	return true;
+}
+
+/* One page was written: its dirty flag, and its generation where code of it is held. */
+static bool page_written(struct ram_slot *s, u64 page)
+{
+	u8 flags = __atomic_load_n(&s->flags[page], __ATOMIC_SEQ_CST);
+	if (s->log_dirty && !(flags & PAGE_DIRTY))
+		__atomic_fetch_or(&s->flags[page], PAGE_DIRTY, __ATOMIC_SEQ_CST);
+	if (!(flags & PAGE_CODE))
+		return false;
+	__atomic_fetch_add(&s->generation[page], 1, __ATOMIC_SEQ_CST);
+	return true;
+}
+
+bool ram_written(struct ram *ram, gpa_t gpa, u64 size)
+{
+	bool code = false;
+	while (size) {
+		struct ram_slot *s = ram_find(ram, gpa);
+		if (!s)
+			break;
+		u64 offset = gpa - s->base;
+		u64 n = MIN(size, s->size - offset);
+		for (u64 page = offset >> PAGE_SHIFT; page <= (offset + n - 1) >> PAGE_SHIFT; page++)
+			code |= page_written(s, page);
+		gpa += n;
+		size -= n;
+	}
+	return code;
+}
