@@ -44,7 +44,11 @@
 #define IRQ_SCI 9 /* level, active high */
 #define IRQ_MOUSE 12
 #define GSI_PIT 2
-#define GSI_PCI_INTA 16 /* PCI INTA-INTD: 16 to 19, level, active low */
+#define GSI_PCI_INTA 16 /* PCI INTA-INTD: 16 to 19, level, active low; device d's INTx (0-3) is at 16 + (d + x) % 4 */
 #define IOAPIC_PINS 24
+
+/* Values that the ACPI tables tell the guest to write. */
+#define PM_SLP_TYP_S5 5 /* SLP_TYP of PM1a control: soft off */
+#define RESET_VALUE 6 /* to PORT_RESET */
 
 #endif
