@@ -141,7 +141,14 @@ enum cpuid_register { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 	X(INVARIANT_TSC, "invtsc", 0x80000007, 0, CPUID_EDX, 8) \
 	X(CLZERO, "clzero", 0x80000008, 0, CPUID_EBX, 0) \
 	X(XSAVEERPTR, "xsaveerptr", 0x80000008, 0, CPUID_EBX, 2) \
-	X(WBNOINVD, "wbnoinvd", 0x80000008, 0, CPUID_EBX, 9)
+	X(WBNOINVD, "wbnoinvd", 0x80000008, 0, CPUID_EBX, 9) \
+	X(AMD_SSB_NO, "amd-ssb-no", 0x80000008, 0, CPUID_EBX, 26) \
+	X(BTC_NO, "btc-no", 0x80000008, 0, CPUID_EBX, 29) \
+	X(LFENCE_RDTSC, "lfence-always-serializing", 0x80000021, 0, CPUID_EAX, 2) \
+	X(NULL_SEL_CLR_BASE, "null-sel-clr-base", 0x80000021, 0, CPUID_EAX, 6) \
+	X(SRSO_NO, "srso-no", 0x80000021, 0, CPUID_EAX, 29) \
+	X(TSA_SQ_NO, "tsa-sq-no", 0x80000021, 0, CPUID_ECX, 1) \
+	X(TSA_L1_NO, "tsa-l1-no", 0x80000021, 0, CPUID_ECX, 2)
 /* clang-format on */
 
 enum cpu_feature {
