@@ -12,7 +12,9 @@ bool control_write_cr(struct vcpu *vcpu, unsigned number, u64 value);
 bool control_lmsw(struct vcpu *vcpu, u16 value);
 bool control_clts(struct vcpu *vcpu);
 bool control_smsw(struct vcpu *vcpu, u64 *value); /* UMIP */
-bool control_write_efer(struct vcpu *vcpu, u64 value); /* from WRMSR */
+/* From WRMSR, which has checked CPL. */
+bool control_write_efer(struct vcpu *vcpu, u64 value);
+/* A #DB of general detect (DR7.GD) comes as a fault with payload DR6_BD. */
 bool control_read_dr(struct vcpu *vcpu, unsigned number, u64 *value);
 bool control_write_dr(struct vcpu *vcpu, unsigned number, u64 value);
 bool control_xsetbv(struct vcpu *vcpu, u32 index, u64 value);
@@ -28,7 +30,9 @@ bool control_sti(struct vcpu *vcpu); /* sets the shadow where IF was clear */
 /* May this CPL use the port? IOPL, then the TSS's I/O permission bitmap. Intel SDM volume 1, "Input/Output". */
 bool control_check_io(struct vcpu *vcpu, u16 port, unsigned size);
 
-/* Breakpoints of DR0-DR3/DR7 that an access or fetch hits, as DR6 bits (0: none). kind: DEBUG_*. */
+/* Breakpoints of DR0-DR3/DR7 that an access or fetch hits, as DR6 bits (0: none). Kinds are numbered as DR7's R/W fields:
+ * DEBUG_WRITE for a data write, DEBUG_ACCESS for a data read, DEBUG_IO with the port as gla, DEBUG_EXECUTE with the
+ * instruction's address (size is ignored). */
 enum debug_kind { DEBUG_EXECUTE, DEBUG_WRITE, DEBUG_IO, DEBUG_ACCESS };
 u64 control_debug_match(const struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size);
 static inline bool control_debug_armed(const struct vcpu *vcpu)
@@ -36,7 +40,9 @@ static inline bool control_debug_armed(const struct vcpu *vcpu)
 	return vcpu->dr7 & 0xff;
 }
 
-/* Registers after RESET or INIT. Intel SDM volume 3, "Processor State After Reset". INIT keeps CR0.CD/NW, MSRs and x87/XSAVE state. */
+/* Registers after RESET or INIT. Intel SDM volume 3, "Processor State After Reset". INIT keeps CR0.CD/NW,
+ * MSRs, XCR0 and x87/XSAVE state. The vCPU is ACTIVE afterwards: waiting for SIPI is the VM's affair, as is tsc_offset. Needs the
+ * CPUID policy and the mmu. */
 void cpu_reset(struct vcpu *vcpu, bool init);
 
 #endif

@@ -1,0 +1,94 @@
+/* Debug registers: access rules and breakpoint matching.
+ * Intel SDM volume 3, "Debug Registers", "Breakpoint Field Recognition", "General-Detect Exception Condition". */
+#include "cpu/control.h"
+
+#define DR6_WRITABLE 0xe00full
+#define DR7_WRITABLE 0xffff23ffull
+
+/* DR4 and DR5 are DR6 and DR7 unless CR4.DE says that they do not exist. The #DB of a general detect is a fault; DR7.GD is
+ * cleared when it is delivered. */
+static bool may_access_dr(struct vcpu *vcpu, unsigned *number)
+{
+	if (*number > 7)
+		return vcpu_raise_ud(vcpu);
+	if (*number == 4 || *number == 5) {
+		if (vcpu->cr4 & CR4_DE)
+			return vcpu_raise_ud(vcpu);
+		*number += 2;
+	}
+	if (vcpu->cpl)
+		return vcpu_raise_gp(vcpu, 0);
+	if (vcpu->dr7 & DR7_GD) {
+		vcpu->fault = (struct guest_fault){ .vector = VEC_DB, .payload = DR6_BD };
+		return false;
+	}
+	return true;
+}
+
+bool control_read_dr(struct vcpu *vcpu, unsigned number, u64 *value)
+{
+	if (!may_access_dr(vcpu, &number))
+		return false;
+	*value = number == 6 ? vcpu->dr6 : number == 7 ? vcpu->dr7 : vcpu->dr[number];
+	return true;
+}
+
+bool control_write_dr(struct vcpu *vcpu, unsigned number, u64 value)
+{
+	if (!may_access_dr(vcpu, &number))
+		return false;
+	if (number < 4) {
+		vcpu->dr[number] = value;
+		return true;
+	}
+	if (value >> 32)
+		return vcpu_raise_gp(vcpu, 0);
+	if (number == 6)
+		vcpu->dr6 = (value & DR6_WRITABLE) | DR6_FIXED1;
+	else
+		vcpu->dr7 = (value & DR7_WRITABLE) | DR7_FIXED1;
+	return true;
+}
+
+/* What DR7 says of one breakpoint. */
+struct breakpoint {
+	bool enabled;
+	u8 type; /* R/Wn, as enum debug_kind */
+	u8 size;
+};
+
+static struct breakpoint breakpoint_of(u64 dr7, unsigned n)
+{
+	static const u8 size_of_len[4] = { 1, 2, 8, 4 };
+	unsigned field = dr7 >> (16 + 4 * n) & 0xf;
+	return (struct breakpoint){ .enabled = dr7 >> (2 * n) & 3, .type = field & 3, .size = size_of_len[field >> 2] };
+}
+
+/* An access of `kind` triggers a breakpoint of `type`: a write those for writes and for any data access. */
+static bool type_matches(const struct vcpu *vcpu, unsigned type, enum debug_kind kind)
+{
+	if (type == DEBUG_IO)
+		return kind == DEBUG_IO && (vcpu->cr4 & CR4_DE);
+	return type == (unsigned)kind || (type == DEBUG_ACCESS && kind == DEBUG_WRITE);
+}
+
+static bool range_matches(const struct breakpoint *b, u64 address, enum debug_kind kind, gla_t gla, unsigned size)
+{
+	if (kind == DEBUG_EXECUTE)
+		return b->size == 1 && address == gla;
+	u64 start = address & ~(u64)(b->size - 1);
+	/* As distances, so that ranges may wrap around. */
+	return gla - start < b->size || start - gla < size;
+}
+
+u64 control_debug_match(const struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size)
+{
+	u64 hits = 0;
+	for (unsigned n = 0; n < 4; n++) {
+		struct breakpoint b = breakpoint_of(vcpu->dr7, n);
+		if (b.enabled && type_matches(vcpu, b.type, kind) &&
+		    range_matches(&b, vcpu->dr[n], kind, gla, size))
+			hits |= DR6_B(n);
+	}
+	return hits;
+}
