@@ -401,4 +401,5 @@ void cpuid_apply(struct vcpu *vcpu, const struct cpuid_policy *policy)
 	vcpu->xcr0_valid = policy->xcr0;
 	vcpu->linear_bits = policy->linear_bits;
 	vcpu->physical_bits = policy->physical_bits;
+	vcpu->pages_1g = cpuid_has(policy, FEATURE_PDPE1GB);
 }

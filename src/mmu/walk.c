@@ -11,6 +11,7 @@
 enum large {
 	LARGE_RESERVED, /* bit 7 must be zero */
 	LARGE_IF_PSE, /* bit 7 is PS where CR4.PSE is set, else ignored */
+	LARGE_IF_1G, /* bit 7 is PS where CPUID says PDPE1GB, else must be zero */
 	LARGE_ALLOWED,
 	LARGE_LAST, /* the last level: bit 7 is PAT */
 };
@@ -40,11 +41,11 @@ static const struct format format_pae = {
 };
 static const struct format format_4level = {
 	.entry_size = 8, .index_bits = 9, .levels = 4,
-	.level = { { 39, LARGE_RESERVED }, { 30, LARGE_ALLOWED }, { 21, LARGE_ALLOWED }, { 12, LARGE_LAST } },
+	.level = { { 39, LARGE_RESERVED }, { 30, LARGE_IF_1G }, { 21, LARGE_ALLOWED }, { 12, LARGE_LAST } },
 };
 static const struct format format_5level = {
 	.entry_size = 8, .index_bits = 9, .levels = 5,
-	.level = { { 48, LARGE_RESERVED }, { 39, LARGE_RESERVED }, { 30, LARGE_ALLOWED }, { 21, LARGE_ALLOWED },
+	.level = { { 48, LARGE_RESERVED }, { 39, LARGE_RESERVED }, { 30, LARGE_IF_1G }, { 21, LARGE_ALLOWED },
 		   { 12, LARGE_LAST } },
 };
 
@@ -104,6 +105,8 @@ static bool maps_page(const struct vcpu *vcpu, const struct level *level, u64 en
 		return true;
 	case LARGE_IF_PSE:
 		return (entry & PTE_PS) && (vcpu->cr4 & CR4_PSE);
+	case LARGE_IF_1G:
+		return (entry & PTE_PS) && vcpu->pages_1g;
 	case LARGE_ALLOWED:
 		return entry & PTE_PS;
 	default:
@@ -127,7 +130,7 @@ static u64 reserved_bits(const struct vcpu *vcpu, const struct format *f, const 
 	u64 bits = f->reserved | (PTE_ADDR & ~mask_of(vcpu->physical_bits));
 	if (!(vcpu->efer & EFER_NXE))
 		bits |= PTE_NX;
-	if (level->large == LARGE_RESERVED)
+	if (level->large == LARGE_RESERVED || (level->large == LARGE_IF_1G && !vcpu->pages_1g))
 		bits |= PTE_PS;
 	if (large)
 		bits |= BIT(level->shift) - BIT(13);

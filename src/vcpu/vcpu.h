@@ -127,6 +127,7 @@ struct vcpu {
 	u64 cr0_valid, cr4_valid, efer_valid, xcr0_valid;
 	u8 linear_bits; /* 48 or 57: what the CPU model has; the mode in use depends on CR4.LA57 too */
 	u8 physical_bits;
+	bool pages_1g; /* CPUID says PDPE1GB */
 	const struct cpuid_policy *cpuid;
 
 	/* --- what it hangs on, constant after creation --- */
