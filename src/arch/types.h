@@ -27,6 +27,10 @@ typedef u64 gva_t;
 typedef u64 gla_t;
 typedef u64 gpa_t;
 
+#ifndef static_assert /* C23 has it as a keyword, <assert.h> as a macro */
+#define static_assert _Static_assert
+#endif
+
 #define BIT(n) (1ull << (n))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
