@@ -1,0 +1,20 @@
+"""The list of runs: image, engine options and what must come out.
+
+A run is a dictionary: `image` (SOURCE without .c, and its width), `append` (command line), `cpu` (CPU model), `cpus`,
+`status` (exit status; 1 is success by the debug-exit convention (v << 1) | 1), `output` (text that must appear),
+`not_on_qemu` (why QEMU's TCG cannot run it). `engines` restricts the engines.
+"""
+
+# Source files and the widths they are built in.
+IMAGES = {
+    'b1_ring': (32, 64),
+    'b3_sensitive': (32, 64),
+}
+
+
+def runs():
+    result = []
+    for source, widths in IMAGES.items():
+        for bits in widths:
+            result.append({'image': f'{source}{bits}'})
+    return result

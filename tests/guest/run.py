@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Run the test guests on nadir, or on QEMU to check the guests themselves.
+
+A guest speaks through the debug console (port 0xe9) and ends through the debug-exit port 0xf4; both programs then exit
+with (v << 1) | 1. One line for each run, then "N passed, N failed"; a failed run's output is shown.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import subprocess
+import sys
+import time
+
+import guests
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def nadir_command(options, run, image):
+    command = [options.nadir, 'run', '--kernel', image, '--engine', run['engine'], '--memory', '64M', '--debug-exit',
+               '--debug-console', 'stdio', '--serial', 'none', '--cpu', run.get('cpu', 'host')]
+    if run.get('cpus', 1) > 1:
+        command += ['--cpus', str(run['cpus'])]
+    if run.get('append'):
+        command += ['--append', run['append']]
+    return command
+
+
+def qemu_command(options, run, image):
+    command = ['qemu-system-x86_64', '-accel', 'tcg', '-cpu', run.get('qemu_cpu', 'max'), '-m', '64M', '-kernel', image,
+               '-display', 'none', '-serial', 'none', '-monitor', 'none', '-nodefaults', '-no-reboot', '-debugcon', 'stdio',
+               '-device', 'isa-debug-exit,iobase=0xf4,iosize=0x4', '-smp', str(run.get('cpus', 1))]
+    if run.get('append'):
+        command += ['-append', run['append']]
+    return command
+
+
+def execute(options, run):
+    """Run one guest: (status, output, seconds). The status is None after a timeout."""
+    image = os.path.join(options.images, run['image'] + '.img')
+    command = (qemu_command if options.qemu else nadir_command)(options, run, image)
+    start = time.monotonic()
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=run.get('timeout', options.timeout))
+        status, output = done.returncode, done.stdout
+    except subprocess.TimeoutExpired as error:
+        status, output = None, error.stdout or b''
+    return status, output.decode(errors='replace'), time.monotonic() - start
+
+
+def verdict(options, run, status, output):
+    """None if the run came out as the list says, else a sentence."""
+    if status is None:
+        return None if run.get('endless') else 'timed out'
+    expected = run.get('qemu_status' if options.qemu else 'status', run.get('status', 1))
+    if status != expected:
+        return f'exit status {status}, expected {expected}'
+    text = run.get('output')
+    if text and not options.qemu and text not in output:
+        return f'the output lacks "{text}"'
+    return None
+
+
+def select(options):
+    names = options.names
+    for run in guests.runs():
+        name = run.get('name', run['image'])
+        if names and not any(n in name for n in names):
+            continue
+        if options.qemu:
+            yield dict(run, engine='qemu', name=name)
+            continue
+        for engine in options.engine.split(','):
+            if engine in run.get('engines', [engine]):
+                yield dict(run, engine=engine, name=name)
+
+
+def report(options, run, result):
+    status, output, seconds = result
+    trouble = verdict(options, run, status, output)
+    lines = output.strip().splitlines()
+    summary = lines[-1] if lines else ''
+    print(f'{"ok  " if not trouble else "FAIL"} {run["name"]:<24} {run["engine"]:<5} {seconds:5.1f} s  {trouble or summary}')
+    if trouble or options.verbose:
+        print('\n'.join('    ' + line for line in lines[-40:]))
+    sys.stdout.flush()
+    return not trouble
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--nadir', default='build/src/host/linux/nadir')
+    parser.add_argument('--images', default='build/tests/guest')
+    parser.add_argument('--qemu', action='store_true', help='run on qemu-system-x86_64 (TCG) instead')
+    parser.add_argument('--engine', default='step', help='engines, separated by commas')
+    parser.add_argument('--jobs', type=int, default=2)
+    parser.add_argument('--timeout', type=float, default=60)
+    parser.add_argument('--verbose', action='store_true', help="show every guest's output")
+    parser.add_argument('names', nargs='*', help='parts of names of the runs wanted (default: all)')
+    options = parser.parse_args()
+
+    passed = failed = 0
+    wanted = []
+    for run in select(options):
+        if options.qemu and run.get('not_on_qemu'):
+            print(f'skip {run["name"]:<24} qemu          {run["not_on_qemu"]}')
+        else:
+            wanted.append(run)
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        for run, result in zip(wanted, pool.map(lambda r: execute(options, r), wanted)):
+            if report(options, run, result):
+                passed += 1
+            else:
+                failed += 1
+    print(f'{passed} passed, {failed} failed')
+    return 1 if failed or not passed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
