@@ -72,22 +72,28 @@ static void write_one(struct bus *bus, u64 address, unsigned size, u64 value, u6
 	r.ops->write(r.device, address - r.base, size, value & size_mask(size), now);
 }
 
+/* The size of the pieces in which an access is done: whole, as wide as its device goes, or bytes when it leaves the
+ * region. */
+static unsigned piece(const struct bus *bus, u64 address, unsigned size)
+{
+	const struct region *r = find(bus, address, size);
+	if (!r)
+		return 1;
+	return r->ops->width ? MIN(size, r->ops->width) : size;
+}
+
 u64 bus_read(struct bus *bus, u64 address, unsigned size, u64 now)
 {
-	if (find(bus, address, size))
-		return read_one(bus, address, size, now);
+	unsigned step = piece(bus, address, size);
 	u64 value = 0;
-	for (unsigned i = 0; i < size; i++)
-		value |= read_one(bus, address + i, 1, now) << (8 * i);
+	for (unsigned i = 0; i < size; i += step)
+		value |= read_one(bus, address + i, step, now) << (8 * i);
 	return value;
 }
 
 void bus_write(struct bus *bus, u64 address, unsigned size, u64 value, u64 now)
 {
-	if (find(bus, address, size)) {
-		write_one(bus, address, size, value, now);
-		return;
-	}
-	for (unsigned i = 0; i < size; i++)
-		write_one(bus, address + i, 1, value >> (8 * i), now);
+	unsigned step = piece(bus, address, size);
+	for (unsigned i = 0; i < size; i += step)
+		write_one(bus, address + i, step, value >> (8 * i), now);
 }

@@ -15,6 +15,9 @@ struct region_ops {
 	 * bytes. */
 	u64 (*read)(void *device, u64 offset, unsigned size, u64 now);
 	void (*write)(void *device, u64 offset, unsigned size, u64 value, u64 now);
+	/* The widest access the device takes: a wider one reaches it in pieces of this size, low address first. 0: any.
+	 */
+	unsigned width;
 };
 
 struct region {
