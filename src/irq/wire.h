@@ -1,5 +1,5 @@
-/* An interrupt wire: the output of a device, connected once by the board to an input of an interrupt controller. The level is
- * kept, so that setting the same level twice tells nobody. */
+/* An interrupt wire: the output of a device, connected once by the board to an input of an interrupt controller. The
+ * level is kept, so that setting the same level twice tells nobody. */
 #ifndef NADIR_IRQ_WIRE_H
 #define NADIR_IRQ_WIRE_H
 
