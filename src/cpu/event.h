@@ -9,7 +9,8 @@ enum event_kind {
 	EVENT_EXTERNAL, /* external interrupt: clears IF in effect via the gate, sets EXT in nested error codes */
 	EVENT_NMI,
 	EVENT_EXCEPTION, /* fault, trap or abort raised by the CPU */
-	EVENT_SOFTWARE, /* INT n, INT3, INTO: gate DPL is checked; V86 redirection */
+	EVENT_SOFTWARE, /* INT n: gate DPL is checked; in virtual-8086 mode IOPL is checked and the redirection bitmap used */
+	EVENT_SOFTWARE_EXCEPTION, /* INT3 (CC) and INTO: gate DPL is checked; nothing special in virtual-8086 mode */
 	EVENT_PRIVILEGED_SOFTWARE, /* INT1: no DPL check, EXT set */
 };
 
