@@ -3,8 +3,11 @@
 
 #include "boot/acpi.h"
 #include "boot/e820.h"
+#include "boot/firmware.h"
 #include "boot/linux.h"
 #include "boot/loader.h"
+#include "boot/multiboot.h"
+#include "boot/pvh.h"
 #include "dev/map.h"
 #include "lib/string.h"
 
@@ -19,6 +22,11 @@ struct boot_loader {
 static const struct boot_loader loaders[] = {
 	{ BOOT_LINUX64, "linux64", "Linux, 64-bit entry", linux64_probe, linux64_load },
 	{ BOOT_LINUX32, "linux32", "Linux, 32-bit entry", linux32_probe, linux32_load },
+	{ BOOT_PVH, "pvh", "PVH", pvh_probe, pvh_load },
+	{ BOOT_MULTIBOOT2, "multiboot2", "Multiboot 2", multiboot2_probe, multiboot2_load },
+	{ BOOT_MULTIBOOT1, "multiboot1", "Multiboot 1", multiboot1_probe, multiboot1_load },
+	{ BOOT_FLAT, "flat", "flat real-mode image", NULL, flat_load },
+	{ BOOT_FIRMWARE, "firmware", "firmware", NULL, firmware_load },
 };
 
 bool boot_protocol_find(const char *name, enum boot_protocol *protocol)

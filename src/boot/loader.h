@@ -57,6 +57,9 @@ bool boot_zero(struct boot_job *job, gpa_t gpa, u64 size);
 /* Note where the kernel is: everything in [base, base + size) is its own from now on. */
 void boot_set_kernel(struct boot_job *job, gpa_t base, u64 size);
 
+/* Start at `gpa`, which must be within the kernel. */
+bool boot_set_start(struct boot_job *job, u64 gpa);
+
 /* Copy the initrd (or module), if there is one, to the highest page-aligned place below `limit` that is clear of the
  * kernel; the place is noted in the entry. */
 bool boot_place_initrd(struct boot_job *job, u64 limit);

@@ -49,6 +49,14 @@ void boot_set_kernel(struct boot_job *job, gpa_t base, u64 size)
 	job->entry->kernel_size = size;
 }
 
+bool boot_set_start(struct boot_job *job, u64 gpa)
+{
+	if (gpa - job->entry->kernel_base >= job->entry->kernel_size)
+		return boot_fail(job, "kernel: its entry point %#lx is outside of what it loads: link it with the right entry", gpa);
+	job->entry->rip = gpa;
+	return true;
+}
+
 /* The highest page-aligned address in [bottom, top) with room for size bytes. */
 static bool place_between(u64 bottom, u64 top, u64 size, gpa_t *base)
 {

@@ -338,6 +338,60 @@ static void test_hostile_fields(void **state)
 	guest_memory_destroy(&ram);
 }
 
+static void test_flat(void **state)
+{
+	struct boot_source s = source(2 * MIB);
+	struct vcpu v = { .linear_bits = 48, .physical_bits = 46, .cr0 = 0x60000010, .gpr = { [RDX] = 0x600 } };
+	struct ram ram;
+
+	guest_memory_create(&ram, s.ram_size);
+	memset(kernel, 0x90, sizeof(kernel));
+	s.protocol = BOOT_FLAT;
+	assert_true(load(&ram, &s));
+	assert_memory_equal(ram_pointer(&ram, 0x7c00, sizeof(kernel)), kernel, sizeof(kernel));
+	v.ram = &ram;
+	v.seg[SEG_CS] = (struct segment){ .selector = 0xf000, .base = 0xffff0000, .limit = 0xffff, .attr = 0x9b };
+	assert_int_equal(mmu_create(&v), 0);
+	boot_set_cpu(&v, &entry);
+	assert_int_equal(v.seg[SEG_CS].base + v.rip, 0x7c00);
+	assert_int_equal(v.seg[SEG_CS].selector, 0);
+	assert_int_equal(v.gpr[RDX], 0x80);
+	assert_false(vcpu_protected(&v));
+	mmu_destroy(&v);
+	s.kernel_size = 0x98001;
+	expect_error(&ram, &s, "flat image");
+	guest_memory_destroy(&ram);
+}
+
+static void test_firmware(void **state)
+{
+	static u8 rom[256 * 1024];
+	struct boot_source s = source(2 * MIB);
+	struct vcpu v = { .rip = 0xfff0 };
+	struct ram ram;
+
+	for (unsigned i = 0; i < sizeof(rom); i++)
+		rom[i] = i >> 8;
+	guest_memory_create(&ram, s.ram_size);
+	s.kernel = rom;
+	s.kernel_size = sizeof(rom);
+	s.protocol = BOOT_FIRMWARE;
+	assert_true(load(&ram, &s));
+	assert_memory_equal(ram_pointer(&ram, 0xfffc0000, sizeof(rom)), rom, sizeof(rom));
+	assert_true(ram_find(&ram, 0xfffffff0)->readonly);
+	assert_memory_equal(ram_pointer(&ram, 0xe0000, 0x20000), rom + 0x20000, 0x20000);
+	/* A restart finds the ROM in place. */
+	assert_true(boot_load(&ram, &s, &entry, error, sizeof(error)));
+	assert_int_equal(ram.slots, 2);
+	boot_set_cpu(&v, &entry);
+	assert_int_equal(v.rip, 0xfff0);
+	s.kernel_size -= 4096;
+	assert_false(boot_load(&ram, &s, &entry, error, sizeof(error)));
+	s.kernel_size = 1000;
+	expect_error(&ram, &s, "multiple of 4 KiB");
+	guest_memory_destroy(&ram);
+}
+
 static void test_protocol_names(void **state)
 {
 	enum boot_protocol p;
@@ -362,6 +416,8 @@ int main(void)
 		cmocka_unit_test(test_foreign_files),
 		cmocka_unit_test(test_truncations),
 		cmocka_unit_test(test_hostile_fields),
+		cmocka_unit_test(test_flat),
+		cmocka_unit_test(test_firmware),
 		cmocka_unit_test(test_protocol_names),
 	};
 
