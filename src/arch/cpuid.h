@@ -66,6 +66,7 @@ enum cpuid_register { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 	X(ERMS, "erms", 7, 0, CPUID_EBX, 9) \
 	X(INVPCID, "invpcid", 7, 0, CPUID_EBX, 10) \
 	X(RTM, "rtm", 7, 0, CPUID_EBX, 11) \
+	X(ZERO_FCS_FDS, "zero-fcs-fds", 7, 0, CPUID_EBX, 13) \
 	X(MPX, "mpx", 7, 0, CPUID_EBX, 14) \
 	X(AVX512F, "avx512f", 7, 0, CPUID_EBX, 16) \
 	X(AVX512DQ, "avx512dq", 7, 0, CPUID_EBX, 17) \
