@@ -1,6 +1,6 @@
 /* Control registers: which values MOV to CR, LMSW and CLTS accept, and what else changes with them.
- * Intel SDM volume 3, "Control Registers", "Initializing IA-32e Mode", "PDPTE Registers", "Operations that Invalidate TLBs and
- * Paging-Structure Caches"; volume 2, "MOV - Move to/from Control Registers", LMSW, SMSW, CLTS. */
+ * Intel SDM volume 3, "Control Registers", "Initializing IA-32e Mode", "PDPTE Registers", "Operations that Invalidate
+ * TLBs and Paging-Structure Caches"; volume 2, "MOV - Move to/from Control Registers", LMSW, SMSW, CLTS. */
 #include "cpu/control.h"
 
 #include "mmu/mmu.h"

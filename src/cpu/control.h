@@ -1,6 +1,6 @@
 /* Rules of the control, debug and extended-control registers: what a MOV to them may set, and what else it changes.
- * Intel SDM volume 3, "Control Registers", "Initializing IA-32e Mode", "Debug Registers"; volume 2, MOV, LMSW, CLTS, XSETBV.
- * The callers have not checked CPL: these functions check everything. */
+ * Intel SDM volume 3, "Control Registers", "Initializing IA-32e Mode", "Debug Registers"; volume 2, MOV, LMSW, CLTS,
+ * XSETBV. The callers have not checked CPL: these functions check everything. */
 #ifndef NADIR_CPU_CONTROL_H
 #define NADIR_CPU_CONTROL_H
 
@@ -20,8 +20,8 @@ bool control_write_dr(struct vcpu *vcpu, unsigned number, u64 value);
 bool control_xsetbv(struct vcpu *vcpu, u32 index, u64 value);
 bool control_xgetbv(struct vcpu *vcpu, u32 index, u64 *value);
 
-/* RFLAGS as POPF, IRET and task switches may set them: which bits of `value` take effect at this CPL and IOPL, for an operand
- * of `size` bytes. Calls mmu_update_view where AC changed. Intel SDM volume 2, POPF. */
+/* RFLAGS as POPF, IRET and task switches may set them: which bits of `value` take effect at this CPL and IOPL, for an
+ * operand of `size` bytes. Calls mmu_update_view where AC changed. Intel SDM volume 2, POPF. */
 bool control_popf(struct vcpu *vcpu, u64 value, unsigned size);
 bool control_pushf(struct vcpu *vcpu, unsigned size, u64 *value);
 bool control_cli(struct vcpu *vcpu); /* VME and PVI too */
@@ -30,9 +30,9 @@ bool control_sti(struct vcpu *vcpu); /* sets the shadow where IF was clear */
 /* May this CPL use the port? IOPL, then the TSS's I/O permission bitmap. Intel SDM volume 1, "Input/Output". */
 bool control_check_io(struct vcpu *vcpu, u16 port, unsigned size);
 
-/* Breakpoints of DR0-DR3/DR7 that an access or fetch hits, as DR6 bits (0: none). Kinds are numbered as DR7's R/W fields:
- * DEBUG_WRITE for a data write, DEBUG_ACCESS for a data read, DEBUG_IO with the port as gla, DEBUG_EXECUTE with the
- * instruction's address (size is ignored). */
+/* Breakpoints of DR0-DR3/DR7 that an access or fetch hits, as DR6 bits (0: none). Kinds are numbered as DR7's R/W
+ * fields: DEBUG_WRITE for a data write, DEBUG_ACCESS for a data read, DEBUG_IO with the port as gla, DEBUG_EXECUTE with
+ * the instruction's address (size is ignored). */
 enum debug_kind { DEBUG_EXECUTE, DEBUG_WRITE, DEBUG_IO, DEBUG_ACCESS };
 u64 control_debug_match(const struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size);
 static inline bool control_debug_armed(const struct vcpu *vcpu)
@@ -41,8 +41,8 @@ static inline bool control_debug_armed(const struct vcpu *vcpu)
 }
 
 /* Registers after RESET or INIT. Intel SDM volume 3, "Processor State After Reset". INIT keeps CR0.CD/NW,
- * MSRs, XCR0 and x87/XSAVE state. The vCPU is ACTIVE afterwards: waiting for SIPI is the VM's affair, as is tsc_offset. Needs the
- * CPUID policy and the mmu. */
+ * MSRs, XCR0 and x87/XSAVE state. The vCPU is ACTIVE afterwards: waiting for SIPI is the VM's affair, as is tsc_offset.
+ * Needs the CPUID policy and the mmu. */
 void cpu_reset(struct vcpu *vcpu, bool init);
 
 #endif

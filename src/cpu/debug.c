@@ -5,8 +5,8 @@
 #define DR6_WRITABLE 0xe00full
 #define DR7_WRITABLE 0xffff23ffull
 
-/* DR4 and DR5 are DR6 and DR7 unless CR4.DE says that they do not exist. The #DB of a general detect is a fault; DR7.GD is
- * cleared when it is delivered. */
+/* DR4 and DR5 are DR6 and DR7 unless CR4.DE says that they do not exist. The #DB of a general detect is a fault; DR7.GD
+ * is cleared when it is delivered. */
 static bool may_access_dr(struct vcpu *vcpu, unsigned *number)
 {
 	if (*number > 7)
@@ -86,8 +86,7 @@ u64 control_debug_match(const struct vcpu *vcpu, enum debug_kind kind, gla_t gla
 	u64 hits = 0;
 	for (unsigned n = 0; n < 4; n++) {
 		struct breakpoint b = breakpoint_of(vcpu->dr7, n);
-		if (b.enabled && type_matches(vcpu, b.type, kind) &&
-		    range_matches(&b, vcpu->dr[n], kind, gla, size))
+		if (b.enabled && type_matches(vcpu, b.type, kind) && range_matches(&b, vcpu->dr[n], kind, gla, size))
 			hits |= DR6_B(n);
 	}
 	return hits;

@@ -1,6 +1,6 @@
 /* RFLAGS: what POPF, PUSHF, CLI and STI may see and change, with the virtual interrupt flags of V86 and protected mode.
- * Intel SDM volume 2, POPF ("Effect of POPF/POPFD on the EFLAGS Register"), PUSHF, CLI, STI; volume 3, "Virtual-8086 Mode",
- * "Protected-Mode Virtual Interrupts". */
+ * Intel SDM volume 2, POPF ("Effect of POPF/POPFD on the EFLAGS Register"), PUSHF, CLI, STI; volume 3, "Virtual-8086
+ * Mode", "Protected-Mode Virtual Interrupts". */
 #include "cpu/control.h"
 #include "mmu/mmu.h"
 

@@ -1,4 +1,5 @@
-/* Who may use an I/O port. Intel SDM volume 1, "Protected-Mode I/O", "I/O Permission Bit Map"; volume 3, "I/O in Virtual-8086 Mode". */
+/* Who may use an I/O port. Intel SDM volume 1, "Protected-Mode I/O", "I/O Permission Bit Map"; volume 3, "I/O in
+ * Virtual-8086 Mode". */
 #include "cpu/control.h"
 #include "mmu/mmu.h"
 

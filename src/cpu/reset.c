@@ -1,4 +1,5 @@
-/* The registers after RESET and INIT. Intel SDM volume 3, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT". */
+/* The registers after RESET and INIT. Intel SDM volume 3, "IA-32 and Intel 64 Processor States Following Power-up,
+ * Reset, or INIT". */
 #include "cpu/control.h"
 #include "cpu/cpuid.h"
 #include "cpu/xstate.h"
@@ -13,9 +14,9 @@ static const struct segment reset_ldtr = { .attr = SEG_ATTR_P | SYS_LDT, .limit 
 static const struct segment reset_tr = { .attr = SEG_ATTR_P | SYS_TSS_BUSY, .limit = 0xffff };
 static const struct table_register reset_table = { .limit = 0xffff };
 
-/* What RESET sets and INIT leaves alone: MSRs, XCR0 and the extended state. The TSC's offset is the VM's affair, since the
- * TSCs of all vCPUs must agree. Other MSRs are zero. Intel SDM volume 4 has the values of PAT and MISC_ENABLE (fast strings on; neither
- * branch trace store nor PEBS). */
+/* What RESET sets and INIT leaves alone: MSRs, XCR0 and the extended state. The TSC's offset is the VM's affair, since
+ * the TSCs of all vCPUs must agree. Other MSRs are zero. Intel SDM volume 4 has the values of PAT and MISC_ENABLE (fast
+ * strings on; neither branch trace store nor PEBS). */
 static const struct msr_state reset_msr = {
 	.pat = 0x0007040600070406,
 	.misc_enable = BIT(0) | BIT(11) | BIT(12),

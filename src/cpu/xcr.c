@@ -1,4 +1,5 @@
-/* Extended control registers. Intel SDM volume 1, "Enabling the XSAVE Feature Set and XSAVE-Enabled Features"; volume 2, XGETBV, XSETBV. */
+/* Extended control registers. Intel SDM volume 1, "Enabling the XSAVE Feature Set and XSAVE-Enabled Features"; volume
+ * 2, XGETBV, XSETBV. */
 #include "cpu/control.h"
 #include "cpu/cpuid.h"
 

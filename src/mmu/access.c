@@ -13,8 +13,8 @@ static bool raise_page_fault(struct vcpu *vcpu, gla_t gla, u32 error)
 	return false;
 }
 
-/* Linear addresses have 32 bits outside long mode, and in compatibility mode where the access began below 4 GBytes; there the
- * processor's own tables and the stacks of 64-bit handlers may lie anywhere. */
+/* Linear addresses have 32 bits outside long mode, and in compatibility mode where the access began below 4 GBytes;
+ * there the processor's own tables and the stacks of 64-bit handlers may lie anywhere. */
 static gla_t next_page(const struct vcpu *vcpu, gla_t gla, unsigned first)
 {
 	gla_t next = gla + first;

@@ -14,8 +14,8 @@ enum access {
 	ACCESS_WRITE = 1,
 	ACCESS_EXEC = 2,
 	ACCESS_KIND = 3,
-	/* Supervisor-mode access whatever CPL is (descriptor tables, TSS, ring-0 stack during a transfer): "implicit", so
-	 * EFLAGS.AC does not lift SMAP. Intel SDM volume 3, "Access Rights". */
+	/* Supervisor-mode access whatever CPL is (descriptor tables, TSS, ring-0 stack during a transfer): "implicit",
+	 * so EFLAGS.AC does not lift SMAP. Intel SDM volume 3, "Access Rights". */
 	ACCESS_IMPLICIT = 4,
 	/* A read that is going to be written back (read-modify-write): write permission is demanded and D is set. */
 	ACCESS_RMW = ACCESS_WRITE,
@@ -39,10 +39,10 @@ enum tlb_view {
 struct tlb_entry {
 	u64 read, write, exec;
 	u64 addend; /* hva = gla + addend */
-	gpa_t gpa; /* of the page */
-	u8 *flags; /* the page's ram flags (mmu/ram.h): a store looks for PAGE_CODE after it hit */
+	gpa_t gpa;  /* of the page */
+	u8 *flags;  /* the page's ram flags (mmu/ram.h): a store looks for PAGE_CODE after it hit */
 	u32 *generation;
-	bool global; /* survives a CR3 load */
+	bool global;   /* survives a CR3 load */
 	u8 page_shift; /* size of the guest's page that this is a piece of */
 };
 _Static_assert(sizeof(struct tlb_entry) == 64, "one cache line an entry");
@@ -51,7 +51,7 @@ _Static_assert(sizeof(struct tlb_entry) == 64, "one cache line an entry");
 struct tlb {
 	alignas(64) struct tlb_entry entry[VIEW_COUNT][TLB_ENTRIES];
 	u64 used[VIEW_COUNT][TLB_ENTRIES / 64]; /* entries that may be valid, so that a flush visits only these */
-	u64 large[4], huge; /* which regions have pieces of 2/4-MByte and 1-GByte pages, hashed */
+	u64 large[4], huge;                     /* which regions have pieces of 2/4-MByte and 1-GByte pages, hashed */
 };
 
 static inline unsigned tlb_index(gla_t gla)
@@ -63,12 +63,12 @@ static inline unsigned tlb_index(gla_t gla)
 
 struct mmu {
 	struct tlb *current;
-	u8 view; /* enum tlb_view of explicit accesses now; kept by mmu_update_view */
+	u8 view;          /* enum tlb_view of explicit accesses now; kept by mmu_update_view */
 	u8 implicit_view; /* of implicit supervisor accesses */
 	struct tlb *context[MMU_CONTEXTS];
 	u16 context_pcid[MMU_CONTEXTS];
-	u8 context_used; /* contexts that hold a PCID */
-	u8 context_next; /* replaced next */
+	u8 context_used;    /* contexts that hold a PCID */
+	u8 context_next;    /* replaced next */
 	u64 walks, flushes; /* statistics */
 };
 
@@ -88,8 +88,8 @@ static inline void mmu_update_view(struct vcpu *vcpu)
 }
 
 /* Flushes. Intel SDM volume 4/3, "Invalidation of TLBs and Paging-Structure Caches". */
-void mmu_flush_all(struct vcpu *vcpu); /* every context, global pages too */
-void mmu_flush_nonglobal(struct vcpu *vcpu); /* current PCID, not global pages */
+void mmu_flush_all(struct vcpu *vcpu);             /* every context, global pages too */
+void mmu_flush_nonglobal(struct vcpu *vcpu);       /* current PCID, not global pages */
 void mmu_flush_page(struct vcpu *vcpu, gla_t gla); /* INVLPG: current PCID, and global pages of every context */
 /* INVPCID; type 0 to 3, already checked by the caller. */
 void mmu_invpcid(struct vcpu *vcpu, unsigned type, u16 pcid, gla_t gla);
@@ -101,13 +101,14 @@ bool mmu_load_pdptes(struct vcpu *vcpu, u64 cr3);
 /* A translation that stands for one page. */
 struct translation {
 	gpa_t gpa; /* of the address asked for */
-	u8 *hva; /* of the address asked for, or NULL for MMIO */
-	u8 *flags; /* ram flags of the page, NULL for MMIO */
+	u8 *hva;   /* of the address asked for, or NULL for MMIO and for a write to ROM: use mmu_read and mmu_write there */
+	u8 *flags; /* ram flags of the page, NULL with hva */
 	u32 *generation;
 };
 
 /* Translate for an access by the vCPU as it is now; sets A and D as hardware does. `access` is one kind, perhaps with
- * ACCESS_IMPLICIT. False: #PF is in vcpu->fault (CR2 is set when it is delivered). Canonicality is the caller's check. */
+ * ACCESS_IMPLICIT. False: #PF is in vcpu->fault (CR2 is set when it is delivered). Canonicality is the caller's
+ * check. */
 bool mmu_translate(struct vcpu *vcpu, gla_t gla, unsigned access, struct translation *out);
 
 /* Translate without faults and without setting A or D, for debuggers: false if not mapped. */
@@ -122,10 +123,10 @@ static inline struct tlb_entry *tlb_lookup(struct mmu *mmu, u8 view, gla_t gla, 
 	return likely(tag == ((gla + size - 1) & PAGE_MASK) && tag == (gla & PAGE_MASK)) ? e : NULL;
 }
 
-/* Read or write `size` bytes (1 to 4096) at a linear address, across pages, RAM or MMIO. Both pages of a crossing access are
- * translated before any byte moves. MMIO goes through vcpu->ops->exit in naturally sized pieces of up to 8 bytes. The
- * linear address wraps at 32 bits outside 64-bit mode. A write into a page that holds code bumps its generation and sets
- * PENDING_CODE. False: #PF is in vcpu->fault. */
+/* Read or write `size` bytes (1 to 4096) at a linear address, across pages, RAM or MMIO. Both pages of a crossing
+ * access are translated before any byte moves. MMIO goes through vcpu->ops->exit in naturally sized pieces of up to 8
+ * bytes. The linear address wraps at 32 bits outside 64-bit mode. A write into a page that holds code bumps its
+ * generation and sets PENDING_CODE. False: #PF is in vcpu->fault. */
 bool mmu_read(struct vcpu *vcpu, gla_t gla, void *buf, unsigned size, unsigned access);
 bool mmu_write(struct vcpu *vcpu, gla_t gla, const void *buf, unsigned size, unsigned access);
 /* Check that a later mmu_write of these bytes will not fault; sets A and D. */

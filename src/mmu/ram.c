@@ -1,4 +1,5 @@
-/* Guest physical memory: the slots, their page flags and generations, and copies for devices and loaders (mmu/ram.h). */
+/* Guest physical memory: the slots, their page flags and generations, and copies for devices and loaders (mmu/ram.h).
+ */
 #include "mmu/ram.h"
 
 #include "host/port.h"

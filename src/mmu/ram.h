@@ -1,9 +1,9 @@
 /* Guest physical memory: slots of host memory in the guest's physical address space. Everything outside a slot is MMIO.
  *
- * One byte of flags per guest page (E6 and self-modifying code hang on it): PAGE_CODE says that some vCPU holds decoded or
- * translated code of this page; PAGE_DIRTY that it was written since the last harvest. Every store into RAM, by a vCPU or by a
- * device, must end in ram_written() unless the page's flags are known to be clear of PAGE_CODE and, with dirty logging on,
- * already PAGE_DIRTY.
+ * One byte of flags per guest page (E6 and self-modifying code hang on it): PAGE_CODE says that some vCPU holds decoded
+ * or translated code of this page; PAGE_DIRTY that it was written since the last harvest. Every store into RAM, by a
+ * vCPU or by a device, must end in ram_written() unless the page's flags are known to be clear of PAGE_CODE and, with
+ * dirty logging on, already PAGE_DIRTY.
  *
  * Slots are added before the vCPUs run and constant afterwards. Flags and generations are atomic bytes and words. */
 #ifndef NADIR_MMU_RAM_H
@@ -22,7 +22,7 @@ struct ram_slot {
 	u8 *hva;
 	bool readonly; /* writes are ignored: ROM */
 	bool log_dirty;
-	u8 *flags; /* one per page */
+	u8 *flags;       /* one per page */
 	u32 *generation; /* one per page: counts writes into pages with PAGE_CODE */
 };
 
@@ -31,16 +31,17 @@ struct ram {
 	unsigned slots;
 };
 
-/* Add a slot. base and size are page multiples; slots must not overlap. The host memory stays the caller's; the flag and
- * generation arrays belong to the ram. Returns 0, or a negative value: too many slots, overlap, misalignment, no memory. */
+/* Add a slot. base and size are page multiples; slots must not overlap. The host memory stays the caller's; the flag
+ * and generation arrays belong to the ram. Returns 0, or a negative value: too many slots, overlap, misalignment, no
+ * memory. */
 int ram_add(struct ram *ram, gpa_t base, u64 size, u8 *hva, bool readonly);
 void ram_release(struct ram *ram);
 
 /* The slot that holds gpa, or NULL. */
 struct ram_slot *ram_find(struct ram *ram, gpa_t gpa);
 
-/* Host pointer to [gpa, gpa + size), or NULL unless all of it lies in one slot. For devices and loaders; the caller of a
- * writing use calls ram_written afterwards. */
+/* Host pointer to [gpa, gpa + size), or NULL unless all of it lies in one slot. For devices and loaders; the caller of
+ * a writing use calls ram_written afterwards. */
 u8 *ram_pointer(struct ram *ram, gpa_t gpa, u64 size);
 
 /* Copy between guest memory and a buffer, across slots; false if any byte is outside RAM (nothing is copied then).
@@ -48,8 +49,8 @@ u8 *ram_pointer(struct ram *ram, gpa_t gpa, u64 size);
 bool ram_read(struct ram *ram, gpa_t gpa, void *buf, u64 size);
 bool ram_write(struct ram *ram, gpa_t gpa, const void *buf, u64 size);
 
-/* Tell that [gpa, gpa + size) was written: marks dirty, and bumps the generation of pages that hold code. Returns true if
- * any of them held code. */
+/* Tell that [gpa, gpa + size) was written: marks dirty, and bumps the generation of pages that hold code. Returns true
+ * if any of them held code. */
 bool ram_written(struct ram *ram, gpa_t gpa, u64 size);
 
 #endif

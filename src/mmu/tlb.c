@@ -1,5 +1,5 @@
-/* The software TLB: one direct-mapped table per address space (PCID) and privilege view, and the functions that fill and
- * flush it. Global pages are entered into the table of each address space that uses them; what flushes global pages
+/* The software TLB: one direct-mapped table per address space (PCID) and privilege view, and the functions that fill
+ * and flush it. Global pages are entered into the table of each address space that uses them; what flushes global pages
  * therefore visits all tables.
  * Intel SDM volume 3, "Caching Translation Information"; volume 2, INVLPG, INVPCID. */
 #include "mmu/tlb.h"
@@ -244,7 +244,8 @@ void mmu_load_cr3(struct vcpu *vcpu, bool noflush)
 
 /* ---- filling ---- */
 
-/* Stores may go to a page without asking only if the guest's D is set, and its own dirty flag where dirty pages are logged. */
+/* Stores may go to a page without asking only if the guest's D is set, and its own dirty flag where dirty pages are
+ * logged. */
 static bool store_needs_nothing(const struct walk *walk, const struct ram_slot *slot, u8 flags)
 {
 	return walk->dirty && !slot->readonly && (!slot->log_dirty || (flags & PAGE_DIRTY));

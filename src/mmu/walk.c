@@ -1,7 +1,7 @@
-/* The one walker of guest page tables. Every paging mode is a row of data: how long an entry is, how many levels there are,
- * where each level's index lies, and whether an entry of that level may map a page.
- * Intel SDM volume 3, "32-Bit Paging", "PAE Paging", "4-Level Paging and 5-Level Paging", "Access Rights",
- * "Page-Fault Exceptions", "Accessed and Dirty Flags". */
+/* The one walker of guest page tables. Every paging mode is a row of data: how long an entry is, how many levels there
+ * are, where each level's index lies, and whether an entry of that level may map a page. Intel SDM volume 3, "32-Bit
+ * Paging", "PAE Paging", "4-Level Paging and 5-Level Paging", "Access Rights", "Page-Fault Exceptions", "Accessed and
+ * Dirty Flags". */
 #include "mmu/walk.h"
 
 #include "arch/paging.h"
@@ -10,8 +10,8 @@
 
 enum large {
 	LARGE_RESERVED, /* bit 7 must be zero */
-	LARGE_IF_PSE, /* bit 7 is PS where CR4.PSE is set, else ignored */
-	LARGE_IF_1G, /* bit 7 is PS where CPUID says PDPE1GB, else must be zero */
+	LARGE_IF_PSE,   /* bit 7 is PS where CR4.PSE is set, else ignored */
+	LARGE_IF_1G,    /* bit 7 is PS where CPUID says PDPE1GB, else must be zero */
 	LARGE_ALLOWED,
 	LARGE_LAST, /* the last level: bit 7 is PAT */
 };
@@ -29,23 +29,35 @@ struct format {
 	u64 reserved; /* in every entry, whatever MAXPHYADDR is */
 };
 
-/* In 4-level and 5-level paging bits 62:52 are ignored, in PAE paging reserved. The walk in PAE mode starts at the PDPTE registers, which
- * have no permissions of their own. */
+/* In 4-level and 5-level paging bits 62:52 are ignored, in PAE paging reserved. The walk in PAE mode starts at the
+ * PDPTE registers, which have no permissions of their own. */
 static const struct format format_32bit = {
-	.entry_size = 4, .index_bits = 10, .levels = 2,
+	.entry_size = 4,
+	.index_bits = 10,
+	.levels = 2,
 	.level = { { 22, LARGE_IF_PSE }, { 12, LARGE_LAST } },
 };
 static const struct format format_pae = {
-	.entry_size = 8, .index_bits = 9, .levels = 2, .reserved = 0x7ff0000000000000,
+	.entry_size = 8,
+	.index_bits = 9,
+	.levels = 2,
+	.reserved = 0x7ff0000000000000,
 	.level = { { 21, LARGE_ALLOWED }, { 12, LARGE_LAST } },
 };
 static const struct format format_4level = {
-	.entry_size = 8, .index_bits = 9, .levels = 4,
+	.entry_size = 8,
+	.index_bits = 9,
+	.levels = 4,
 	.level = { { 39, LARGE_RESERVED }, { 30, LARGE_IF_1G }, { 21, LARGE_ALLOWED }, { 12, LARGE_LAST } },
 };
 static const struct format format_5level = {
-	.entry_size = 8, .index_bits = 9, .levels = 5,
-	.level = { { 48, LARGE_RESERVED }, { 39, LARGE_RESERVED }, { 30, LARGE_IF_1G }, { 21, LARGE_ALLOWED },
+	.entry_size = 8,
+	.index_bits = 9,
+	.levels = 5,
+	.level = { { 48, LARGE_RESERVED },
+		   { 39, LARGE_RESERVED },
+		   { 30, LARGE_IF_1G },
+		   { 21, LARGE_ALLOWED },
 		   { 12, LARGE_LAST } },
 };
 
@@ -70,8 +82,8 @@ static struct entry read_entry(struct vcpu *vcpu, const struct format *f, gpa_t 
 	if (!slot)
 		return (struct entry){ .gpa = gpa, .value = size_mask(f->entry_size) };
 	u8 *hva = slot->hva + (gpa - slot->base);
-	u64 value = f->entry_size == 8 ? __atomic_load_n((u64 *)(void *)hva, __ATOMIC_SEQ_CST) :
-					 __atomic_load_n((u32 *)(void *)hva, __ATOMIC_SEQ_CST);
+	u64 value = f->entry_size == 8 ? __atomic_load_n((u64 *)(void *)hva, __ATOMIC_SEQ_CST)
+				       : __atomic_load_n((u32 *)(void *)hva, __ATOMIC_SEQ_CST);
 	return (struct entry){ .gpa = gpa, .hva = slot->readonly ? NULL : hva, .value = value };
 }
 
@@ -114,8 +126,8 @@ static bool maps_page(const struct vcpu *vcpu, const struct level *level, u64 en
 	}
 }
 
-/* With PSE-36, a 4-MByte page's entry has address bits (M-1):32 in its bits (M-20):13, M being at most 40; the rest up to bit 21 is
- * reserved. */
+/* With PSE-36, a 4-MByte page's entry has address bits (M-1):32 in its bits (M-20):13, M being at most 40; the rest up
+ * to bit 21 is reserved. */
 static unsigned pse36_bits(const struct vcpu *vcpu)
 {
 	return MAX(32, MIN(40, vcpu->physical_bits));

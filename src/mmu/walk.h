@@ -6,16 +6,16 @@
 
 /* What the paging structures say about one linear address. */
 struct walk {
-	gpa_t gpa; /* of the 4-KByte page, within a large page too */
-	u8 page_shift; /* size of the page as the guest mapped it */
+	gpa_t gpa;                       /* of the 4-KByte page, within a large page too */
+	u8 page_shift;                   /* size of the page as the guest mapped it */
 	bool writable, user, no_execute; /* combined over all levels */
 	bool dirty, global;
-	bool any; /* paging is off: everything is allowed */
+	bool any;  /* paging is off: everything is allowed */
 	u32 error; /* error code where the walk failed */
 };
 
-/* Walk for an access of `kind` (ACCESS_READ, ACCESS_WRITE, ACCESS_EXEC) in a view, checking permissions, and set A and D.
- * False: out->error is the page fault's error code, nothing else in out is valid. */
+/* Walk for an access of `kind` (ACCESS_READ, ACCESS_WRITE, ACCESS_EXEC) in a view, checking permissions, and set A and
+ * D. False: out->error is the page fault's error code, nothing else in out is valid. */
 bool walk_page(struct vcpu *vcpu, gla_t gla, enum tlb_view view, unsigned kind, struct walk *out);
 
 /* Walk without permission checks and without setting A or D; false: not mapped. */

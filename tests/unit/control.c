@@ -1,5 +1,5 @@
-/* The rules of control, extended-control, debug and flag registers, and of I/O ports: each a row of (state, what is tried,
- * what comes of it). */
+/* The rules of control, extended-control, debug and flag registers, and of I/O ports: each a row of (state, what is
+ * tried, what comes of it). */
 #include "small_vm.h"
 
 #include "cpu/control.h"
@@ -21,7 +21,7 @@ static const struct write_case {
 	u64 cr0, cr3, cr4, efer;
 	unsigned target;
 	u64 value;
-	u8 vector; /* OK, or what is raised */
+	u8 vector;  /* OK, or what is raised */
 	u64 result; /* of the target register */
 	u64 cs_attr;
 	u8 cpl;
@@ -70,8 +70,8 @@ static const struct write_case {
 	{ "cr4: PCIDE outside long mode", PROT, 0, CR4_PAE, 0, CR4, CR4_PAE | CR4_PCIDE, GP, CR4_PAE },
 	{ "cr4: PCIDE with a PCID", PAGED, 0x1001, CR4_PAE, LONG, CR4, CR4_PAE | CR4_PCIDE, GP, CR4_PAE },
 	{ "cr4: PCIDE", PAGED, 0x1000, CR4_PAE, LONG, CR4, CR4_PAE | CR4_PCIDE, OK, CR4_PAE | CR4_PCIDE },
-	{ "cr4: PCIDE stays with a PCID", PAGED, 0x1001, CR4_PAE | CR4_PCIDE, LONG, CR4, CR4_PAE | CR4_PCIDE | CR4_PGE, OK,
-	  CR4_PAE | CR4_PCIDE | CR4_PGE },
+	{ "cr4: PCIDE stays with a PCID", PAGED, 0x1001, CR4_PAE | CR4_PCIDE, LONG, CR4, CR4_PAE | CR4_PCIDE | CR4_PGE,
+	  OK, CR4_PAE | CR4_PCIDE | CR4_PGE },
 	{ "cr4: PAE on with bad PDPTE", PAGED, 0x1000, 0, 0, CR4, CR4_PAE, GP, 0 },
 	{ "cr4: PAE on with good PDPTEs", PAGED, 0x2000, 0, 0, CR4, CR4_PAE, OK, CR4_PAE },
 	{ "cr4: PGE reloads PDPTEs", PAGED, 0x1000, CR4_PAE, 0, CR4, CR4_PAE | CR4_PGE, GP, CR4_PAE },
@@ -242,9 +242,10 @@ static void writes_that_flush(void **state)
 		u64 toggled;
 		bool flushes;
 	} cases[] = {
-		{ CR4, CR4_PGE, true },	 { CR4, CR4_SMEP, true },  { CR4, CR4_DE, false }, { CR4, CR4_OSFXSR, false },
-		{ CR0, CR0_WP, true },	 { CR0, CR0_TS, false },   { CR3, 0, true },	   { CR3, CR3_NOFLUSH, false },
-		{ EFER, EFER_NXE, true }, { EFER, EFER_SCE, false }, { CR4, CR4_PCIDE, true },
+		{ CR4, CR4_PGE, true },     { CR4, CR4_SMEP, true },     { CR4, CR4_DE, false },
+		{ CR4, CR4_OSFXSR, false }, { CR0, CR0_WP, true },       { CR0, CR0_TS, false },
+		{ CR3, 0, true },           { CR3, CR3_NOFLUSH, false }, { EFER, EFER_NXE, true },
+		{ EFER, EFER_SCE, false },  { CR4, CR4_PCIDE, true },
 	};
 	struct small_vm *vm = *state;
 	struct vcpu *v = &vm->vcpu;
@@ -286,7 +287,8 @@ static const struct flag_case {
 	{ "popf ring 3 keeps IF", PROT, 0, 3, 2 | RFLAGS_IF, POPF, 4, 0, OK, 2 | RFLAGS_IF },
 	{ "popf ring 3, IOPL 3", PROT, 0, 3, 2 | IOPL(3) | RFLAGS_IF, POPF, 4, 0, OK, 2 | IOPL(3) },
 	{ "popf ring 1, IOPL 1", PROT, 0, 1, 2 | IOPL(1), POPF, 4, RFLAGS_IF | IOPL(3), OK, 2 | IOPL(1) | RFLAGS_IF },
-	{ "popf keeps VIF and VIP", PROT, 0, 0, 2 | RFLAGS_VIF | RFLAGS_VIP, POPF, 4, 0, OK, 2 | RFLAGS_VIF | RFLAGS_VIP },
+	{ "popf keeps VIF and VIP", PROT, 0, 0, 2 | RFLAGS_VIF | RFLAGS_VIP, POPF, 4, 0, OK,
+	  2 | RFLAGS_VIF | RFLAGS_VIP },
 	{ "popf 16 keeps AC", PROT, 0, 0, 2 | RFLAGS_AC, POPF, 2, 0, OK, 2 | RFLAGS_AC },
 	{ "popf v86, IOPL 3", PROT, 0, 3, 2 | VM86 | IOPL(3), POPF, 2, RFLAGS_IF, OK, 2 | VM86 | IOPL(3) | RFLAGS_IF },
 	{ "popf v86, IOPL 0", PROT, 0, 3, 2 | VM86, POPF, 2, 0, GP, 2 | VM86 },

@@ -1,5 +1,5 @@
-/* Random page tables, walked by the MMU and by a small model written from the manual's figures alone, one function a paging
- * mode, without the MMU's tables. The result of every access and all bits of the tables must agree. */
+/* Random page tables, walked by the MMU and by a small model written from the manual's figures alone, one function a
+ * paging mode, without the MMU's tables. The result of every access and all bits of the tables must agree. */
 #include "small_vm.h"
 
 #include <stdio.h>
@@ -98,7 +98,8 @@ static struct result model_32bit(struct model *m, u64 cr3, u32 gla)
 		if (refused(m, pde >> 1 & 1, pde >> 2 & 1, false))
 			return faulted(m, false, 1);
 		or_low_byte(m, pde_at, 0x20 | dirty);
-		return (struct result){ .gpa = (pde & 0xffc00000) | ((u64)(pde >> 13 & 0xff) << 32) | (gla & 0x3fffff) };
+		return (struct result){ .gpa = (pde & 0xffc00000) | ((u64)(pde >> 13 & 0xff) << 32) |
+					       (gla & 0x3fffff) };
 	}
 	gpa_t pte_at = (pde & 0xfffff000) + (gla >> 12 & 0x3ff) * 4;
 	u32 pte = (u32)load(m, pte_at, 4);
@@ -121,10 +122,12 @@ static struct result model_64bit(struct model *m, gpa_t table, unsigned shift, u
 		u64 entry = load(m, at, 8), frame = entry << 12 >> 24 << 12;
 		if (!(entry & 1))
 			return faulted(m, true, 0);
-		bool reserved = (frame >> m->physical_bits) || (entry >> 63 && !m->nxe) || (pae && (entry >> 52 & 0x7ff));
+		bool reserved =
+			(frame >> m->physical_bits) || (entry >> 63 && !m->nxe) || (pae && (entry >> 52 & 0x7ff));
 		bool large = shift > 12 && (entry & 0x80);
 		if (large)
-			reserved |= shift >= 39 || (shift == 30 && !m->pages_1g) || (frame & ((1ull << shift) - 1) & ~0x1fffull);
+			reserved |= shift >= 39 || (shift == 30 && !m->pages_1g) ||
+				    (frame & ((1ull << shift) - 1) & ~0x1fffull);
 		if (reserved)
 			return faulted(m, true, 9);
 		writable &= !!(entry & 2);
@@ -244,10 +247,10 @@ static void random_access(struct small_vm *vm, struct model *m, enum paging mode
 	struct result expected = model_walk(m, mode, v->cr3, gla);
 	bool done = mmu_translate(v, gla, m->kind | (m->implicit ? ACCESS_IMPLICIT : 0), &t);
 	if (done == expected.fault || (done ? t.gpa != expected.gpa : v->fault.error != expected.error))
-		fail_msg("round %u mode %u gla %llx kind %u: %s, gpa %llx error %x; expected %s, gpa %llx error %x", round,
-			 mode, (unsigned long long)gla, m->kind, done ? "done" : "fault", (unsigned long long)(done ? t.gpa : 0),
-			 done ? 0 : v->fault.error, expected.fault ? "fault" : "done", (unsigned long long)expected.gpa,
-			 expected.error);
+		fail_msg("round %u mode %u gla %llx kind %u: %s, gpa %llx error %x; expected %s, gpa %llx error %x",
+			 round, mode, (unsigned long long)gla, m->kind, done ? "done" : "fault",
+			 (unsigned long long)(done ? t.gpa : 0), done ? 0 : v->fault.error,
+			 expected.fault ? "fault" : "done", (unsigned long long)expected.gpa, expected.error);
 	if (done && expected.gpa < RAM_SIZE)
 		assert_ptr_equal(t.hva, vm->memory + expected.gpa);
 }

@@ -125,7 +125,8 @@ static inline void paging_enable(struct small_vm *vm, enum paging mode, u64 cr4,
 	v->cr0 = CR0_PE | CR0_ET | CR0_PG;
 	v->cr4 = cr4_of[mode] | cr4;
 	v->efer = efer | (mode >= PAGING_4LEVEL ? EFER_LME | EFER_LMA : 0);
-	v->seg[SEG_CS].attr = SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_CODE | (mode >= PAGING_4LEVEL ? SEG_ATTR_L : SEG_ATTR_DB);
+	v->seg[SEG_CS].attr =
+		SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_CODE | (mode >= PAGING_4LEVEL ? SEG_ATTR_L : SEG_ATTR_DB);
 	v->cr3 = TABLE_BASE;
 	memset(v->pdpte, 0, sizeof(v->pdpte));
 	v->pdpte[0] = TABLE_BASE | PTE_P;
