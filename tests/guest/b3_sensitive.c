@@ -2,24 +2,14 @@
  * with UMIP they fault. Intel SDM volume 2: SGDT, SIDT, SLDT, STR, SMSW, PUSHF, POPF; volume 3, "Control Registers" (CR4.UMIP). */
 #include "lib/guest.h"
 
-#ifdef __x86_64__
-#define DI "%rdi"
-#define BX rbx
-#define CX rcx
-#else
-#define DI "%edi"
-#define BX ebx
-#define CX ecx
-#endif
-
 /* ---- The tables' registers ---- */
 
 static u8 buffer[64] __attribute__((aligned(16)));
 
-CODE(store_gdt, "sgdt (" DI ")");
-CODE(store_idt, "sidt (" DI ")");
+CODE(store_gdt, "sgdt (" R "di)");
+CODE(store_idt, "sidt (" R "di)");
 #ifndef __x86_64__
-CODE(store_gdt16, "data16 sgdt (" DI ")"); /* the full base all the same */
+CODE(store_gdt16, "data16 sgdt (" R "di)"); /* the full base all the same */
 #endif
 
 static void table_shows(void *code, u8 *end, const void *base, u16 limit, unsigned cpl)
@@ -65,7 +55,7 @@ static void table_registers_keep_values(void)
 /* ---- LDTR, TR, machine status ---- */
 
 CODE(store_selectors, "sldt %eax\n str %ebx\n sldt %cx\n str %dx");
-CODE(store_to_memory, "sldt (" DI ")\n str 4(" DI ")\n smsw 8(" DI ")");
+CODE(store_to_memory, "sldt (" R "di)\n str 4(" R "di)\n smsw 8(" R "di)");
 
 static void selectors_show_guests(unsigned cpl, u16 ldt)
 {
@@ -103,13 +93,8 @@ static void ldt_selector_shows(void)
 /* ---- PUSHF and POPF ---- */
 
 /* POPF of a value, then PUSHF of what became of it. */
-#ifdef __x86_64__
-CODE(pop_push_flags, "push %rax\n popf\n pushf\n pop %rbx\n pushfw\n pop %cx\n push $2\n popf");
-CODE(pop_push_flags16, "push %ax\n popfw\n pushf\n pop %rbx\n push $2\n popf");
-#else
-CODE(pop_push_flags, "push %eax\n popf\n pushf\n pop %ebx\n pushfw\n pop %cx\n push $2\n popf");
-CODE(pop_push_flags16, "push %ax\n popfw\n pushf\n pop %ebx\n push $2\n popf");
-#endif
+CODE(pop_push_flags, "push " R "ax\n popf\n pushf\n pop " R "bx\n pushfw\n pop %cx\n push $2\n popf");
+CODE(pop_push_flags16, "push %ax\n popfw\n pushf\n pop " R "bx\n push $2\n popf");
 
 #define FLAGS_STATUS (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF | FLAG_DF)
 
@@ -158,7 +143,7 @@ static void flags_follow_the_table(void)
 }
 
 /* CLI and STI obey IOPL; the IF that PUSHF shows is the guest's own. */
-CODE(cli_sti, "sti\n nop\n pushf\n cli\n pushf\n pop %" STRINGIFY(CX) "\n pop %" STRINGIFY(BX));
+CODE(cli_sti, "sti\n nop\n pushf\n cli\n pushf\n pop " R "cx\n pop " R "bx");
 
 static void cli_sti_follow_iopl(void)
 {
@@ -182,8 +167,8 @@ static void cli_sti_follow_iopl(void)
 CODE(do_sldt, "sldt %eax");
 CODE(do_str, "str %eax");
 CODE(do_smsw, "smsw %eax");
-CODE(do_sgdt, "sgdt (" DI ")");
-CODE(do_sidt, "sidt (" DI ")");
+CODE(do_sgdt, "sgdt (" R "di)");
+CODE(do_sidt, "sidt (" R "di)");
 
 static void umip_faults(void)
 {
@@ -205,13 +190,8 @@ static void umip_faults(void)
 
 /* ---- The privileged ones beside them fault outside CPL 0 ---- */
 
-#ifdef __x86_64__
-#define AX_REGISTER "%rax"
-#else
-#define AX_REGISTER "%eax"
-#endif
-CODE(do_lgdt, "lgdt (" DI ")");
-CODE(do_lidt, "lidt (" DI ")");
+CODE(do_lgdt, "lgdt (" R "di)");
+CODE(do_lidt, "lidt (" R "di)");
 CODE(do_lldt, "lldt %ax");
 CODE(do_ltr, "ltr %ax");
 CODE(do_lmsw, "lmsw %ax");
@@ -219,15 +199,15 @@ CODE(do_clts, "clts");
 CODE(do_hlt, "hlt");
 CODE(do_invd, "invd");
 CODE(do_wbinvd, "wbinvd");
-CODE(do_invlpg, "invlpg (" DI ")");
+CODE(do_invlpg, "invlpg (" R "di)");
 CODE(do_rdmsr, "rdmsr");
 CODE(do_wrmsr, "wrmsr");
-CODE(do_read_cr0, "mov %cr0, " AX_REGISTER);
-CODE(do_write_cr0, "mov " AX_REGISTER ", %cr0");
-CODE(do_read_cr3, "mov %cr3, " AX_REGISTER);
-CODE(do_write_cr4, "mov " AX_REGISTER ", %cr4");
-CODE(do_read_dr7, "mov %dr7, " AX_REGISTER);
-CODE(do_write_dr0, "mov " AX_REGISTER ", %dr0");
+CODE(do_read_cr0, "mov %cr0, " R "ax");
+CODE(do_write_cr0, "mov " R "ax, %cr0");
+CODE(do_read_cr3, "mov %cr3, " R "ax");
+CODE(do_write_cr4, "mov " R "ax, %cr4");
+CODE(do_read_dr7, "mov %dr7, " R "ax");
+CODE(do_write_dr0, "mov " R "ax, %dr0");
 CODE(do_in, "in $0x60, %al");
 CODE(do_out, "out %al, $0x80");
 

@@ -9,6 +9,9 @@ A run is a dictionary: `image` (SOURCE without .c, and its width), `append` (com
 IMAGES = {
     'b1_ring': (32, 64),
     'b3_sensitive': (32, 64),
+    'segments': (32, 64),
+    'exceptions': (32, 64),
+    'gates': (32, 64),
 }
 
 
@@ -18,3 +21,9 @@ def runs():
         for bits in widths:
             result.append({'image': f'{source}{bits}'})
     return result
+
+
+if __name__ == '__main__':  # what the build makes: one "SOURCE WIDTH" a line
+    for source, widths in IMAGES.items():
+        for bits in widths:
+            print(source, bits)

@@ -2,10 +2,13 @@
 #ifndef GUEST_ASM_H
 #define GUEST_ASM_H
 
+/* R "ax" names a register of the guest's own width in assembly text. */
 #ifdef __x86_64__
 #define NATIVE_BITS "64"
+#define R "%r"
 #else
 #define NATIVE_BITS "32"
+#define R "%e"
 #endif
 
 /* The GDT. The three user selectors lie as SYSRET wants them. */

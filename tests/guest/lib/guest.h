@@ -88,6 +88,8 @@ struct state run_code(const void *code, unsigned cpl);
 /* Call `handler` in interrupt context instead of ending the run; it may change the state to return to. NULL: remove. */
 typedef void handler_fn(struct state *s);
 void handler_set(unsigned vector, handler_fn *handler);
+/* The stack for entries to CPL 0 from outside, while a run lasts; 0 (the default): one of the framework's own. */
+extern ulong run_stack0;
 /* Stack of the code under test (64 KiB); grows down from test_stack_top. */
 extern u8 test_stack[], test_stack_top[];
 

@@ -7,7 +7,7 @@ _Noreturn void run_leave(void);
 void trap_dispatch(struct state *s);
 
 struct state *run_current;
-ulong run_sp;
+ulong run_sp, run_stack0;
 static handler_fn *handlers[256];
 
 void idt_restore(unsigned vector)
@@ -73,7 +73,7 @@ extern struct state captured;
 void trap_resume(struct state *s)
 {
 	cli();
-	tss.t.stack[0].sp = run_sp;
+	tss.t.stack[0].sp = run_stack0 ? run_stack0 : run_sp;
 	tss.t.stack[0].ss = SEL_DATA;
 	captured = *s;
 	trap_load();

@@ -72,7 +72,10 @@ run:
 	cli
 	movq %rsp, run_sp
 	movq %rdi, run_current
-	movq %rsp, tss + 4
+	movq run_stack0, %rax
+	testq %rax, %rax
+	cmovzq %rsp, %rax
+	movq %rax, tss + 4			/* RSP0 */
 	movq %rdi, %rsi
 	subq $STATE_WORDS * 8, %rsp
 	movq %rsp, %rdi
