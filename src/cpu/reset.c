@@ -14,17 +14,19 @@ static const struct segment reset_ldtr = { .attr = SEG_ATTR_P | SYS_LDT, .limit 
 static const struct segment reset_tr = { .attr = SEG_ATTR_P | SYS_TSS_BUSY, .limit = 0xffff };
 static const struct table_register reset_table = { .limit = 0xffff };
 
-/* What RESET sets and INIT leaves alone: MSRs, XCR0 and the extended state. The TSC's offset is the VM's affair, since
- * the TSCs of all vCPUs must agree. Other MSRs are zero. Intel SDM volume 4 has the values of PAT and MISC_ENABLE (fast
- * strings on; neither branch trace store nor PEBS). */
+/* What RESET sets and INIT leaves alone: MSRs, XCR0 and the extended state. MSRs not named here are zero. Intel SDM
+ * volume 4 has the values of PAT and MISC_ENABLE (fast strings). */
 static const struct msr_state reset_msr = {
 	.pat = 0x0007040600070406,
-	.misc_enable = BIT(0) | BIT(11) | BIT(12),
+	.misc_enable = BIT(0),
 };
 
 static void reset_only(struct vcpu *vcpu)
 {
 	vcpu->msr = reset_msr;
+	/* The TSCs of all vCPUs must agree, so that the counter itself is the VM's affair; what the guest added goes.
+	 */
+	vcpu->tsc_offset -= vcpu->tsc_adjust;
 	vcpu->tsc_adjust = 0;
 	vcpu->xcr0 = XCR0_X87;
 	xstate_reset(vcpu);

@@ -42,6 +42,8 @@ static void scramble(struct vcpu *v)
 	v->cr4 = CR4_PAE | CR4_PCIDE | CR4_SMAP;
 	v->efer = EFER_LME | EFER_LMA;
 	v->xcr0 = XCR0_X87 | XCR0_SSE;
+	v->tsc_adjust = 0x100;
+	v->tsc_offset = 0x1500;
 	v->cpl = 3;
 	v->shadow = SHADOW_STI;
 	v->nmi_blocked = true;
@@ -97,6 +99,8 @@ static void reset(void **state)
 	check_common(v);
 	assert_int_equal(v->cr0, 0x60000010);
 	assert_int_equal(v->xcr0, 1);
+	assert_int_equal(v->tsc_adjust, 0);
+	assert_int_equal(v->tsc_offset, 0x1400);
 	assert_int_equal(v->msr.pat, 0x0007040600070406);
 	assert_int_equal(v->msr.lstar | v->msr.kernel_gs_base | v->msr.sysenter_eip, 0);
 }
@@ -111,6 +115,7 @@ static void init(void **state)
 	check_common(v);
 	assert_int_equal(v->cr0, CR0_CD | CR0_ET);
 	assert_int_equal(v->xcr0, 3);
+	assert_int_equal(v->tsc_adjust, 0x100);
 	assert_int_equal(v->msr.pat, 0xeeeeeeeeeeeeeeee);
 	assert_int_equal(v->xsave[0], 0x5a);
 }
