@@ -1,0 +1,178 @@
+/* The board of the virtual PC: which chip is where, and what is wired to what. */
+#include "vm/board.h"
+
+#include "dev/map.h"
+#include "host/port.h"
+
+static const struct region_ops pic_master_ops = { .read = pic_master_read, .write = pic_master_write };
+static const struct region_ops pic_slave_ops = { .read = pic_slave_read, .write = pic_slave_write };
+static const struct region_ops pic_elcr_ops = { .read = pic_elcr_read, .write = pic_elcr_write };
+static const struct region_ops ioapic_ops = { .read = ioapic_read, .write = ioapic_write };
+
+/* ---- wires ---- */
+
+/* An ISA interrupt line goes to the 8259 pair and to the I/O APIC. */
+static void isa_line(void *opaque, unsigned line, bool level)
+{
+	struct board *b = opaque;
+	pic_set_line(&b->pic, line, level);
+	ioapic_set_line(&b->ioapic, line == IRQ_PIT ? GSI_PIT : line, level);
+}
+
+/* PCI interrupt pins go to the I/O APIC alone. */
+static void pci_line(void *opaque, unsigned pin, bool level)
+{
+	struct board *b = opaque;
+	ioapic_set_line(&b->ioapic, GSI_PCI_INTA + pin, level);
+}
+
+static struct wire isa_wire(struct board *b, unsigned line)
+{
+	return (struct wire){ .sink = isa_line, .opaque = b, .pin = line };
+}
+
+static void wire_board(struct board *b)
+{
+	b->pit.irq = isa_wire(b, IRQ_PIT);
+	b->i8042.keyboard_irq = isa_wire(b, IRQ_KEYBOARD);
+	b->i8042.mouse_irq = isa_wire(b, IRQ_MOUSE);
+	b->uart.irq = isa_wire(b, IRQ_UART0);
+	b->rtc.irq = isa_wire(b, IRQ_RTC);
+	b->pm.sci = isa_wire(b, IRQ_SCI);
+	for (unsigned pin = 0; pin < PCI_PINS; pin++)
+		b->pci.intx[pin] = (struct wire){ .sink = pci_line, .opaque = b, .pin = pin };
+}
+
+/* ---- what the chips ask of the machine ---- */
+
+static void ask_reset(void *opaque)
+{
+	((struct board *)opaque)->event = BOARD_RESET;
+}
+
+static void ask_power_off(void *opaque)
+{
+	((struct board *)opaque)->event = BOARD_POWER_OFF;
+}
+
+static void ask_exit(void *opaque, u32 status)
+{
+	struct board *b = opaque;
+	b->event = BOARD_DEBUG_EXIT;
+	b->exit_status = status;
+}
+
+enum board_event board_take_event(struct board *board)
+{
+	enum board_event event = board->event;
+	board->event = BOARD_NOTHING;
+	return event;
+}
+
+/* ---- the serial port's cable ---- */
+
+static void serial_transmit(void *opaque, u8 byte)
+{
+	struct board *b = opaque;
+	b->backends.serial_put(b->backends.serial, byte);
+}
+
+void board_serial_input(struct board *board, u64 now)
+{
+	u8 byte;
+	while (uart_room(&board->uart) && board->backends.serial_get(board->backends.serial, &byte))
+		uart_receive(&board->uart, byte, now);
+}
+
+static void serial_room(void *opaque)
+{
+	board_serial_input(opaque, host_now());
+}
+
+/* ---- assembly ---- */
+
+static int attach_irq_chips(struct board *b)
+{
+	int error = bus_add(&b->io, "PIC master", PORT_PIC_MASTER, 2, &pic_master_ops, &b->pic);
+	error |= bus_add(&b->io, "PIC slave", PORT_PIC_SLAVE, 2, &pic_slave_ops, &b->pic);
+	error |= bus_add(&b->io, "ELCR", PORT_PIC_ELCR, 2, &pic_elcr_ops, &b->pic);
+	error |= bus_add(&b->io, "PIT", PORT_PIT, PIT_PORT_COUNT, &pit_ops, &b->pit);
+	error |= bus_add(&b->io, "system control", PORT_SYSTEM_CONTROL, 1, &system_control_ops, &b->pit);
+	error |= bus_add(&b->io, "RTC", PORT_RTC, 2, &rtc_ops, &b->rtc);
+	error |= bus_add(&b->memory, "I/O APIC", MAP_IOAPIC, IOAPIC_MMIO_SIZE, &ioapic_ops, &b->ioapic);
+	return error;
+}
+
+static int attach_devices(struct board *b, u64 now)
+{
+	int error = uart_attach(&b->uart, &b->io, PORT_UART0);
+	error |= i8042_attach(&b->i8042, &b->io);
+	error |= pm_attach(&b->pm, &b->io, PORT_PM, now);
+	error |= pci_attach(&b->pci, &b->io, &b->memory);
+	error |= reset_attach(&b->reset, &b->io, &b->pci.behind);
+	error |= debug_console_attach(&b->debug_console, &b->io);
+	if (b->backends.debug_exit)
+		error |= debug_exit_attach(&b->debug_exit, &b->io);
+	return error;
+}
+
+int board_create(struct board *board, const struct board_backends *backends, u64 memory, u64 now,
+		 void (*interrupt)(void *opaque, const struct interrupt *interrupt),
+		 void (*intr)(void *opaque, unsigned pin, bool level), void *opaque)
+{
+	struct board *b = board;
+	b->backends = *backends;
+	ioapic_init(&b->ioapic, interrupt, opaque);
+	b->pic.intr = (struct wire){ .sink = intr, .opaque = opaque };
+	wire_board(b);
+	b->uart.transmit = serial_transmit;
+	b->uart.room = serial_room;
+	b->uart.opaque = b;
+	b->i8042.reset = ask_reset;
+	b->i8042.opaque = b;
+	b->pm.power_off = ask_power_off;
+	b->pm.opaque = b;
+	b->reset.reset = ask_reset;
+	b->reset.opaque = b;
+	b->debug_console = (struct debug_console){ .emit = backends->debug_put, .opaque = backends->debug };
+	b->debug_exit = (struct debug_exit){ .exit = ask_exit, .opaque = b };
+	if (attach_irq_chips(b) | attach_devices(b, now))
+		return -1;
+	rtc_init(&b->rtc, host_wallclock(), now);
+	rtc_set_memory_size(&b->rtc, MIN(memory, MAP_LOW_RAM_END), memory - MIN(memory, MAP_LOW_RAM_END));
+	pic_reset(&b->pic);
+	pit_reset(&b->pit);
+	return 0;
+}
+
+void board_reset(struct board *board, u64 now)
+{
+	pci_reset(&board->pci);
+	uart_reset(&board->uart);
+	i8042_reset(&board->i8042);
+	pm_reset(&board->pm, now);
+	reset_reset(&board->reset);
+	rtc_reset(&board->rtc, now);
+	pit_reset(&board->pit);
+	ioapic_reset(&board->ioapic);
+	pic_reset(&board->pic);
+	board->event = BOARD_NOTHING;
+}
+
+/* ---- time ---- */
+
+u64 board_deadline(const struct board *board)
+{
+	u64 first = pit_deadline(&board->pit);
+	first = MIN(first, rtc_deadline(&board->rtc));
+	first = MIN(first, uart_deadline(&board->uart));
+	return MIN(first, pm_deadline(&board->pm));
+}
+
+void board_advance(struct board *board, u64 now)
+{
+	pit_advance(&board->pit, now);
+	rtc_advance(&board->rtc, now);
+	uart_advance(&board->uart, now);
+	pm_advance(&board->pm, now);
+}

@@ -1,0 +1,66 @@
+/* The board: every chip of the virtual PC but the CPUs and their local APICs, wired in one place (board.c), after the map in
+ * dev/map.h. The owner serializes all calls with its lock. */
+#ifndef NADIR_VM_BOARD_H
+#define NADIR_VM_BOARD_H
+
+#include "dev/bus.h"
+#include "dev/debug_console.h"
+#include "dev/debug_exit.h"
+#include "dev/i8042.h"
+#include "dev/pci.h"
+#include "dev/pit.h"
+#include "dev/pm.h"
+#include "dev/reset.h"
+#include "dev/rtc.h"
+#include "dev/uart.h"
+#include "irq/ioapic.h"
+#include "irq/pic.h"
+
+/* The other ends of the board's cables, on the host. put is called under the board's lock and must not call back. */
+struct board_backends {
+	void (*serial_put)(void *opaque, u8 byte);
+	bool (*serial_get)(void *opaque, u8 *byte); /* false: nothing waits */
+	void *serial;
+	void (*debug_put)(void *opaque, u8 byte);
+	void *debug;
+	bool debug_exit; /* fit the debug-exit port */
+};
+
+/* What a register access may ask of the machine. It is kept until the access is over, then taken. */
+enum board_event { BOARD_NOTHING, BOARD_RESET, BOARD_POWER_OFF, BOARD_DEBUG_EXIT };
+
+struct board {
+	struct bus io, memory;
+	struct pic pic;
+	struct ioapic ioapic;
+	struct pit pit;
+	struct rtc rtc;
+	struct uart uart;
+	struct i8042 i8042;
+	struct pm pm;
+	struct reset reset;
+	struct pci_host pci;
+	struct debug_console debug_console;
+	struct debug_exit debug_exit;
+	struct board_backends backends;
+	enum board_event event;
+	u32 exit_status; /* with BOARD_DEBUG_EXIT */
+};
+
+/* Wire everything and reset it. interrupt takes the I/O APIC's messages, intr the 8259 pair's output. 0 or negative. */
+int board_create(struct board *board, const struct board_backends *backends, u64 memory, u64 now,
+		 void (*interrupt)(void *opaque, const struct interrupt *interrupt),
+		 void (*intr)(void *opaque, unsigned pin, bool level), void *opaque);
+void board_reset(struct board *board, u64 now);
+
+/* When something happens by itself, and let it happen. */
+u64 board_deadline(const struct board *board);
+void board_advance(struct board *board, u64 now);
+
+/* Give the serial port what waits for it on the host. */
+void board_serial_input(struct board *board, u64 now);
+
+/* What the last access asked for; it is then forgotten. */
+enum board_event board_take_event(struct board *board);
+
+#endif

@@ -1,0 +1,191 @@
+/* The one dispatcher of exits that need an answer, whichever engine they come from: what the guest did is carried out on the board,
+ * the local APIC, or by the CPU's rules. Everything is counted. */
+#include "vm/vm.h"
+
+#include "cpu/msr.h"
+#include "cpu/pvclock.h"
+#include "host/port.h"
+
+#define KVM_ENOSYS 1000ull /* what an unknown hypercall returns, negated */
+
+static u64 read_tsc(void)
+{
+	return __builtin_ia32_rdtsc();
+}
+
+/* ---- the board ---- */
+
+/* Carry out what a register access asked of the machine; the lock is not held. */
+static void obey_board(struct vm *vm, enum board_event event, u32 status)
+{
+	switch (event) {
+	case BOARD_NOTHING:
+		break;
+	case BOARD_RESET:
+		vm_reset(vm);
+		break;
+	case BOARD_POWER_OFF:
+		vm_end(vm, VM_POWEROFF, 0, NULL);
+		break;
+	case BOARD_DEBUG_EXIT:
+		vm_end(vm, VM_DEBUG_EXIT, (int)(status & 0xff), NULL);
+		break;
+	}
+}
+
+/* One access to a bus of the board. */
+static u64 board_access(struct vm *vm, struct bus *bus, u64 address, unsigned size, bool write, u64 value)
+{
+	host_lock(&vm->lock);
+	u64 now = host_now();
+	if (write)
+		bus_write(bus, address, size, value, now);
+	else
+		value = bus_read(bus, address, size, now);
+	vm_board_changed(vm, now);
+	enum board_event event = board_take_event(&vm->board);
+	u32 status = vm->board.exit_status;
+	host_unlock(&vm->lock);
+	obey_board(vm, event, status);
+	return value;
+}
+
+static void exit_io(struct vm_cpu *cpu, struct exit *e)
+{
+	struct vm *vm = cpu->vm;
+	e->io.value = (u32)board_access(vm, &vm->board.io, e->io.port, e->io.size, e->io.write, e->io.value);
+	if (vm->config.trace & TRACE_IO)
+		host_log(LOG_DEBUG, "%llx: port %04x %s %0*x", (unsigned long long)cpu->vcpu.rip, e->io.port, e->io.write ? "<-" : "->",
+			 e->io.size * 2, e->io.value);
+}
+
+static void exit_mmio(struct vm_cpu *cpu, struct exit *e)
+{
+	struct vm *vm = cpu->vm;
+	u64 offset = e->mmio.gpa & (LAPIC_MMIO_SIZE - 1);
+	if (!lapic_decodes(&cpu->lapic, e->mmio.gpa)) {
+		e->mmio.value = board_access(vm, &vm->board.memory, e->mmio.gpa, e->mmio.size, e->mmio.write, e->mmio.value);
+	} else if (e->mmio.write) {
+		u64 now = host_now();
+		lapic_mmio_write(&cpu->lapic, offset, e->mmio.size, e->mmio.value, now);
+		vm_lapic_changed(cpu, now);
+	} else {
+		e->mmio.value = lapic_mmio_read(&cpu->lapic, offset, e->mmio.size, host_now());
+	}
+	if (vm->config.trace & TRACE_MMIO)
+		host_log(LOG_DEBUG, "%llx: memory %llx %s %0*llx", (unsigned long long)cpu->vcpu.rip, (unsigned long long)e->mmio.gpa,
+			 e->mmio.write ? "<-" : "->", e->mmio.size * 2, (unsigned long long)e->mmio.value);
+}
+
+/* ---- MSRs ---- */
+
+static void trace_msr(struct vm_cpu *cpu, const struct exit *e, const char *direction)
+{
+	const char *name = msr_name(e->msr.index);
+	if (cpu->vm->config.trace & TRACE_MSR)
+		host_log(LOG_DEBUG, "%llx: MSR %x (%s) %s %llx%s", (unsigned long long)cpu->vcpu.rip, e->msr.index, name ? name : "unknown",
+			 direction, (unsigned long long)e->msr.value, e->msr.fault ? " #GP" : "");
+}
+
+static void exit_rdmsr(struct vm_cpu *cpu, struct exit *e)
+{
+	if (lapic_owns_msr(e->msr.index))
+		e->msr.fault = !lapic_msr_read(&cpu->lapic, e->msr.index, host_now(), &e->msr.value);
+	else
+		e->msr.fault = msr_read(&cpu->vcpu, e->msr.index, &e->msr.value) != MSR_OK;
+	trace_msr(cpu, e, "->");
+}
+
+static bool lapic_wrmsr(struct vm_cpu *cpu, u32 index, u64 value)
+{
+	u64 now = host_now();
+	if (index == MSR_TSC_DEADLINE)
+		lapic_set_tsc(&cpu->lapic, read_tsc() + cpu->vcpu.tsc_offset, now, host_tsc_hz());
+	bool ok = lapic_msr_write(&cpu->lapic, index, now, value);
+	vm_lapic_changed(cpu, now);
+	return ok;
+}
+
+static void exit_wrmsr(struct vm_cpu *cpu, struct exit *e)
+{
+	u64 offset = cpu->vcpu.tsc_offset;
+	if (lapic_owns_msr(e->msr.index))
+		e->msr.fault = !lapic_wrmsr(cpu, e->msr.index, e->msr.value);
+	else
+		e->msr.fault = msr_write(&cpu->vcpu, e->msr.index, e->msr.value) != MSR_OK;
+	if (offset != cpu->vcpu.tsc_offset)
+		lapic_set_tsc(&cpu->lapic, read_tsc() + cpu->vcpu.tsc_offset, host_now(), host_tsc_hz());
+	if (!e->msr.fault)
+		pvclock_update(&cpu->vm->clock, &cpu->vcpu, e->msr.index);
+	trace_msr(cpu, e, "<-");
+}
+
+/* ---- the rest ---- */
+
+static void exit_cpuid(struct vm_cpu *cpu, struct exit *e)
+{
+	cpuid_answer(&cpu->vcpu, e->cpuid.leaf, e->cpuid.subleaf, &e->cpuid.eax, &e->cpuid.ebx, &e->cpuid.ecx, &e->cpuid.edx);
+}
+
+static void exit_cr_read(struct vm_cpu *cpu, struct exit *e)
+{
+	if (e->cr.number == 8)
+		e->cr.value = lapic_cr8(&cpu->lapic);
+}
+
+static void exit_cr_write(struct vm_cpu *cpu, struct exit *e)
+{
+	if (e->cr.number != 8)
+		return;
+	lapic_set_cr8(&cpu->lapic, e->cr.value);
+	vm_lapic_changed(cpu, host_now());
+}
+
+static void exit_hypercall(struct vm_cpu *cpu, struct exit *e)
+{
+	e->hypercall.result = -KVM_ENOSYS;
+}
+
+static void (*const handlers[EXIT_REASON_COUNT])(struct vm_cpu *cpu, struct exit *exit) = {
+	[EXIT_IO] = exit_io,
+	[EXIT_MMIO] = exit_mmio,
+	[EXIT_RDMSR] = exit_rdmsr,
+	[EXIT_WRMSR] = exit_wrmsr,
+	[EXIT_CPUID] = exit_cpuid,
+	[EXIT_CR_READ] = exit_cr_read,
+	[EXIT_CR_WRITE] = exit_cr_write,
+	[EXIT_HYPERCALL] = exit_hypercall,
+};
+
+/* What distinguishes exits of one site: the port, page, MSR or leaf. */
+static u32 exit_detail(const struct exit *e)
+{
+	switch (e->reason) {
+	case EXIT_IO:
+		return e->io.port;
+	case EXIT_MMIO:
+		return (u32)(e->mmio.gpa >> PAGE_SHIFT);
+	case EXIT_RDMSR:
+	case EXIT_WRMSR:
+		return e->msr.index;
+	case EXIT_CPUID:
+		return e->cpuid.leaf;
+	case EXIT_CR_READ:
+	case EXIT_CR_WRITE:
+		return e->cr.number;
+	default:
+		return 0;
+	}
+}
+
+void vm_exit(struct vcpu *vcpu, struct exit *exit)
+{
+	struct vm_cpu *cpu = vm_cpu_of(vcpu);
+	u64 start = read_tsc();
+	if (cpu->vm->config.trace & TRACE_EXITS)
+		host_log(LOG_DEBUG, "%llx: %s %x", (unsigned long long)vcpu->rip, exit_reason_name(exit->reason), exit_detail(exit));
+	if (handlers[exit->reason])
+		handlers[exit->reason](cpu, exit);
+	cpu->progress++;
+	stats_count(&cpu->stats, exit->reason, vcpu->rip, exit_detail(exit), read_tsc() - start);
+}

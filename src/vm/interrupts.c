@@ -1,0 +1,129 @@
+/* The way of an interrupt: from the I/O APIC or another vCPU to the posted-interrupt descriptors of the vCPUs it addresses, from there
+ * on the vCPU's own thread into its local APIC, and to the engine when it asks (F1, F4, F5). */
+#include "vm/vm.h"
+
+/* ---- sending: any thread ---- */
+
+static void request(struct vm_cpu *cpu, u32 bits)
+{
+	__atomic_fetch_or(&cpu->requests, bits, __ATOMIC_SEQ_CST);
+	vm_kick(cpu, PENDING_KICK);
+}
+
+static void deliver(struct vm_cpu *cpu, const struct interrupt *i)
+{
+	switch (i->delivery) {
+	case DELIVERY_FIXED:
+	case DELIVERY_LOWEST_PRIORITY:
+		if (lapic_enabled(&cpu->lapic) && posted_post(&cpu->posted, i->vector, i->level))
+			vm_kick(cpu, PENDING_INTERRUPT);
+		break;
+	case DELIVERY_NMI:
+		vm_kick(cpu, PENDING_NMI);
+		break;
+	case DELIVERY_INIT:
+		request(cpu, REQUEST_INIT);
+		break;
+	case DELIVERY_SIPI:
+		__atomic_store_n(&cpu->sipi_vector, i->vector, __ATOMIC_SEQ_CST);
+		request(cpu, REQUEST_SIPI);
+		break;
+	case DELIVERY_EXTINT:
+		vm_kick(cpu, PENDING_INTERRUPT);
+		break;
+	default:
+		break;
+	}
+}
+
+void vm_interrupt(struct vm *vm, const struct interrupt *interrupt, struct vm_cpu *sender)
+{
+	for (unsigned n = 0; n < vm->config.cpus; n++) {
+		struct vm_cpu *cpu = vm->cpu[n];
+		bool addressed = interrupt->shorthand == SHORTHAND_OTHERS ?
+					 cpu != sender :
+					 lapic_matches(&cpu->lapic, interrupt->destination, interrupt->logical);
+		if (!addressed)
+			continue;
+		deliver(cpu, interrupt);
+		/* All destinations have the same priority for a lowest-priority interrupt: the first takes it. */
+		if (interrupt->delivery == DELIVERY_LOWEST_PRIORITY && lapic_enabled(&cpu->lapic))
+			break;
+	}
+	if (vm->config.trace & TRACE_IRQ)
+		host_log(LOG_DEBUG, "interrupt vector %02x delivery %u to %s %x", interrupt->vector, interrupt->delivery,
+			 interrupt->logical ? "logical" : "physical", interrupt->destination);
+}
+
+/* ---- taking: the vCPU's own thread ---- */
+
+/* Whether the 8259 pair's INTR asks for this vCPU. */
+static bool pic_asks(struct vm_cpu *cpu)
+{
+	return __atomic_load_n(&cpu->pic_intr, __ATOMIC_SEQ_CST) && lapic_passes_extint(&cpu->lapic);
+}
+
+/* Bring the local APIC up to date with the time and with what others have sent. */
+static void update_lapic(struct vm_cpu *cpu)
+{
+	u64 now = host_now();
+	lapic_advance(&cpu->lapic, now);
+	lapic_accept_posted(&cpu->lapic, &cpu->posted);
+	bool intr = __atomic_load_n(&cpu->pic_intr, __ATOMIC_SEQ_CST);
+	if (intr != cpu->lint0) {
+		cpu->lint0 = intr;
+		if (lapic_set_lint(&cpu->lapic, 0, intr) & LAPIC_NMI)
+			vcpu_set_pending(&cpu->vcpu, PENDING_NMI);
+	}
+	vm_lapic_changed(cpu, now);
+}
+
+bool vm_interrupt_ready(struct vm_cpu *cpu)
+{
+	update_lapic(cpu);
+	return lapic_highest(&cpu->lapic) >= 0 || pic_asks(cpu);
+}
+
+static int pic_vector(struct vm_cpu *cpu)
+{
+	struct vm *vm = cpu->vm;
+	host_lock(&vm->lock);
+	int vector = pic_intr(&vm->board.pic) ? pic_acknowledge(&vm->board.pic) : -1;
+	host_unlock(&vm->lock);
+	return vector;
+}
+
+int vm_interrupt_acknowledge(struct vcpu *vcpu)
+{
+	struct vm_cpu *cpu = vm_cpu_of(vcpu);
+	/* Cleared before looking, so that an interrupt that comes meanwhile sets it again. */
+	vcpu_clear_pending(vcpu, PENDING_INTERRUPT);
+	update_lapic(cpu);
+	int vector = pic_asks(cpu) ? pic_vector(cpu) : -1;
+	if (vector < 0)
+		vector = lapic_acknowledge(&cpu->lapic);
+	if (vector < 0)
+		return -1;
+	if (lapic_highest(&cpu->lapic) >= 0 || pic_asks(cpu))
+		vcpu_set_pending(vcpu, PENDING_INTERRUPT);
+	cpu->stats.interrupts++;
+	cpu->progress++;
+	return vector;
+}
+
+/* ---- the local APIC's timer ---- */
+
+/* The host timer is only ever brought forward: a guest that sets its deadline anew with each tick, later every time, costs no system
+ * call each. When it fires early, it is set again. */
+void vm_lapic_changed(struct vm_cpu *cpu, u64 now)
+{
+	u64 deadline = lapic_deadline(&cpu->lapic);
+	if (now >= cpu->timer_armed)
+		cpu->timer_armed = HOST_NEVER;
+	if (deadline < cpu->timer_armed) {
+		cpu->timer_armed = deadline;
+		host_timer_arm(cpu->timer, deadline);
+	}
+	if (lapic_highest(&cpu->lapic) >= 0)
+		vcpu_set_pending(&cpu->vcpu, PENDING_INTERRUPT);
+}

@@ -1,0 +1,264 @@
+/* The life of a vCPU's thread: run the engine, answer what ended the run, sleep while halted, obey requests.
+ *
+ * A reset or a pause parks every vCPU at vm_checkpoint. The last one to park performs the reset alone, so that nobody runs while
+ * memory and devices change under it; then all go on. */
+#include "vm/vm.h"
+
+#include "cpu/control.h"
+#include "cpu/msr.h"
+#include "dev/map.h"
+#include "host/port.h"
+#include "vm/report.h"
+
+#define REQUESTS_TAKE(cpu, bits) (__atomic_fetch_and(&(cpu)->requests, ~(u32)(bits), __ATOMIC_SEQ_CST) & (bits))
+
+void vm_kick(struct vm_cpu *cpu, u32 pending)
+{
+	vcpu_set_pending(&cpu->vcpu, pending);
+	__atomic_fetch_add(&cpu->wake, 1, __ATOMIC_SEQ_CST);
+	host_wake(&cpu->wake);
+}
+
+static void kick_all(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->config.cpus; i++)
+		vm_kick(vm->cpu[i], PENDING_KICK);
+}
+
+void vm_end(struct vm *vm, enum vm_end how, int status, const char *reason)
+{
+	host_lock(&vm->lock);
+	bool first = vm_ended(vm) == VM_RUNNING;
+	if (first) {
+		vm->exit_status = status;
+		vm->crash_reason = reason;
+		__atomic_store_n(&vm->end, how, __ATOMIC_SEQ_CST);
+	}
+	host_unlock(&vm->lock);
+	if (!first)
+		return;
+	kick_all(vm);
+	vm->config.ended(vm->config.opaque);
+}
+
+void vm_stop(struct vm *vm)
+{
+	vm_end(vm, VM_STOPPED, 0, NULL);
+}
+
+void vm_reset(struct vm *vm)
+{
+	if (vm->config.no_reboot) {
+		vm_end(vm, VM_REBOOT, 0, NULL);
+		return;
+	}
+	__atomic_store_n(&vm->reset_wanted, true, __ATOMIC_SEQ_CST);
+	kick_all(vm);
+}
+
+void vm_pause(struct vm *vm, bool pause)
+{
+	__atomic_store_n(&vm->pause_wanted, pause, __ATOMIC_SEQ_CST);
+	kick_all(vm);
+}
+
+/* Report the guest's state and do what the user wants done with a crashed guest. */
+static void crash(struct vm_cpu *cpu, const char *reason)
+{
+	struct vm *vm = cpu->vm;
+	char text[160];
+	host_snprintf(text, sizeof(text), "the guest crashed: %s", reason);
+	host_lock(&vm->lock);
+	if (vm_ended(vm) == VM_RUNNING) {
+		vm->config.report(vm->config.opaque, text);
+		report_vcpu(&cpu->vcpu, vm->config.report, vm->config.opaque);
+	}
+	host_unlock(&vm->lock);
+	switch (vm->config.on_crash) {
+	case CRASH_REPORT:
+		vm_end(vm, VM_CRASHED, 0, reason);
+		break;
+	case CRASH_RESET:
+		vm_reset(vm);
+		break;
+	case CRASH_DEBUG:
+		cpu->vcpu.activity = ACTIVITY_SHUTDOWN;
+		vm_pause(vm, true);
+		break;
+	}
+}
+
+/* ---- reset ---- */
+
+void vm_reset_cpu(struct vm_cpu *cpu, bool init)
+{
+	struct vcpu *v = &cpu->vcpu;
+	cpu_reset(v, init);
+	if (!init)
+		msr_set_firmware_mtrrs(v, MAP_PCI_MMIO);
+	lapic_reset(&cpu->lapic, init);
+	if (!init && !v->index)
+		lapic_set_virtual_wire(&cpu->lapic);
+	posted_drain(&cpu->posted, (u64[4]){ 0 }, (u64[4]){ 0 });
+	vcpu_clear_pending(v, PENDING_INTERRUPT | PENDING_NMI | PENDING_TRAP);
+	v->activity = cpu->vcpu.index ? ACTIVITY_WAIT_SIPI : ACTIVITY_ACTIVE;
+	v->engine->state_changed(v);
+	vm_lapic_changed(cpu, host_now());
+}
+
+/* Reset the whole machine and load the guest again. Every vCPU is parked; the lock is held. */
+static void reset_machine(struct vm *vm)
+{
+	char error[256];
+	host_ram_discard(vm->memory, vm->config.memory);
+	board_reset(&vm->board, host_now());
+	for (unsigned i = 0; i < vm->config.cpus; i++) {
+		struct vm_cpu *cpu = vm->cpu[i];
+		__atomic_store_n(&cpu->requests, 0, __ATOMIC_SEQ_CST);
+		vm_reset_cpu(cpu, false);
+	}
+	if (!boot_load(&vm->ram, &vm->config.boot, &vm->entry, error, sizeof(error)))
+		host_panic("the guest that was loaded once cannot be loaded again: %s", error);
+	boot_set_cpu(&vm->cpu[0]->vcpu, &vm->entry);
+	vm_board_changed(vm, host_now());
+}
+
+/* ---- parking ---- */
+
+static bool must_park(const struct vm *vm)
+{
+	return __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST) || __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST);
+}
+
+static void park(struct vm_cpu *cpu)
+{
+	struct vm *vm = cpu->vm;
+	host_lock(&vm->lock);
+	vm->parked++;
+	while (must_park(vm) && vm_ended(vm) == VM_RUNNING) {
+		if (vm->parked == vm->config.cpus && __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST)) {
+			reset_machine(vm);
+			__atomic_store_n(&vm->reset_wanted, false, __ATOMIC_SEQ_CST);
+			host_unlock(&vm->lock);
+			kick_all(vm);
+			host_lock(&vm->lock);
+			continue;
+		}
+		u32 wake = __atomic_load_n(&cpu->wake, __ATOMIC_SEQ_CST);
+		if (!must_park(vm) || vm_ended(vm) != VM_RUNNING)
+			break;
+		host_unlock(&vm->lock);
+		host_wait(&cpu->wake, wake, HOST_NEVER);
+		host_lock(&vm->lock);
+	}
+	vm->parked--;
+	host_unlock(&vm->lock);
+}
+
+/* ---- INIT and SIPI; Intel SDM volume 3, "Multiple-Processor (MP) Initialization" ---- */
+
+static void startup(struct vm_cpu *cpu, u8 vector)
+{
+	struct vcpu *v = &cpu->vcpu;
+	if (v->activity != ACTIVITY_WAIT_SIPI)
+		return;
+	v->seg[SEG_CS].selector = (u16)(vector << 8);
+	v->seg[SEG_CS].base = (u64)vector << 12;
+	v->rip = 0;
+	v->activity = ACTIVITY_ACTIVE;
+	v->engine->state_changed(v);
+}
+
+static void obey_requests(struct vm_cpu *cpu)
+{
+	if (!__atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST))
+		return;
+	if (REQUESTS_TAKE(cpu, REQUEST_INIT)) {
+		vm_reset_cpu(cpu, true);
+	}
+	if (REQUESTS_TAKE(cpu, REQUEST_SIPI))
+		startup(cpu, __atomic_load_n(&cpu->sipi_vector, __ATOMIC_SEQ_CST));
+	if (REQUESTS_TAKE(cpu, REQUEST_CRASH))
+		crash(cpu, "it spins with interrupts disabled");
+}
+
+/* Obey whatever others want of this vCPU; false when the VM has ended. */
+static bool checkpoint(struct vm_cpu *cpu)
+{
+	struct vm *vm = cpu->vm;
+	vcpu_clear_pending(&cpu->vcpu, PENDING_KICK);
+	if (must_park(vm))
+		park(cpu);
+	obey_requests(cpu);
+	return vm_ended(vm) == VM_RUNNING;
+}
+
+/* ---- sleeping ---- */
+
+/* Whether something ends a HLT or the wait for a SIPI. */
+static bool has_work(struct vm_cpu *cpu)
+{
+	struct vcpu *v = &cpu->vcpu;
+	if (v->activity == ACTIVITY_HLT) {
+		bool nmi = (vcpu_pending(v) & PENDING_NMI) && !v->nmi_blocked;
+		if (nmi || ((v->rflags & RFLAGS_IF) && vm_interrupt_ready(cpu))) {
+			v->activity = ACTIVITY_ACTIVE;
+			return true;
+		}
+	}
+	return __atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST) || must_park(cpu->vm) || vm_ended(cpu->vm) != VM_RUNNING;
+}
+
+static void sleep_until_work(struct vm_cpu *cpu)
+{
+	u64 start = host_now();
+	for (;;) {
+		u32 wake = __atomic_load_n(&cpu->wake, __ATOMIC_SEQ_CST);
+		if (has_work(cpu))
+			break;
+		host_wait(&cpu->wake, wake, lapic_deadline(&cpu->lapic));
+	}
+	cpu->stats.halted_ns += host_now() - start;
+}
+
+/* ---- the loop ---- */
+
+/* Answer an exit that ended a run. */
+static void finish_run(struct vm_cpu *cpu, const struct exit *exit)
+{
+	switch (exit->reason) {
+	case EXIT_HLT:
+		stats_count(&cpu->stats, EXIT_HLT, cpu->vcpu.rip, 0, 0);
+		cpu->progress++;
+		break;
+	case EXIT_PAUSE:
+		stats_count(&cpu->stats, EXIT_PAUSE, cpu->vcpu.rip, 0, 0);
+		host_yield();
+		break;
+	case EXIT_SHUTDOWN:
+		crash(cpu, "triple fault");
+		break;
+	case EXIT_ERROR:
+		host_log(LOG_ERROR, "vCPU %u: %s", cpu->vcpu.index, exit->error.what);
+		crash(cpu, exit->error.what);
+		break;
+	default:
+		break;
+	}
+}
+
+void vm_run_vcpu(struct vm *vm, unsigned index)
+{
+	struct vm_cpu *cpu = vm->cpu[index];
+	struct vcpu *v = &cpu->vcpu;
+	host_set_gs_base(v);
+	while (checkpoint(cpu)) {
+		if (v->activity == ACTIVITY_ACTIVE) {
+			struct exit exit = { .reason = EXIT_NONE };
+			v->engine->run(v, &exit);
+			finish_run(cpu, &exit);
+		} else {
+			sleep_until_work(cpu);
+		}
+	}
+}

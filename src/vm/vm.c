@@ -1,0 +1,223 @@
+/* Making a virtual machine: memory, board, CPUs, and the guest loaded into them. */
+#include "vm/vm.h"
+
+#include "cpu/control.h"
+#include "dev/map.h"
+#include "host/port.h"
+#include "lib/string.h"
+#include "mmu/mmu.h"
+#include "vm/watchdog.h"
+
+static const struct vcpu_ops vcpu_ops = {
+	.exit = vm_exit,
+	.interrupt_acknowledge = vm_interrupt_acknowledge,
+};
+
+/* ---- wiring between board, local APICs and vCPUs ---- */
+
+static void ioapic_message(void *opaque, const struct interrupt *interrupt)
+{
+	vm_interrupt(opaque, interrupt, NULL);
+}
+
+/* The 8259 pair's INTR goes to LINT0 of the first CPU. */
+static void pic_intr_changed(void *opaque, unsigned pin, bool level)
+{
+	struct vm *vm = opaque;
+	struct vm_cpu *cpu = vm->cpu[0];
+	if (!cpu)
+		return;
+	__atomic_store_n(&cpu->pic_intr, level, __ATOMIC_SEQ_CST);
+	vm_kick(cpu, PENDING_INTERRUPT);
+}
+
+static void lapic_send(void *opaque, const struct interrupt *interrupt)
+{
+	struct vm_cpu *cpu = opaque;
+	vm_interrupt(cpu->vm, interrupt, cpu);
+}
+
+static void lapic_eoi(void *opaque, u8 vector)
+{
+	struct vm_cpu *cpu = opaque;
+	host_lock(&cpu->vm->lock);
+	ioapic_eoi(&cpu->vm->board.ioapic, vector);
+	host_unlock(&cpu->vm->lock);
+}
+
+static const struct lapic_ops lapic_ops = { .send = lapic_send, .eoi = lapic_eoi };
+
+static void lapic_timer_due(void *opaque)
+{
+	vm_kick(opaque, PENDING_INTERRUPT);
+}
+
+static void board_timer_due(void *opaque)
+{
+	struct vm *vm = opaque;
+	host_lock(&vm->lock);
+	vm->board_armed = HOST_NEVER;
+	u64 now = host_now();
+	board_advance(&vm->board, now);
+	vm_board_changed(vm, now);
+	host_unlock(&vm->lock);
+}
+
+/* As for the local APIC's timer, the host timer is only brought forward. */
+void vm_board_changed(struct vm *vm, u64 now)
+{
+	u64 deadline = board_deadline(&vm->board);
+	if (deadline >= vm->board_armed)
+		return;
+	vm->board_armed = deadline;
+	host_timer_arm(vm->board_timer, deadline);
+}
+
+void vm_serial_input(struct vm *vm)
+{
+	host_lock(&vm->lock);
+	u64 now = host_now();
+	board_serial_input(&vm->board, now);
+	vm_board_changed(vm, now);
+	host_unlock(&vm->lock);
+}
+
+void vm_power_button(struct vm *vm)
+{
+	host_lock(&vm->lock);
+	pm_power_button(&vm->board.pm);
+	host_unlock(&vm->lock);
+}
+
+void vm_stats(const struct vm *vm, struct stats *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	sum->by_site = vm->config.stats_by_site;
+	for (unsigned i = 0; i < vm->config.cpus; i++)
+		stats_add(sum, &vm->cpu[i]->stats);
+}
+
+/* ---- creation ---- */
+
+/* Guest memory below the PCI hole and above 4 GiB (dev/map.h). */
+static int add_memory(struct vm *vm)
+{
+	u64 low = MIN(vm->config.memory, MAP_LOW_RAM_END);
+	vm->memory = host_ram_create(vm->config.memory);
+	if (!vm->memory || ram_add(&vm->ram, 0, low, vm->memory, false) < 0)
+		return -1;
+	if (low == vm->config.memory)
+		return 0;
+	return ram_add(&vm->ram, MAP_HIGH_RAM, vm->config.memory - low, vm->memory + low, false);
+}
+
+static int create_cpu(struct vm *vm, unsigned index)
+{
+	struct vm_cpu *cpu = host_alloc(sizeof(*cpu));
+	if (!cpu)
+		return -1;
+	vm->cpu[index] = cpu;
+	cpu->vm = vm;
+	cpu->timer_armed = HOST_NEVER;
+	cpu->stats.by_site = vm->config.stats_by_site;
+	struct vcpu *v = &cpu->vcpu;
+	v->index = index;
+	v->ops = &vcpu_ops;
+	v->engine = vm->config.engine;
+	v->ram = &vm->ram;
+	v->vm = vm;
+	cpuid_apply(v, vm->policy);
+	lapic_init(&cpu->lapic, index, !index, &lapic_ops, cpu);
+	cpu->lapic.has_x2apic = cpuid_has(vm->policy, FEATURE_X2APIC);
+	cpu->lapic.has_tsc_deadline = cpuid_has(vm->policy, FEATURE_TSC_DEADLINE);
+	cpu->lapic.physical_bits = v->physical_bits;
+	cpu->timer = host_timer_create(lapic_timer_due, cpu);
+	if (!cpu->timer || mmu_create(v) < 0 || v->engine->vcpu_create(v) < 0)
+		return -1;
+	v->tsc_offset = vm->tsc_offset;
+	lapic_set_tsc(&cpu->lapic, __builtin_ia32_rdtsc() + v->tsc_offset, host_now(), host_tsc_hz());
+	vm_reset_cpu(cpu, false);
+	return 0;
+}
+
+/* Everything but the guest; false if the host lacks something. */
+static bool create_machine(struct vm *vm)
+{
+	vm->board_timer = host_timer_create(board_timer_due, vm);
+	vm->board_armed = HOST_NEVER;
+	pvclock_init(&vm->clock, host_tsc_hz());
+	vm->tsc_offset = -__builtin_ia32_rdtsc(); /* the guest's counter starts at 0, as after power-on */
+	if (!vm->board_timer || add_memory(vm) < 0)
+		return false;
+	if (board_create(&vm->board, &vm->config.backends, vm->config.memory, host_now(), ioapic_message, pic_intr_changed, vm) < 0)
+		return false;
+	for (unsigned i = 0; i < vm->config.cpus; i++)
+		if (create_cpu(vm, i) < 0)
+			return false;
+	return true;
+}
+
+static bool load_guest(struct vm *vm, char *error, size_t error_size)
+{
+	if (!boot_load(&vm->ram, &vm->config.boot, &vm->entry, error, error_size))
+		return false;
+	boot_set_cpu(&vm->cpu[0]->vcpu, &vm->entry);
+	host_log(LOG_INFO, "guest loaded by %s, entry at %llx", vm->entry.name, (unsigned long long)vm->entry.rip);
+	return true;
+}
+
+struct vm *vm_create(const struct vm_config *config, char *error, size_t error_size, bool *user_error)
+{
+	*user_error = false;
+	struct vm *vm = host_alloc(sizeof(*vm));
+	if (!vm) {
+		host_snprintf(error, error_size, "out of memory");
+		return NULL;
+	}
+	vm->config = *config;
+	vm->config.boot.ram_size = config->memory;
+	vm->config.boot.cpus = config->cpus;
+	host_lock_init(&vm->lock);
+	vm->policy = cpuid_policy_create(config->cpu_model, config->cpus, host_tsc_hz(), error, error_size);
+	if (!vm->policy) {
+		*user_error = true;
+	} else if (!create_machine(vm)) {
+		host_snprintf(error, error_size, "the host lacks the memory or the resources for a guest of %llu MiB and %u CPUs",
+			      (unsigned long long)(config->memory >> 20), config->cpus);
+	} else if (!load_guest(vm, error, error_size)) {
+		*user_error = true;
+	} else if (watchdog_start(vm) < 0) {
+		host_snprintf(error, error_size, "out of memory");
+	} else {
+		return vm;
+	}
+	vm_destroy(vm);
+	return NULL;
+}
+
+static void destroy_cpu(struct vm_cpu *cpu)
+{
+	if (!cpu)
+		return;
+	host_timer_destroy(cpu->timer);
+	if (cpu->vcpu.engine_state)
+		cpu->vcpu.engine->vcpu_destroy(&cpu->vcpu);
+	if (cpu->vcpu.mmu)
+		mmu_destroy(&cpu->vcpu);
+	host_free(cpu);
+}
+
+void vm_destroy(struct vm *vm)
+{
+	watchdog_stop(vm);
+	host_timer_destroy(vm->board_timer);
+	for (unsigned i = 0; i < vm->config.cpus; i++)
+		destroy_cpu(vm->cpu[i]);
+	ram_release(&vm->ram);
+	if (vm->entry.rom)
+		host_ram_destroy(vm->entry.rom, vm->entry.rom_size);
+	if (vm->memory)
+		host_ram_destroy(vm->memory, vm->config.memory);
+	host_free(vm->policy);
+	host_free(vm);
+}

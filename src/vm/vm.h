@@ -1,0 +1,154 @@
+/* A virtual machine: what everything hangs on, and what a host does with it.
+ *
+ * Threads: each vCPU runs on a thread of the host's own making, in vm_run_vcpu. Timers fire on the host's event thread. The functions
+ * here say who may call them. `lock` serializes the board (devices, PIC, I/O APIC); a vCPU's local APIC belongs to its thread alone,
+ * others reach it through its posted-interrupt descriptor and its request bits. */
+#ifndef NADIR_VM_VM_H
+#define NADIR_VM_VM_H
+
+#include "boot/boot.h"
+#include "cpu/cpuid.h"
+#include "cpu/pvclock.h"
+#include "engine/engine.h"
+#include "host/port.h"
+#include "irq/lapic.h"
+#include "irq/posted.h"
+#include "mmu/ram.h"
+#include "vm/board.h"
+#include "vm/stats.h"
+
+#define VM_CPUS_MAX 64
+
+/* How a VM ended. */
+enum vm_end {
+	VM_RUNNING,
+	VM_POWEROFF, /* the guest powered itself off */
+	VM_REBOOT, /* the guest rebooted, and the configuration says not to */
+	VM_DEBUG_EXIT, /* the guest wrote to the debug-exit port */
+	VM_CRASHED, /* triple fault, hang, ...: see crash_reason */
+	VM_STOPPED, /* vm_stop */
+	VM_FAILED, /* the VMM could not go on */
+};
+
+enum vm_crash_action { CRASH_REPORT, CRASH_RESET, CRASH_DEBUG };
+
+/* What to trace, one bit each. */
+#define TRACE_EXITS BIT(0)
+#define TRACE_IO BIT(1)
+#define TRACE_MMIO BIT(2)
+#define TRACE_MSR BIT(3)
+#define TRACE_IRQ BIT(4)
+
+struct vm_config {
+	u64 memory; /* bytes, a multiple of the page size */
+	unsigned cpus;
+	const char *cpu_model;
+	const struct engine_ops *engine;
+	struct boot_source boot; /* buffers and strings stay the host's until vm_destroy */
+	struct board_backends backends;
+	enum vm_crash_action on_crash;
+	u64 hang_timeout; /* seconds; 0: never */
+	bool no_reboot;
+	bool stats_by_site;
+	u32 trace; /* TRACE_* */
+	/* Told when the VM has ended, once, on any thread: every vCPU thread is about to return. */
+	void (*ended)(void *opaque);
+	/* One line of a crash report. Lines of one report come in a row from one thread. */
+	void (*report)(void *opaque, const char *line);
+	void *opaque;
+};
+
+/* Bits of vm_cpu.requests. */
+#define REQUEST_INIT BIT(0)
+#define REQUEST_SIPI BIT(1) /* its vector is in sipi_vector */
+#define REQUEST_CRASH BIT(2) /* the watchdog found it hung */
+
+struct vm_cpu {
+	struct vcpu vcpu;
+	struct lapic lapic; /* this vCPU's thread only */
+	struct posted posted; /* any thread */
+	struct vm *vm;
+	struct host_timer *timer; /* fires when the local APIC's timer is due while the vCPU runs */
+	u64 timer_armed; /* this vCPU's thread only */
+	u32 requests; /* REQUEST_*, atomic */
+	u8 sipi_vector; /* atomic */
+	bool pic_intr; /* level of the 8259 pair's INTR at LINT0, atomic */
+	bool lint0; /* the level the local APIC has been told; this vCPU's thread only */
+	u32 wake; /* sleeping place; bumped by whoever wants attention, atomic */
+	struct stats stats; /* this vCPU's thread */
+	u64 progress; /* exits and interrupts so far; read by the watchdog */
+	u64 progress_seen; /* the watchdog's */
+};
+
+struct vm {
+	struct vm_config config;
+	struct ram ram;
+	u8 *memory; /* config.memory bytes, in slots of `ram` */
+	struct cpuid_policy *policy;
+	struct host_lock lock;
+	struct board board; /* lock */
+	struct host_timer *board_timer;
+	u64 board_armed; /* lock */
+	struct host_timer *watchdog;
+	u64 stuck_seconds; /* the watchdog's */
+	struct boot_entry entry;
+	struct pvclock clock; /* constant after creation */
+	u64 tsc_offset; /* of all vCPUs at power-on */
+	u32 end; /* enum vm_end, atomic: set once */
+	int exit_status; /* with VM_DEBUG_EXIT */
+	const char *crash_reason; /* with VM_CRASHED */
+	bool reset_wanted; /* atomic */
+	bool pause_wanted; /* atomic */
+	unsigned parked; /* vCPUs waiting for a reset or the end of a pause; lock */
+	struct vm_cpu *cpu[VM_CPUS_MAX];
+};
+
+/* Make a VM and load its guest. NULL on failure, with one sentence in `error`; *user_error says that the user can mend it (an option or
+ * file is wrong), not that the host lacks something. Owned by the caller; vm_destroy when no vCPU thread is left. */
+struct vm *vm_create(const struct vm_config *config, char *error, size_t error_size, bool *user_error);
+void vm_destroy(struct vm *vm);
+
+/* The thread of one vCPU; returns when the VM has ended. */
+void vm_run_vcpu(struct vm *vm, unsigned index);
+
+/* From any thread. */
+void vm_stop(struct vm *vm); /* as pulling the plug */
+void vm_reset(struct vm *vm); /* as the reset button */
+void vm_pause(struct vm *vm, bool pause);
+void vm_power_button(struct vm *vm);
+static inline enum vm_end vm_ended(const struct vm *vm)
+{
+	return (enum vm_end)__atomic_load_n(&vm->end, __ATOMIC_SEQ_CST);
+}
+
+/* Input for the guest waits in a back end: look at it. From any thread. */
+void vm_serial_input(struct vm *vm);
+
+/* Add up the statistics of all vCPUs. */
+void vm_stats(const struct vm *vm, struct stats *sum);
+
+/* ---- within the vm layer ---- */
+
+static inline struct vm_cpu *vm_cpu_of(struct vcpu *vcpu)
+{
+	return container_of(vcpu, struct vm_cpu, vcpu);
+}
+
+/* End the VM, if it has not ended yet. From any thread. */
+void vm_end(struct vm *vm, enum vm_end how, int status, const char *reason);
+/* Make a vCPU look up: wake it if it sleeps, make its engine return if it runs. From any thread. */
+void vm_kick(struct vm_cpu *cpu, u32 pending);
+/* Deliver an interrupt message to the local APICs it addresses. From any thread. */
+void vm_interrupt(struct vm *vm, const struct interrupt *interrupt, struct vm_cpu *sender);
+/* The board's or local APIC's deadlines may have changed. */
+void vm_board_changed(struct vm *vm, u64 now); /* lock held */
+void vm_lapic_changed(struct vm_cpu *cpu, u64 now);
+/* RESET, or INIT, of one vCPU with its local APIC. On its own thread, or while it is parked. */
+void vm_reset_cpu(struct vm_cpu *cpu, bool init);
+/* vcpu_ops (vm/dispatch.c, vm/interrupts.c) */
+void vm_exit(struct vcpu *vcpu, struct exit *exit);
+int vm_interrupt_acknowledge(struct vcpu *vcpu);
+/* Whether an external interrupt could be taken now if IF were set: drains what was posted. This vCPU's thread. */
+bool vm_interrupt_ready(struct vm_cpu *cpu);
+
+#endif
