@@ -1,0 +1,13 @@
+/* Where host_log lines go and which are shown (log.c). */
+#ifndef NADIR_HOST_LINUX_LOG_H
+#define NADIR_HOST_LINUX_LOG_H
+
+#include "host/port.h"
+
+void log_set_level(enum host_log_level level);
+/* The descriptor stays the caller's and must outlive all logging. */
+void log_set_fd(int fd);
+/* What host_panic calls before it aborts, to show the vCPUs' state. */
+void log_set_panic_dump(void (*dump)(void));
+
+#endif

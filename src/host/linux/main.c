@@ -1,0 +1,74 @@
+/* The command line: `nadir run`, `nadir probe`. */
+#include "host/linux/options.h"
+#include "host/linux/probe.h"
+#include "host/linux/run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void help(FILE *out)
+{
+	fputs("nadir " NADIR_VERSION ": run unmodified operating systems in virtual machines, with or without virtualization hardware\n"
+	      "\n"
+	      "usage: nadir run --kernel FILE [OPTION...]   boot a virtual machine\n"
+	      "       nadir probe [--json]                  tell what this machine offers to virtual machines\n"
+	      "       nadir --help | --version\n"
+	      "\n"
+	      "nadir run --help lists the options.\n",
+	      out);
+}
+
+static int run_command(int argc, char **argv)
+{
+	struct run_options options;
+	if (options_parse(&options, argc, argv) < 0)
+		return STATUS_USAGE;
+	if (options.help) {
+		printf("usage: nadir run --kernel FILE [OPTION...]\n\n");
+		options_help(stdout);
+		printf("\nOn a terminal, Ctrl-a x ends the machine and Ctrl-a h helps.\n"
+		       "Exit status: 0 the guest powered off; 1 nadir failed; 2 an option or file is wrong; 3 the guest crashed.\n");
+		return STATUS_OK;
+	}
+	return run_main(&options);
+}
+
+static int probe_command(int argc, char **argv)
+{
+	bool json = argc == 2 && !strcmp(argv[1], "--json");
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		printf("usage: nadir probe [--json]\n\nTells what this machine offers to virtual machines, and which engine nadir would choose.\n");
+		return STATUS_OK;
+	}
+	if (argc > 1 && !json) {
+		fprintf(stderr, "nadir: probe takes no argument but --json\n");
+		return STATUS_USAGE;
+	}
+	return probe_main(json, stdout);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		int (*run)(int argc, char **argv);
+	} commands[] = { { "run", run_command }, { "probe", probe_command } };
+
+	if (argc < 2) {
+		help(stderr);
+		return STATUS_USAGE;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		help(stdout);
+		return STATUS_OK;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		printf("nadir " NADIR_VERSION "\n");
+		return STATUS_OK;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(argv[1], commands[i].name))
+			return commands[i].run(argc - 1, argv + 1);
+	fprintf(stderr, "nadir: there is no command '%s'; see nadir --help\n", argv[1]);
+	return STATUS_USAGE;
+}

@@ -1,0 +1,86 @@
+/* The host port's memory: guest RAM as a lazily filled memfd, code memory mapped twice. */
+#define _GNU_SOURCE
+#include "host/port.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define CACHE_LINE 64
+
+void *host_alloc(size_t size)
+{
+	if (size > SIZE_MAX - CACHE_LINE)
+		return NULL;
+	size_t rounded = MAX((size + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1), (size_t)CACHE_LINE);
+	void *p = aligned_alloc(CACHE_LINE, rounded);
+	if (p)
+		memset(p, 0, rounded);
+	return p;
+}
+
+void host_free(void *p)
+{
+	free(p);
+}
+
+/* A mapping of `size` bytes of a new memory object; the object lives as long as its mappings. */
+static int memory_object(const char *name, u64 size)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	if (ftruncate(fd, (off_t)size) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+void *host_ram_create(u64 size)
+{
+	int fd = memory_object("nadir-ram", size);
+	if (fd < 0)
+		return NULL;
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	close(fd);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void host_ram_destroy(void *hva, u64 size)
+{
+	munmap(hva, size);
+}
+
+void host_ram_discard(void *hva, u64 size)
+{
+	/* On a shared mapping only MADV_REMOVE frees the object's pages. */
+	if (madvise(hva, size, MADV_REMOVE) < 0)
+		memset(hva, 0, size);
+}
+
+int host_code_create(struct host_code *code, size_t size)
+{
+	int fd = memory_object("nadir-code", size);
+	if (fd < 0)
+		return -1;
+	void *rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	close(fd);
+	if (rw == MAP_FAILED || rx == MAP_FAILED) {
+		if (rw != MAP_FAILED)
+			munmap(rw, size);
+		if (rx != MAP_FAILED)
+			munmap(rx, size);
+		return -1;
+	}
+	*code = (struct host_code){ .rw = rw, .rx = rx, .size = size };
+	return 0;
+}
+
+void host_code_destroy(struct host_code *code)
+{
+	munmap(code->rw, code->size);
+	munmap(code->rx, code->size);
+}

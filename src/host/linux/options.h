@@ -1,0 +1,38 @@
+/* The options of `nadir run`: one table drives parsing, --help and the manual page's list (options.c). */
+#ifndef NADIR_HOST_LINUX_OPTIONS_H
+#define NADIR_HOST_LINUX_OPTIONS_H
+
+#include <stdio.h>
+
+#include "arch/types.h"
+
+struct run_options {
+	const char *kernel;
+	const char *initrd;
+	const char *append;
+	const char *protocol;
+	u64 memory; /* bytes */
+	u64 cpus;
+	const char *cpu;
+	const char *engine;
+	const char *serial;
+	const char *debug_console;
+	bool debug_exit;
+	const char *on_crash;
+	u64 hang_timeout; /* seconds; 0: never */
+	bool no_reboot;
+	bool stats;
+	bool json;
+	const char *trace;
+	const char *log_level;
+	const char *log_file;
+	const char *sandbox;
+	bool help;
+};
+
+/* Parse the arguments after `run` (argv[0] is "run"). 0, or -1 after one sentence on stderr. */
+int options_parse(struct run_options *options, int argc, char **argv);
+/* The list of options, as --help shows it. */
+void options_help(FILE *out);
+
+#endif

@@ -1,0 +1,308 @@
+/* `nadir run`: from options to a running machine, and from its end to an exit status.
+ *
+ * Order: open files and consoles, make the VM (which loads the guest), make the threads, confine the process, start. The main thread is
+ * the event loop; each vCPU has a thread. */
+#define _GNU_SOURCE
+#include "host/linux/run.h"
+
+#include "host/linux/console.h"
+#include "host/linux/event.h"
+#include "host/linux/file.h"
+#include "host/linux/log.h"
+#include "host/linux/sandbox.h"
+#include "host/linux/stats_print.h"
+#include "host/linux/terminal.h"
+#include "host/linux/trap.h"
+#include "host/port.h"
+#include "vm/report.h"
+#include "vm/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct machine {
+	const struct run_options *options;
+	struct file kernel, initrd;
+	struct console *serial, *debug;
+	struct vm *vm;
+	pthread_t thread[VM_CPUS_MAX];
+	struct vcpu_start {
+		struct machine *machine;
+		unsigned index;
+	} start[VM_CPUS_MAX];
+	pthread_barrier_t ready; /* vCPU threads wait here until the process is confined */
+};
+
+/* The one machine of the process, for signals and panics. */
+static struct machine machine;
+
+/* ---- what the machine tells us ---- */
+
+static void machine_ended(void *opaque)
+{
+	event_stop();
+}
+
+static void report_line(void *opaque, const char *line)
+{
+	fprintf(stderr, "nadir: %s%s\n", line, terminal_is_raw() ? "\r" : "");
+}
+
+static void quit(void *opaque)
+{
+	vm_stop(machine.vm);
+}
+
+static void show_stats(void *opaque)
+{
+	struct stats *sum = calloc(1, sizeof(*sum));
+	if (!sum)
+		return;
+	vm_stats(machine.vm, sum);
+	stats_print_table(stderr, sum, terminal_is_raw() ? "\r\n" : "\n");
+	free(sum);
+}
+
+static void serial_input(void *opaque)
+{
+	vm_serial_input(machine.vm);
+}
+
+static void loop_woken(void *opaque)
+{
+	console_resume_input(machine.serial);
+}
+
+static void panic_dump(void)
+{
+	for (unsigned i = 0; machine.vm && i < machine.vm->config.cpus; i++)
+		report_vcpu(&machine.vm->cpu[i]->vcpu, report_line, NULL);
+}
+
+/* ---- signals ---- */
+
+static volatile sig_atomic_t ended_by_signal;
+
+static void on_end_signal(int number)
+{
+	ended_by_signal = number;
+	event_stop();
+}
+
+static void catch_signals(void)
+{
+	struct sigaction end = { .sa_handler = on_end_signal, .sa_flags = SA_ONSTACK | SA_RESTART };
+	sigaction(SIGINT, &end, NULL);
+	sigaction(SIGTERM, &end, NULL);
+	sigaction(SIGHUP, &end, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- set-up ---- */
+
+static u32 trace_bits(const char *names)
+{
+	static const struct {
+		const char *name;
+		u32 bit;
+	} kinds[] = {
+		{ "exits", TRACE_EXITS }, { "io", TRACE_IO }, { "mmio", TRACE_MMIO }, { "msr", TRACE_MSR }, { "irq", TRACE_IRQ },
+	};
+	u32 bits = 0;
+	while (names && *names) {
+		size_t length = strcspn(names, ",");
+		u32 found = 0;
+		for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+			if (strlen(kinds[i].name) == length && !strncmp(kinds[i].name, names, length))
+				found = kinds[i].bit;
+		if (!found) {
+			fprintf(stderr, "nadir: --trace: '%.*s' is not one of exits, io, mmio, msr, irq\n", (int)length, names);
+			return ~0u;
+		}
+		bits |= found;
+		names += length + (names[length] == ',');
+	}
+	return bits;
+}
+
+static enum host_log_level log_level(const char *name)
+{
+	return !strcmp(name, "error") ? LOG_ERROR : !strcmp(name, "info") ? LOG_INFO : !strcmp(name, "debug") ? LOG_DEBUG : LOG_WARN;
+}
+
+static int open_log(const struct run_options *o)
+{
+	log_set_level(o->trace ? LOG_DEBUG : log_level(o->log_level));
+	if (!o->log_file)
+		return 0;
+	int fd = open(o->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (fd < 0) {
+		fprintf(stderr, "nadir: --log-file: %s: %s\n", o->log_file, strerror(errno));
+		return -1;
+	}
+	log_set_fd(fd);
+	return 0;
+}
+
+static int open_files(struct machine *m)
+{
+	const struct run_options *o = m->options;
+	if (!o->kernel) {
+		fprintf(stderr, "nadir: no guest given; name a kernel with --kernel FILE (see nadir run --help)\n");
+		return -1;
+	}
+	if (open_log(o) < 0 || file_load(&m->kernel, "kernel", o->kernel) < 0)
+		return -1;
+	if (o->initrd && file_load(&m->initrd, "initrd", o->initrd) < 0)
+		return -1;
+	m->serial = console_open("serial", o->serial);
+	m->debug = console_open("debug-console", o->debug_console ? o->debug_console : "none");
+	return m->serial && m->debug ? 0 : -1;
+}
+
+static int make_config(struct machine *m, struct vm_config *config)
+{
+	const struct run_options *o = m->options;
+	u32 trace = trace_bits(o->trace);
+	if (trace == ~0u)
+		return -1;
+	*config = (struct vm_config){
+		.memory = o->memory & PAGE_MASK,
+		.cpus = (unsigned)o->cpus,
+		.cpu_model = o->cpu,
+		.engine = &engine_step,
+		.boot = { .kernel = m->kernel.data, .kernel_size = m->kernel.size, .initrd = m->initrd.data, .initrd_size = m->initrd.size,
+			  .cmdline = o->append },
+		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
+			      .debug = m->debug, .debug_exit = o->debug_exit },
+		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
+		.hang_timeout = o->hang_timeout,
+		.no_reboot = o->no_reboot,
+		.stats_by_site = o->stats,
+		.trace = trace,
+		.ended = machine_ended,
+		.report = report_line,
+	};
+	boot_protocol_find(o->protocol, &config->boot.protocol);
+	return 0;
+}
+
+static void *vcpu_thread(void *opaque)
+{
+	struct vcpu_start *start = opaque;
+	trap_thread_init();
+	pthread_barrier_wait(&start->machine->ready);
+	vm_run_vcpu(start->machine->vm, start->index);
+	return NULL;
+}
+
+static int start_threads(struct machine *m)
+{
+	unsigned cpus = m->vm->config.cpus;
+	pthread_barrier_init(&m->ready, NULL, cpus + 1);
+	for (unsigned i = 0; i < cpus; i++) {
+		m->start[i] = (struct vcpu_start){ m, i };
+		if (pthread_create(&m->thread[i], NULL, vcpu_thread, &m->start[i])) {
+			fprintf(stderr, "nadir: cannot start a thread for vCPU %u: %s\n", i, strerror(errno));
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static int confine(const struct run_options *o)
+{
+	if (!strcmp(o->sandbox, "off"))
+		return 0;
+	int error = sandbox_enter();
+	if (error)
+		fprintf(stderr, "nadir: cannot confine the process (%s); --sandbox off runs without\n", strerror(-error));
+	return error;
+}
+
+/* ---- the end ---- */
+
+static int exit_status(const struct machine *m)
+{
+	switch (vm_ended(m->vm)) {
+	case VM_DEBUG_EXIT:
+		return m->vm->exit_status;
+	case VM_CRASHED:
+		return STATUS_CRASH;
+	case VM_FAILED:
+		return STATUS_FAILURE;
+	default:
+		return STATUS_OK;
+	}
+}
+
+static void print_final_stats(struct machine *m)
+{
+	struct stats *sum = m->options->stats ? calloc(1, sizeof(*sum)) : NULL;
+	if (!sum)
+		return;
+	vm_stats(m->vm, sum);
+	if (m->options->json)
+		stats_print_json(stderr, sum);
+	else
+		stats_print_table(stderr, sum, "\n");
+	free(sum);
+}
+
+static int run_machine(struct machine *m)
+{
+	const struct console_keys keys = { .quit = quit, .stats = show_stats, .input = serial_input };
+	if (start_threads(m) < 0)
+		return STATUS_FAILURE;
+	if (!strcmp(m->options->serial, "stdio") && console_start_input(m->serial, &keys) < 0) {
+		fprintf(stderr, "nadir: the terminal cannot be put into raw mode: %s\n", strerror(errno));
+		return STATUS_FAILURE;
+	}
+	if (confine(m->options) < 0)
+		return STATUS_FAILURE;
+	pthread_barrier_wait(&m->ready);
+	event_run(loop_woken, m);
+	vm_stop(m->vm);
+	for (unsigned i = 0; i < m->vm->config.cpus; i++)
+		pthread_join(m->thread[i], NULL);
+	console_flush(m->serial);
+	console_flush(m->debug);
+	terminal_restore();
+	print_final_stats(m);
+	return ended_by_signal ? 128 + ended_by_signal : exit_status(m);
+}
+
+int run_main(const struct run_options *options)
+{
+	struct machine *m = &machine;
+	struct vm_config config;
+	char error[256];
+	bool user_error = false;
+	m->options = options;
+	if (event_init() < 0) {
+		fprintf(stderr, "nadir: cannot set up the event loop: %s\n", strerror(errno));
+		return STATUS_FAILURE;
+	}
+	if (open_files(m) < 0 || make_config(m, &config) < 0)
+		return STATUS_USAGE;
+	m->vm = vm_create(&config, error, sizeof(error), &user_error);
+	if (!m->vm) {
+		fprintf(stderr, "nadir: %s\n", error);
+		return user_error ? STATUS_USAGE : STATUS_FAILURE;
+	}
+	log_set_panic_dump(panic_dump);
+	catch_signals();
+	int status = run_machine(m);
+	vm_destroy(m->vm);
+	console_close(m->serial);
+	console_close(m->debug);
+	file_release(&m->kernel);
+	file_release(&m->initrd);
+	return status;
+}

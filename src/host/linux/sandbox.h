@@ -1,0 +1,9 @@
+/* Self-confinement of the process (A7). */
+#ifndef NADIR_HOST_LINUX_SANDBOX_H
+#define NADIR_HOST_LINUX_SANDBOX_H
+
+/* Confine all threads of the process for good: from now on only the system calls that a running VM needs are possible; others kill the
+ * process. Call when every file is open and every thread exists. 0 or -errno. */
+int sandbox_enter(void);
+
+#endif

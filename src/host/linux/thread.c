@@ -1,0 +1,59 @@
+/* The host port's locks, sleeping and per-thread state. */
+#define _GNU_SOURCE
+#include "host/port.h"
+
+#include <asm/prctl.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(pthread_mutex_t) <= sizeof(struct host_lock), "a host_lock holds a mutex");
+
+static pthread_mutex_t *mutex_of(struct host_lock *lock)
+{
+	return (pthread_mutex_t *)lock->opaque;
+}
+
+void host_lock_init(struct host_lock *lock)
+{
+	pthread_mutex_init(mutex_of(lock), NULL);
+}
+
+void host_lock(struct host_lock *lock)
+{
+	pthread_mutex_lock(mutex_of(lock));
+}
+
+void host_unlock(struct host_lock *lock)
+{
+	pthread_mutex_unlock(mutex_of(lock));
+}
+
+void host_wait(u32 *word, u32 expected, u64 deadline)
+{
+	struct timespec t = { .tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000) };
+	/* FUTEX_WAIT_BITSET takes an absolute time on the monotonic clock. */
+	syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, deadline == HOST_NEVER ? NULL : &t, NULL,
+		FUTEX_BITSET_MATCH_ANY);
+}
+
+void host_wake(u32 *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1);
+}
+
+void host_yield(void)
+{
+	sched_yield();
+}
+
+void host_set_gs_base(void *base)
+{
+	if (syscall(SYS_arch_prctl, ARCH_SET_GS, base) < 0)
+		host_panic("arch_prctl(ARCH_SET_GS) failed: errno %d", errno);
+}

@@ -1,0 +1,72 @@
+/* The host port's clocks. */
+#define _GNU_SOURCE
+#include "host/port.h"
+
+#include <cpuid.h>
+#include <pthread.h>
+#include <time.h>
+
+#define NS_PER_S 1000000000ull
+
+static u64 clock_ns(clockid_t clock)
+{
+	struct timespec t;
+	clock_gettime(clock, &t);
+	return (u64)t.tv_sec * NS_PER_S + (u64)t.tv_nsec;
+}
+
+u64 host_now(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+u64 host_wallclock(void)
+{
+	return clock_ns(CLOCK_REALTIME);
+}
+
+/* The frequency as the processor (leaf 0x15) or the hypervisor below (timing leaf 0x40000010, in kHz) tells it; 0 if neither does.
+ * Intel SDM volume 2, CPUID, "Time Stamp Counter and Nominal Core Crystal Clock". */
+static u64 tsc_hz_told(void)
+{
+	u32 a, b, c, d;
+	if (__get_cpuid_max(0, NULL) >= 0x15) {
+		__cpuid(0x15, a, b, c, d);
+		if (a && b && c)
+			return (u64)c * b / a;
+	}
+	__cpuid(1, a, b, c, d);
+	if (!(c & BIT(31)))
+		return 0;
+	__cpuid(0x40000000, a, b, c, d);
+	if (a < 0x40000010)
+		return 0;
+	__cpuid(0x40000010, a, b, c, d);
+	return (u64)a * 1000;
+}
+
+/* Count TSC ticks against the monotonic clock for 20 ms; good to some parts per million. */
+static u64 tsc_hz_measured(void)
+{
+	u64 t0 = host_now(), c0 = __builtin_ia32_rdtsc();
+	struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 };
+	nanosleep(&pause, NULL);
+	u64 t1 = host_now(), c1 = __builtin_ia32_rdtsc();
+	return (u64)((unsigned __int128)(c1 - c0) * NS_PER_S / (t1 - t0));
+}
+
+static u64 tsc_hz;
+
+static void tsc_hz_find(void)
+{
+	tsc_hz = tsc_hz_told();
+	if (!tsc_hz)
+		tsc_hz = tsc_hz_measured();
+}
+
+u64 host_tsc_hz(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, tsc_hz_find);
+	return tsc_hz;
+}
