@@ -19,14 +19,18 @@ enum event_kind {
  * true, rip is the handler's. */
 bool event_deliver_fault(struct vcpu *vcpu);
 
-/* Deliver vcpu->trap (a #DB trap) or another event between instructions; return address is vcpu->rip. Same result as above. */
+/* Deliver vcpu->trap (a #DB trap) or another event between instructions; return address is vcpu->rip. Same result as above. A string
+ * instruction that is interrupted between two iterations wants RF in the saved flags: set it in vcpu->rflags first.
+ * All three end the shadow of the previous instruction and wake a halted vCPU; EVENT_NMI blocks further NMIs. */
 bool event_deliver(struct vcpu *vcpu, u8 vector, enum event_kind kind);
 bool event_deliver_trap(struct vcpu *vcpu);
 
-/* INT n, INT3, INTO, INT1 as an instruction: the return address is vcpu->next_rip; sets next_rip to the handler. False: fault. */
+/* INT n, INT3, INTO, INT1 as an instruction: the return address is vcpu->next_rip; sets next_rip to the handler. False: fault. A task gate
+ * may change the vCPU before it faults (cpu/transfer.h). */
 bool event_software_interrupt(struct vcpu *vcpu, u8 vector, enum event_kind kind);
 
-/* IRET with an operand size of 2, 4 or 8 bytes; sets next_rip. Unblocks NMIs. */
+/* IRET with an operand size of 2, 4 or 8 bytes; sets next_rip. Unblocks NMIs, even when it faults. RF is set as
+ * popped, so that an engine that clears RF after each instruction must not do so after this one. */
 bool event_iret(struct vcpu *vcpu, unsigned size);
 
 #endif

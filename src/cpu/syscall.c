@@ -15,13 +15,6 @@
 /* What SYSRET may load from R11: 3C7FD7H of the manual. RF and VM end up clear. */
 #define SYSRET_FLAGS 0x3c7fd7ull
 
-static bool is_amd(struct vcpu *vcpu)
-{
-	u32 eax, ebx, ecx, edx;
-	cpuid_answer(vcpu, 0, 0, &eax, &ebx, &ecx, &edx);
-	return ebx == 0x68747541; /* "Auth" of AuthenticAMD */
-}
-
 static void set_flat(struct segment *seg, u16 selector, u32 attr, unsigned dpl)
 {
 	seg->selector = selector;
@@ -51,7 +44,7 @@ static bool syscall_legacy(struct vcpu *vcpu)
 bool transfer_syscall(struct vcpu *vcpu)
 {
 	const bool from_64bit = vcpu_64bit(vcpu);
-	if (!(vcpu->efer & EFER_SCE) || (!from_64bit && !is_amd(vcpu)))
+	if (!(vcpu->efer & EFER_SCE) || (!from_64bit && !vcpu->cpuid->amd))
 		return vcpu_raise_ud(vcpu);
 	if (unlikely(!vcpu_long_mode(vcpu)))
 		return syscall_legacy(vcpu);
@@ -77,7 +70,7 @@ bool transfer_sysret(struct vcpu *vcpu, bool rex_w)
 {
 	const u16 base = vcpu->msr.star >> 48;
 	const u64 rcx = vcpu->gpr[RCX];
-	if (!(vcpu->efer & EFER_SCE) || (!vcpu_64bit(vcpu) && !is_amd(vcpu)))
+	if (!(vcpu->efer & EFER_SCE) || (!vcpu_64bit(vcpu) && !vcpu->cpuid->amd))
 		return vcpu_raise_ud(vcpu);
 	if (!vcpu_protected(vcpu) || vcpu->cpl != 0)
 		return vcpu_raise_gp(vcpu, 0);
@@ -95,7 +88,7 @@ bool transfer_sysenter(struct vcpu *vcpu)
 {
 	const bool wide = vcpu_long_mode(vcpu);
 	const u16 cs = vcpu->msr.sysenter_cs & ~3u;
-	if (wide && is_amd(vcpu))
+	if (wide && vcpu->cpuid->amd)
 		return vcpu_raise_ud(vcpu);
 	if (!vcpu_protected(vcpu) || !cs)
 		return vcpu_raise_gp(vcpu, 0);
@@ -111,7 +104,7 @@ bool transfer_sysexit(struct vcpu *vcpu, bool rex_w)
 	const u16 base = vcpu->msr.sysenter_cs & ~3u;
 	const u64 rsp = vcpu->gpr[RCX], rip = vcpu->gpr[RDX];
 	const unsigned bits = vcpu_linear_bits(vcpu);
-	if (vcpu_long_mode(vcpu) && is_amd(vcpu))
+	if (vcpu_long_mode(vcpu) && vcpu->cpuid->amd)
 		return vcpu_raise_ud(vcpu);
 	if (!vcpu_protected(vcpu) || !base || vcpu->cpl != 0)
 		return vcpu_raise_gp(vcpu, 0);
