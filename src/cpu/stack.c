@@ -99,20 +99,35 @@ bool stack_has_room(struct vcpu *vcpu, const struct stack *st, unsigned count, u
 	return true;
 }
 
-static void pack(u8 *bytes, const u64 *value, unsigned count, unsigned size)
+/* The frame as it lies in memory. 8-byte values, those of 64-bit mode, are only reversed. */
+static void pack(u64 *image, const u64 *value, unsigned count, unsigned size)
 {
+	if (likely(size == 8)) {
+		for (unsigned i = 0; i < count; i++)
+			image[count - 1 - i] = value[i];
+		return;
+	}
 	for (unsigned i = 0; i < count; i++)
-		memcpy(bytes + (count - 1 - i) * size, &value[i], size);
+		memcpy((u8 *)image + (count - 1 - i) * size, &value[i], size);
+}
+
+static void unpack(const u64 *image, u64 *value, unsigned count, unsigned size)
+{
+	for (unsigned i = 0; i < count; i++) {
+		value[i] = likely(size == 8) ? image[i] : 0;
+		if (unlikely(size != 8))
+			memcpy(&value[i], (const u8 *)image + i * size, size);
+	}
 }
 
 static bool write_frame(struct vcpu *vcpu, const struct stack *st, const u64 *value, unsigned count, unsigned size)
 {
-	u8 bytes[STACK_FRAME_MAX * 8];
+	u64 image[STACK_FRAME_MAX];
 	u64 mask = size_mask(st->width), sp = st->sp, lowest = (sp - count * size) & mask;
 	gla_t gla;
-	pack(bytes, value, count, size);
+	pack(image, value, count, size);
 	if (likely(contiguous(st, lowest, count * size)) && stack_linear(vcpu, st, lowest, count * size, &gla) &&
-	    mmu_write(vcpu, gla, bytes, count * size, ACCESS_WRITE))
+	    mmu_write(vcpu, gla, image, count * size, ACCESS_WRITE))
 		return true;
 	for (unsigned i = 0; i < count; i++) {
 		sp = (sp - size) & mask;
@@ -124,17 +139,16 @@ static bool write_frame(struct vcpu *vcpu, const struct stack *st, const u64 *va
 
 static bool read_frame(struct vcpu *vcpu, const struct stack *st, u64 *value, unsigned count, unsigned size)
 {
-	u8 bytes[STACK_FRAME_MAX * 8];
+	u64 image[STACK_FRAME_MAX];
 	u64 mask = size_mask(st->width), sp = st->sp;
 	gla_t gla;
-	memset(value, 0, count * sizeof(*value));
 	if (likely(contiguous(st, sp, count * size)) && stack_linear(vcpu, st, sp, count * size, &gla) &&
-	    mmu_read(vcpu, gla, bytes, count * size, ACCESS_READ)) {
-		for (unsigned i = 0; i < count; i++)
-			memcpy(&value[i], bytes + i * size, size);
+	    mmu_read(vcpu, gla, image, count * size, ACCESS_READ)) {
+		unpack(image, value, count, size);
 		return true;
 	}
 	for (unsigned i = 0; i < count; i++) {
+		value[i] = 0;
 		if (!stack_linear(vcpu, st, sp, size, &gla) || !mmu_read(vcpu, gla, &value[i], size, ACCESS_READ))
 			return false;
 		sp = (sp + size) & mask;
