@@ -170,10 +170,6 @@ void host_set_gs_base(void *base)
 	__asm__ volatile("wrgsbase %0" ::"r"(base));
 }
 
-void host_set_trap_handler(host_trap_handler handler)
-{
-}
-
 void host_log(enum host_log_level level, const char *fmt, ...)
 {
 	va_list args;

@@ -1,0 +1,194 @@
+/* Decoding with Zydis and the summary of an instruction that engines work from. Intel SDM volume 2, "Instruction Format". */
+#include "engine/insn/decode.h"
+
+#include "lib/string.h"
+
+static const struct {
+	ZydisMachineMode mode;
+	ZydisStackWidth stack;
+} machine[INSN_MODE_COUNT] = {
+	[INSN_MODE_64] = { ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64 },
+	[INSN_MODE_32] = { ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32 },
+	[INSN_MODE_16] = { ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16 },
+	[INSN_MODE_REAL32] = { ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32 },
+	[INSN_MODE_REAL16] = { ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16 },
+};
+
+void insn_decoder_init(struct insn_decoder *decoder, const struct cpuid_policy *policy, bool amd)
+{
+	decoder->policy = policy;
+	for (unsigned i = 0; i < INSN_MODE_COUNT; i++) {
+		ZydisDecoder *d = &decoder->zydis[i];
+		ZydisDecoderInit(d, machine[i].mode, machine[i].stack);
+		ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_AMD_BRANCHES, amd);
+		ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_MPX, false);
+		ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CET, false);
+		ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CLDEMOTE, false);
+		ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_LZCNT, cpuid_has(policy, FEATURE_LZCNT));
+		ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_TZCNT, cpuid_has(policy, FEATURE_BMI1));
+	}
+}
+
+int insn_gpr(ZydisRegister reg)
+{
+	if (reg >= ZYDIS_REGISTER_RAX && reg <= ZYDIS_REGISTER_R15)
+		return reg - ZYDIS_REGISTER_RAX;
+	if (reg >= ZYDIS_REGISTER_EAX && reg <= ZYDIS_REGISTER_R15D)
+		return reg - ZYDIS_REGISTER_EAX;
+	if (reg >= ZYDIS_REGISTER_AX && reg <= ZYDIS_REGISTER_R15W)
+		return reg - ZYDIS_REGISTER_AX;
+	if (reg >= ZYDIS_REGISTER_SPL && reg <= ZYDIS_REGISTER_R15B)
+		return reg - ZYDIS_REGISTER_SPL + RSP;
+	if (reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH)
+		return reg - ZYDIS_REGISTER_AH;
+	if (reg >= ZYDIS_REGISTER_AL && reg <= ZYDIS_REGISTER_BL)
+		return reg - ZYDIS_REGISTER_AL;
+	return -1;
+}
+
+static enum insn_kind refine_kind(const struct insn *insn)
+{
+	const ZydisDecodedInstruction *z = &insn->z;
+	enum insn_kind kind = insn_kind_of(z->mnemonic);
+	if ((z->mnemonic == ZYDIS_MNEMONIC_MOVSD || z->mnemonic == ZYDIS_MNEMONIC_CMPSD) &&
+	    z->meta.category != ZYDIS_CATEGORY_STRINGOP)
+		return KIND_NATIVE;
+	if (kind == KIND_MOV) {
+		for (unsigned i = 0; i < 2; i++) {
+			if (insn->operand[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+				continue;
+			ZydisRegisterClass class = ZydisRegisterGetClass(insn->operand[i].reg.value);
+			if (class == ZYDIS_REGCLASS_CONTROL || class == ZYDIS_REGCLASS_DEBUG)
+				return KIND_MOV_SYSTEM;
+			if (class == ZYDIS_REGCLASS_SEGMENT)
+				return KIND_MOV_SEGMENT;
+			if (class == ZYDIS_REGCLASS_TEST)
+				return KIND_REFUSED;
+		}
+	}
+	if (kind == KIND_NATIVE && insn->memory >= 0 && z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX &&
+	    z->avx.mask.mode != ZYDIS_MASK_MODE_DISABLED && z->avx.mask.mode != ZYDIS_MASK_MODE_INVALID)
+		return KIND_MASKED;
+	return kind;
+}
+
+/* Registers read and written. A write of 8 or 16 bits keeps the rest of the register, and a conditional write may keep all
+ * of it, so both count as reads. */
+static void note_gpr(struct insn *insn, const ZydisDecodedOperand *o)
+{
+	int reg = insn_gpr(o->reg.value);
+	if (reg < 0)
+		return;
+	if ((o->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE)) || o->size < 32)
+		insn->gpr_read |= 1u << reg;
+	if (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
+		insn->gpr_written |= 1u << reg;
+}
+
+static void note_operands(struct insn *insn)
+{
+	insn->memory = -1;
+	insn->gpr_read = insn->gpr_written = 0;
+	for (unsigned i = 0; i < insn->z.operand_count; i++) {
+		const ZydisDecodedOperand *o = &insn->operand[i];
+		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER)
+			note_gpr(insn, o);
+		else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && insn->memory < 0 &&
+			 o->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN)
+			insn->memory = (s8)i;
+	}
+}
+
+/* LEA computes with the registers of its address, which stay registers. */
+static void note_address(struct insn *insn)
+{
+	const ZydisDecodedOperandMem *mem = &insn->operand[insn->memory].mem;
+	int base = insn_gpr(mem->base), index = insn_gpr(mem->index);
+	insn->gpr_read |= (base >= 0 ? 1u << base : 0) | (index >= 0 ? 1u << index : 0);
+}
+
+/* Flags the manual calls undefined are left to the real CPU, which may leave them as they were: they count as read, but for the
+ * logical operations, whose AF every CPU clears. */
+static void note_flags(struct insn *insn)
+{
+	const ZydisAccessedFlags *f = insn->z.cpu_flags;
+	insn->flags_read = insn->flags_written = 0;
+	if (!f)
+		return;
+	u32 status = RFLAGS_STATUS, set = f->modified | f->set_0 | f->set_1;
+	insn->flags_read = (u16)(f->tested & status);
+	insn->flags_written = (u16)((set | f->undefined) & status);
+	switch (insn->z.mnemonic) {
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR:
+	case ZYDIS_MNEMONIC_TEST:
+		return;
+	default:
+		break;
+	}
+	bool shift = insn->z.meta.category == ZYDIS_CATEGORY_SHIFT || insn->z.meta.category == ZYDIS_CATEGORY_ROTATE;
+	if ((f->undefined & status) || shift)
+		insn->flags_read |= insn->flags_written;
+}
+
+static u8 register_class_state(const struct insn *insn, ZydisRegister reg)
+{
+	if (reg >= ZYDIS_REGISTER_ST0 && reg <= ZYDIS_REGISTER_X87TAG)
+		return XSTATE_X87;
+	if (reg >= ZYDIS_REGISTER_MM0 && reg <= ZYDIS_REGISTER_MM7)
+		return XSTATE_MMX;
+	bool vector = reg >= ZYDIS_REGISTER_XMM0 && reg <= ZYDIS_REGISTER_ZMM31;
+	if (reg >= ZYDIS_REGISTER_K0 && reg <= ZYDIS_REGISTER_K7)
+		return XSTATE_AVX512;
+	if (!vector)
+		return INSN_NO_XSTATE;
+	if (insn->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
+		return XSTATE_AVX512;
+	return insn->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ? XSTATE_SSE : XSTATE_AVX;
+}
+
+/* The class whose checks are strictest among the registers used: x87 < MMX < SSE < AVX < AVX-512 in enum order. */
+static u8 xstate_class_of(const struct insn *insn)
+{
+	u8 class = INSN_NO_XSTATE;
+	if (insn->kind == KIND_FWAIT)
+		return XSTATE_FWAIT;
+	if (insn->z.meta.isa_ext == ZYDIS_ISA_EXT_X87 || insn->z.meta.isa_set == ZYDIS_ISA_SET_SSE3X87)
+		return XSTATE_X87;
+	if (insn->z.mnemonic == ZYDIS_MNEMONIC_EMMS)
+		return XSTATE_MMX;
+	if (insn->z.mnemonic == ZYDIS_MNEMONIC_VZEROALL || insn->z.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER)
+		return XSTATE_AVX;
+	for (unsigned i = 0; i < insn->z.operand_count; i++) {
+		if (insn->operand[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+			continue;
+		u8 c = register_class_state(insn, insn->operand[i].reg.value);
+		if (c != INSN_NO_XSTATE && (class == INSN_NO_XSTATE || c > class))
+			class = c;
+	}
+	return class;
+}
+
+enum decode_result insn_decode(const struct insn_decoder *decoder, enum insn_mode mode, const u8 *bytes, size_t size,
+			       struct insn *insn)
+{
+	ZyanStatus status = ZydisDecoderDecodeFull(&decoder->zydis[mode], bytes, size, &insn->z, insn->operand);
+	if (status == ZYDIS_STATUS_NO_MORE_DATA)
+		return DECODE_MORE;
+	if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
+		return DECODE_LONG;
+	if (ZYAN_FAILED(status))
+		return DECODE_UD;
+	memcpy(insn->bytes, bytes, insn->z.length);
+	insn->mode = (u8)mode;
+	note_operands(insn);
+	insn->kind = (u8)refine_kind(insn);
+	if (insn->kind == KIND_REFUSED || !insn_set_allowed(decoder->policy, insn->z.meta.isa_set))
+		return DECODE_UD;
+	if (insn->kind == KIND_LEA)
+		note_address(insn);
+	note_flags(insn);
+	insn->xstate = xstate_class_of(insn);
+	return DECODE_OK;
+}

@@ -1,0 +1,284 @@
+/* The rewriter. Intel SDM volume 2, "Instruction Format", "Intel Advanced Vector Extensions" (VEX), "EVEX Prefix"; AMD APM volume 3,
+ * "Instruction Encoding" (XOP).
+ *
+ *   legacy  [F2|F3|66|F0] [REX] [0F [38|3A]] opcode ModRM tail      segment and 67 prefixes dropped, 66 by operand width
+ *   VEX     C5 P0 | C4 P0 P1  opcode ModRM tail                     X, B set (inverted) with a memory operand
+ *   EVEX    62 P0 P1 P2       opcode ModRM tail                     likewise
+ *   XOP     8F P0 P1          opcode ModRM tail                     likewise
+ *
+ * tail: what follows ModRM, SIB and displacement: immediates. Outside 64-bit mode the register-extension bits are ignored by the CPU or
+ * fixed to "none"; they are set to "none" here, and VEX.W is cleared where it would widen a general register. */
+#include "engine/insn/rewrite.h"
+
+#include "lib/string.h"
+
+static void put(struct rewritten *out, u8 byte)
+{
+	out->bytes[out->length++] = byte;
+}
+
+enum gpr insn_scratch(const struct insn *insn)
+{
+	static const u8 choice[] = { RDI, RSI, RDX, RCX, RBX, RAX };
+	u16 used = insn->gpr_read | insn->gpr_written;
+	for (unsigned i = 0; i < ARRAY_SIZE(choice); i++)
+		if (!(used & (1u << choice[i])))
+			return choice[i];
+	return RDI;
+}
+
+static bool has_memory(const struct insn *insn)
+{
+	return insn->memory >= 0;
+}
+
+/* Where the immediates start: after ModRM, SIB and displacement. */
+static unsigned tail_offset(const struct insn *insn)
+{
+	const ZydisDecodedInstructionRaw *raw = &insn->z.raw;
+	if (raw->disp.size)
+		return raw->disp.offset + raw->disp.size / 8u;
+	if (insn->z.attributes & ZYDIS_ATTRIB_HAS_SIB)
+		return raw->sib.offset + 1u;
+	return raw->modrm.offset + 1u;
+}
+
+static void put_from(const struct insn *insn, unsigned offset, struct rewritten *out)
+{
+	while (offset < insn->z.length)
+		put(out, insn->bytes[offset++]);
+}
+
+static void put_modrm_and_tail(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+{
+	const ZydisDecodedInstructionRaw *raw = &insn->z.raw;
+	if (has_memory(insn)) {
+		put(out, (u8)(raw->modrm.reg << 3 | scratch));
+		put_from(insn, tail_offset(insn), out);
+	} else {
+		put_from(insn, raw->modrm.offset, out);
+	}
+}
+
+/* Whether 66 selects the operand width of this opcode, rather than being part of it or ignored. */
+static bool width_by_66(const struct insn *insn)
+{
+	u8 op = insn->z.opcode;
+	switch (insn->z.opcode_map) {
+	case ZYDIS_OPCODE_MAP_DEFAULT:
+		return true;
+	case ZYDIS_OPCODE_MAP_0F:
+		if (op == 0xc7)
+			return insn->z.raw.modrm.mod == 3;
+		return (op >= 0x40 && op <= 0x4f) || (op >= 0xa3 && op <= 0xad) || (op >= 0xaf && op <= 0xc1) ||
+		       (op >= 0xc8 && op <= 0xcf);
+	case ZYDIS_OPCODE_MAP_0F38:
+		return op == 0xf0 || op == 0xf1;
+	default:
+		return false;
+	}
+}
+
+static void put_legacy_prefixes(const struct insn *insn, struct rewritten *out)
+{
+	const ZydisDecodedInstructionRaw *raw = &insn->z.raw;
+	bool mandatory66 = false;
+	for (unsigned i = 0; i < raw->prefix_count; i++) {
+		u8 value = raw->prefixes[i].value;
+		bool mandatory = raw->prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY;
+		if (value == 0x66 && mandatory)
+			mandatory66 = true;
+		else if (value == 0xf0 && has_memory(insn))
+			put(out, 0xf0);
+		else if ((value == 0xf2 || value == 0xf3) && mandatory)
+			put(out, value);
+	}
+	if (mandatory66 || (width_by_66(insn) && insn->z.operand_width == 16))
+		put(out, 0x66);
+}
+
+static void put_opcode_map(const struct insn *insn, struct rewritten *out)
+{
+	switch (insn->z.opcode_map) {
+	case ZYDIS_OPCODE_MAP_0F:
+		put(out, 0x0f);
+		break;
+	case ZYDIS_OPCODE_MAP_0F38:
+		put(out, 0x0f);
+		put(out, 0x38);
+		break;
+	case ZYDIS_OPCODE_MAP_0F3A:
+		put(out, 0x0f);
+		put(out, 0x3a);
+		break;
+	default:
+		break;
+	}
+}
+
+static unsigned legacy_opcode_end(const struct insn *insn)
+{
+	unsigned offset = insn->z.raw.prefix_count;
+	switch (insn->z.opcode_map) {
+	case ZYDIS_OPCODE_MAP_0F:
+		return offset + 2;
+	case ZYDIS_OPCODE_MAP_0F38:
+	case ZYDIS_OPCODE_MAP_0F3A:
+		return offset + 3;
+	default:
+		return offset + 1;
+	}
+}
+
+static void put_rex(const struct insn *insn, struct rewritten *out)
+{
+	if (!(insn->z.attributes & ZYDIS_ATTRIB_HAS_REX))
+		return;
+	const ZydisDecodedInstructionRawRex *rex = &insn->z.raw.rex;
+	u8 value = 0x40 | rex->W << 3 | rex->R << 2;
+	if (!has_memory(insn))
+		value |= rex->X << 1 | rex->B;
+	put(out, value);
+}
+
+static bool rewrite_legacy(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+{
+	bool bits64 = insn->mode == INSN_MODE_64;
+	u8 op = insn->z.opcode;
+	put_legacy_prefixes(insn, out);
+	put_rex(insn, out);
+	if (!bits64 && insn->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT) {
+		if (op >= 0x40 && op <= 0x4f) { /* INC and DEC: a REX prefix in 64-bit mode */
+			put(out, 0xff);
+			put(out, 0xc0 | (op & 0xf));
+			return true;
+		}
+		if (op == 0x82) /* alias of 80 */
+			op = 0x80;
+	}
+	put_opcode_map(insn, out);
+	if (insn->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && op >= 0xa0 && op <= 0xa3) {
+		put(out, (u8)(0x88 | (op & 1) | ((op & 2) ^ 2)));
+		put(out, (u8)scratch);
+		return true;
+	}
+	put(out, op);
+	if (insn->z.attributes & ZYDIS_ATTRIB_HAS_MODRM)
+		put_modrm_and_tail(insn, scratch, out);
+	else if (has_memory(insn))
+		return false;
+	else
+		put_from(insn, legacy_opcode_end(insn), out);
+	return true;
+}
+
+/* Outside 64-bit mode W does not widen general registers, nor the memory operand of a move to or from one. */
+static bool clears_w(const struct insn *insn)
+{
+	if (insn->mode == INSN_MODE_64)
+		return false;
+	for (unsigned i = 0; i < insn->z.operand_count; i++)
+		if (insn->operand[i].type == ZYDIS_OPERAND_TYPE_REGISTER && insn_gpr(insn->operand[i].reg.value) >= 0)
+			return true;
+	switch (insn->z.mnemonic) {
+	case ZYDIS_MNEMONIC_VMOVD:
+	case ZYDIS_MNEMONIC_VPEXTRD:
+	case ZYDIS_MNEMONIC_VPINSRD:
+	case ZYDIS_MNEMONIC_VCVTSI2SD:
+	case ZYDIS_MNEMONIC_VCVTSI2SS:
+	case ZYDIS_MNEMONIC_VCVTSI2SH:
+	case ZYDIS_MNEMONIC_VCVTUSI2SD:
+	case ZYDIS_MNEMONIC_VCVTUSI2SS:
+	case ZYDIS_MNEMONIC_VCVTUSI2SH:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static u8 second_vex_byte(const struct insn *insn, u8 byte)
+{
+	if (insn->mode != INSN_MODE_64)
+		byte |= 0x40; /* register 8 to 15 of vvvv: none */
+	return clears_w(insn) ? byte & 0x7f : byte;
+}
+
+static void rewrite_vex(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+{
+	const u8 *p = &insn->bytes[insn->z.raw.vex.offset];
+	unsigned size = insn->z.raw.vex.size;
+	put(out, p[0]);
+	if (size == 2) {
+		put(out, insn->mode == INSN_MODE_64 ? p[1] : p[1] | 0xc0);
+	} else {
+		u8 none = insn->mode != INSN_MODE_64 ? 0xe0 : has_memory(insn) ? 0x60 : 0;
+		put(out, p[1] | none);
+		put(out, second_vex_byte(insn, p[2]));
+	}
+	put(out, insn->z.opcode);
+	if (insn->z.attributes & ZYDIS_ATTRIB_HAS_MODRM)
+		put_modrm_and_tail(insn, scratch, out);
+}
+
+static void rewrite_xop(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+{
+	const u8 *p = &insn->bytes[insn->z.raw.xop.offset];
+	u8 none = insn->mode != INSN_MODE_64 ? 0xe0 : has_memory(insn) ? 0x60 : 0;
+	put(out, p[0]);
+	put(out, p[1] | none);
+	put(out, second_vex_byte(insn, p[2]));
+	put(out, insn->z.opcode);
+	put_modrm_and_tail(insn, scratch, out);
+}
+
+static void rewrite_evex(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+{
+	const u8 *p = &insn->bytes[insn->z.raw.evex.offset];
+	bool bits64 = insn->mode == INSN_MODE_64;
+	u8 none = !bits64 ? 0xf0 : has_memory(insn) ? 0x60 : 0;
+	put(out, p[0]);
+	put(out, p[1] | none);
+	put(out, second_vex_byte(insn, p[2]));
+	put(out, bits64 ? p[3] : p[3] | 0x08);
+	put(out, insn->z.opcode);
+	put_modrm_and_tail(insn, scratch, out);
+}
+
+bool insn_rewrite(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+{
+	out->length = 0;
+	switch (insn->z.encoding) {
+	case ZYDIS_INSTRUCTION_ENCODING_LEGACY:
+		return rewrite_legacy(insn, scratch, out);
+	case ZYDIS_INSTRUCTION_ENCODING_VEX:
+		rewrite_vex(insn, scratch, out);
+		return true;
+	case ZYDIS_INSTRUCTION_ENCODING_XOP:
+		rewrite_xop(insn, scratch, out);
+		return true;
+	case ZYDIS_INSTRUCTION_ENCODING_EVEX:
+		rewrite_evex(insn, scratch, out);
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool insn_rewrite_lea(const struct insn *insn, struct rewritten *out)
+{
+	const ZydisDecodedOperandMem *mem = &insn->operand[insn->memory].mem;
+	if (insn->z.address_width == 16 || mem->base == ZYDIS_REGISTER_RIP || mem->base == ZYDIS_REGISTER_EIP)
+		return false;
+	if (insn->mode != INSN_MODE_64 && mem->base == ZYDIS_REGISTER_NONE && mem->index == ZYDIS_REGISTER_NONE)
+		return false; /* a bare displacement would be RIP-relative */
+	out->length = 0;
+	if (insn->z.address_width == 32)
+		put(out, 0x67);
+	if (insn->z.operand_width == 16)
+		put(out, 0x66);
+	if (insn->z.attributes & ZYDIS_ATTRIB_HAS_REX)
+		put(out, 0x40 | insn->z.raw.rex.W << 3 | insn->z.raw.rex.R << 2 | insn->z.raw.rex.X << 1 | insn->z.raw.rex.B);
+	put(out, insn->z.opcode);
+	put_from(insn, insn->z.raw.modrm.offset, out);
+	return true;
+}

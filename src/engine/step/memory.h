@@ -1,0 +1,192 @@
+/* Guest memory as operations see it: an inlined fast path for accesses that hit the TLB inside one page of RAM, and a slow path with all
+ * checks for the rest. Values are little-endian integers of 1, 2, 4 or 8 bytes. */
+#ifndef NADIR_ENGINE_STEP_MEMORY_H
+#define NADIR_ENGINE_STEP_MEMORY_H
+
+#include "cpu/segment.h"
+#include "engine/step/state.h"
+
+/* The slow path: segment, alignment, breakpoints, paging, MMIO. Calls vector_sync. Any size up to a page. */
+bool memory_read_slow(struct vcpu *vcpu, unsigned segment, gva_t gva, void *buf, unsigned size);
+bool memory_write_slow(struct vcpu *vcpu, unsigned segment, gva_t gva, const void *buf, unsigned size);
+/* Segment and alignment checks of the slow path, giving the linear address. */
+bool memory_linear(struct vcpu *vcpu, unsigned segment, gva_t gva, unsigned size, unsigned kind, gla_t *gla);
+/* After an access that succeeded: data breakpoints become a pending debug trap. */
+void memory_watch(struct vcpu *vcpu, gla_t gla, unsigned size, unsigned kind);
+
+static inline gva_t op_address(struct vcpu *vcpu, const struct op *op)
+{
+	u64 address = *vcpu_u64(vcpu, op->base) + (*vcpu_u64(vcpu, op->index) << op->scale) + (u64)op->disp;
+	return address << op->address_shift >> op->address_shift;
+}
+
+/* Linear address if the segment obviously allows the access: an ordinary present, writable, expand-up data segment. */
+static inline bool segment_plain(const struct vcpu *vcpu, unsigned segment, gva_t gva, unsigned size, gla_t *gla)
+{
+	const struct segment *s = &vcpu->seg[segment];
+	const u32 mask = SEG_ATTR_UNUSABLE | SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_CODE | SEG_ATTR_EXPAND_DOWN |
+			 SEG_ATTR_WRITABLE;
+	*gla = (u32)(s->base + gva);
+	return (s->attr & mask) == (SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_WRITABLE) && gva + size - 1 <= s->limit;
+}
+
+/* The TLB entry of an access that may go straight to memory, or NULL; *gla is its linear address. Non-canonical addresses are never in
+ * the TLB. */
+static inline struct tlb_entry *memory_fast(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, unsigned kind,
+					    gla_t *gla)
+{
+	if (likely(op->flags & OP_LONG))
+		*gla = gva + *vcpu_u64(vcpu, op->segment_base);
+	else if (!segment_plain(vcpu, op->segment, gva, size, gla))
+		return NULL;
+	if (unlikely(step_of(vcpu)->checks))
+		return NULL;
+	return tlb_lookup(vcpu->mmu, vcpu->mmu->view, *gla, size, kind);
+}
+
+static inline u64 load_sized(const void *p, unsigned size)
+{
+	switch (size) {
+	case 1:
+		return *(const u8 *)p;
+	case 2:
+		return *(const u16 *)p;
+	case 4:
+		return *(const u32 *)p;
+	default:
+		return *(const u64 *)p;
+	}
+}
+
+static inline void store_sized(void *p, u64 value, unsigned size)
+{
+	switch (size) {
+	case 1:
+		*(volatile u8 *)p = (u8)value;
+		break;
+	case 2:
+		*(volatile u16 *)p = (u16)value;
+		break;
+	case 4:
+		*(volatile u32 *)p = (u32)value;
+		break;
+	default:
+		*(volatile u64 *)p = value;
+		break;
+	}
+}
+
+/* Read or write the operation's memory operand, or another address in its segment. */
+static inline bool op_read_at(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, u64 *value)
+{
+	gla_t gla;
+	const struct tlb_entry *e = memory_fast(vcpu, op, gva, size, ACCESS_READ, &gla);
+	if (likely(e)) {
+		*value = load_sized((const void *)(uintptr_t)(gla + e->addend), size);
+		return true;
+	}
+	*value = 0;
+	return memory_read_slow(vcpu, op->segment, gva, value, size);
+}
+
+static inline bool op_write_at(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, u64 value)
+{
+	gla_t gla;
+	const struct tlb_entry *e = memory_fast(vcpu, op, gva, size, ACCESS_WRITE, &gla);
+	if (likely(e)) {
+		store_sized((void *)(uintptr_t)(gla + e->addend), value, size);
+		mmu_stored(vcpu, e->flags, e->generation);
+		return true;
+	}
+	return memory_write_slow(vcpu, op->segment, gva, &value, size);
+}
+
+static inline bool op_read(struct vcpu *vcpu, const struct op *op, unsigned size, u64 *value)
+{
+	return op_read_at(vcpu, op, op_address(vcpu, op), size, value);
+}
+
+static inline bool op_write(struct vcpu *vcpu, const struct op *op, unsigned size, u64 value)
+{
+	return op_write_at(vcpu, op, op_address(vcpu, op), size, value);
+}
+
+/* General registers by number and operand size: a 32-bit write clears the upper half. */
+static inline u64 gpr_get(const struct vcpu *vcpu, unsigned reg, unsigned size)
+{
+	return vcpu->gpr[reg] & size_mask(size);
+}
+
+static inline void gpr_set(struct vcpu *vcpu, unsigned reg, unsigned size, u64 value)
+{
+	u64 mask = size == 4 ? ~0ull : size_mask(size);
+	vcpu->gpr[reg] = (vcpu->gpr[reg] & ~mask) | (value & size_mask(size));
+}
+
+/* Registers by byte offset, which also names AH to BH. */
+static inline void reg_set(struct vcpu *vcpu, unsigned offset, unsigned size, u64 value)
+{
+	if (size == 4)
+		*vcpu_u64(vcpu, offset) = (u32)value;
+	else
+		store_sized((u8 *)vcpu + offset, value, size);
+}
+
+static inline u64 reg_get(const struct vcpu *vcpu, unsigned offset, unsigned size)
+{
+	return load_sized((const u8 *)vcpu + offset, size);
+}
+
+/* The rm operand, register or memory. A register rm is named by `base`. */
+static inline bool rm_read(struct vcpu *vcpu, const struct op *op, unsigned size, u64 *value)
+{
+	if (op->flags & OP_REGISTER) {
+		*value = reg_get(vcpu, op->base, size);
+		return true;
+	}
+	return op_read(vcpu, op, size, value);
+}
+
+static inline bool rm_write(struct vcpu *vcpu, const struct op *op, unsigned size, u64 value)
+{
+	if (op->flags & OP_REGISTER) {
+		reg_set(vcpu, op->base, size, value);
+		return true;
+	}
+	return op_write(vcpu, op, size, value);
+}
+
+/* Push and pop; the fast path is 64-bit mode. */
+static inline bool stack_push(struct vcpu *vcpu, const struct op *op, u64 value, unsigned size)
+{
+	if (likely(op->flags & OP_LONG) && likely(!step_of(vcpu)->checks)) {
+		gla_t gla = vcpu->gpr[RSP] - size;
+		const struct tlb_entry *e = tlb_lookup(vcpu->mmu, vcpu->mmu->view, gla, size, ACCESS_WRITE);
+		if (likely(e)) {
+			store_sized((void *)(uintptr_t)(gla + e->addend), value, size);
+			mmu_stored(vcpu, e->flags, e->generation);
+			vcpu->gpr[RSP] = gla;
+			return true;
+		}
+	}
+	vector_sync(vcpu);
+	return cpu_push(vcpu, value, size);
+}
+
+static inline bool stack_pop(struct vcpu *vcpu, const struct op *op, u64 *value, unsigned size)
+{
+	if (likely(op->flags & OP_LONG) && likely(!step_of(vcpu)->checks)) {
+		gla_t gla = vcpu->gpr[RSP];
+		const struct tlb_entry *e = tlb_lookup(vcpu->mmu, vcpu->mmu->view, gla, size, ACCESS_READ);
+		if (likely(e)) {
+			*value = load_sized((const void *)(uintptr_t)(gla + e->addend), size);
+			vcpu->gpr[RSP] = gla + size;
+			return true;
+		}
+	}
+	vector_sync(vcpu);
+	*value = 0;
+	return cpu_pop(vcpu, value, size);
+}
+
+#endif

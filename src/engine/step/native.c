@@ -1,0 +1,139 @@
+/* Innocuous instructions: run by their snippets, on registers, directly on guest RAM, or on a bounce buffer where the operand crosses a page
+ * or is MMIO.
+ *
+ * The direct path keeps what the hardware gives: LOCK is atomic between vCPUs, naturally aligned accesses are single. An operand that crosses a page
+ * cannot be one host access, since its pages lie apart in host memory: a locked one is then not atomic against other vCPUs. */
+#include "engine/step/handlers.h"
+#include "engine/step/memory.h"
+
+static void note_x87(struct step *step, struct vcpu *vcpu, const struct op *op, gva_t gva)
+{
+	if (!(op->flags & OP_X87))
+		return;
+	step->x87_ip = vcpu->rip;
+	step->x87_op = (u16)op->imm;
+	step->x87_ip_known = true;
+	if (op->flags & OP_X87_MEMORY) {
+		step->x87_dp = gva;
+		step->x87_dp_known = true;
+	}
+}
+
+static int call(struct vcpu *vcpu, const struct op *op, void *memory, gva_t gva)
+{
+	struct step *step = step_of(vcpu);
+	if (op->xstate == INSN_NO_XSTATE)
+		return snippet_call(vcpu, step, op, memory);
+	if (!vector_ready(vcpu, step, op->xstate))
+		return OP_FAULT;
+	int result = snippet_call(vcpu, step, op, memory);
+	if (result == OP_DONE)
+		note_x87(step, vcpu, op, gva);
+	return result;
+}
+
+int op_native_register(struct vcpu *vcpu, const struct op *op)
+{
+	return snippet_call(vcpu, step_of(vcpu), op, NULL);
+}
+
+int op_native_vector(struct vcpu *vcpu, const struct op *op)
+{
+	return call(vcpu, op, NULL, 0);
+}
+
+/* The operand crosses a page or is MMIO. The buffer lies in its line as the operand does in memory, so that the instruction's own alignment check
+ * sees the guest's alignment. */
+static int native_bounce(struct vcpu *vcpu, const struct op *op, gva_t gva, gla_t gla)
+{
+	u8 *buffer = step_of(vcpu)->bounce + (gla & 63);
+	if ((op->flags & OP_WRITES) && !mmu_probe_write(vcpu, gla, op->mem_size, ACCESS_WRITE))
+		return OP_FAULT;
+	unsigned kind = op->flags & OP_WRITES ? ACCESS_RMW : ACCESS_READ;
+	if ((op->flags & OP_READS) &&
+	    !mmu_read(vcpu, gla, buffer, op->mem_size, kind == ACCESS_RMW ? ACCESS_READ : kind))
+		return OP_FAULT;
+	int result = call(vcpu, op, buffer, gva);
+	if (result != OP_DONE || !(op->flags & OP_WRITES))
+		return result;
+	vector_sync(vcpu);
+	return mmu_write(vcpu, gla, buffer, op->mem_size, ACCESS_WRITE);
+}
+
+static int native_slow(struct vcpu *vcpu, const struct op *op, gva_t gva)
+{
+	unsigned kind = op->flags & OP_WRITES ? ACCESS_WRITE : ACCESS_READ;
+	gla_t gla;
+	if (op->xstate != INSN_NO_XSTATE && !vector_ready(vcpu, step_of(vcpu), op->xstate))
+		return OP_FAULT;
+	if (!memory_linear(vcpu, op->segment, gva, op->mem_size, kind, &gla))
+		return OP_FAULT;
+	int result;
+	struct translation t = { 0 };
+	if ((gla & ~PAGE_MASK) + op->mem_size <= PAGE_SIZE && !mmu_translate(vcpu, gla, kind, &t))
+		return OP_FAULT;
+	if (t.hva) {
+		result = call(vcpu, op, t.hva, gva);
+		if (result == OP_DONE && kind == ACCESS_WRITE)
+			mmu_stored(vcpu, t.flags, t.generation);
+	} else {
+		result = native_bounce(vcpu, op, gva, gla);
+	}
+	if (result == OP_DONE)
+		memory_watch(vcpu, gla, op->mem_size, kind);
+	return result;
+}
+
+int native_memory_at(struct vcpu *vcpu, const struct op *op, gva_t gva)
+{
+	unsigned kind = op->flags & OP_WRITES ? ACCESS_WRITE : ACCESS_READ;
+	gla_t gla;
+	const struct tlb_entry *e = memory_fast(vcpu, op, gva, op->mem_size, kind, &gla);
+	if (unlikely(!e))
+		return native_slow(vcpu, op, gva);
+	u8 *flags = e->flags;
+	u32 *generation = e->generation;
+	int result = call(vcpu, op, (void *)(uintptr_t)(gla + e->addend), gva);
+	if (kind == ACCESS_WRITE && likely(result == OP_DONE))
+		mmu_stored(vcpu, flags, generation);
+	return result;
+}
+
+int op_native_read(struct vcpu *vcpu, const struct op *op)
+{
+	gva_t gva = op_address(vcpu, op);
+	gla_t gla;
+	const struct tlb_entry *e = memory_fast(vcpu, op, gva, op->mem_size, ACCESS_READ, &gla);
+	if (unlikely(!e))
+		return native_slow(vcpu, op, gva);
+	return snippet_call(vcpu, step_of(vcpu), op, (void *)(uintptr_t)(gla + e->addend));
+}
+
+int op_native_write(struct vcpu *vcpu, const struct op *op)
+{
+	gva_t gva = op_address(vcpu, op);
+	gla_t gla;
+	const struct tlb_entry *e = memory_fast(vcpu, op, gva, op->mem_size, ACCESS_WRITE, &gla);
+	if (unlikely(!e))
+		return native_slow(vcpu, op, gva);
+	int result = snippet_call(vcpu, step_of(vcpu), op, (void *)(uintptr_t)(gla + e->addend));
+	if (likely(result == OP_DONE))
+		mmu_stored(vcpu, e->flags, e->generation);
+	return result;
+}
+
+int op_native_vector_memory(struct vcpu *vcpu, const struct op *op)
+{
+	return native_memory_at(vcpu, op, op_address(vcpu, op));
+}
+
+/* BT, BTS, BTR, BTC with a register bit offset: a signed index of bits from the operand's address. The snippet takes it modulo the operand
+ * size, as it does with a register. Intel SDM volume 2, BT, "Bit(BitBase, BitOffset)". */
+int op_bit_memory(struct vcpu *vcpu, const struct op *op)
+{
+	s64 bit = (s64)(reg_get(vcpu, op->reg, op->size) << (64 - op->size * 8)) >> (64 - op->size * 8);
+	s64 element = (bit >> (op->size == 8 ? 6 : op->size == 4 ? 5 : 4)) * op->size;
+	gva_t gva = op_address(vcpu, op) + (u64)element;
+	vcpu->scratch[0] = (u64)bit & (op->size * 8 - 1);
+	return native_memory_at(vcpu, op, gva << op->address_shift >> op->address_shift);
+}

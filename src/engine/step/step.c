@@ -1,0 +1,295 @@
+/* The engine's loop: look at what is pending, find the block, run its operations.
+ *
+ * The fast loop runs whole blocks and looks at vcpu->pending after each operation. Everything rare (single step, breakpoints,
+ * RF, the interrupt shadow, alignment checks) makes the loop careful: one instruction at a time with all checks.
+ * Intel SDM volume 3, "Priority Among Simultaneous Exceptions and Interrupts", "Single-Step Exception Condition". */
+#include "engine/step/step.h"
+
+#include "cpu/control.h"
+#include "cpu/event.h"
+#include "cpu/xstate.h"
+#include "engine/step/handlers.h"
+#include "engine/step/memory.h"
+
+/* ---- events at an instruction boundary ---- */
+
+enum boundary { BOUNDARY_RUN, BOUNDARY_LEAVE };
+
+static enum boundary shut_down(struct exit *exit)
+{
+	exit->reason = EXIT_SHUTDOWN;
+	return BOUNDARY_LEAVE;
+}
+
+static enum boundary deliver_fault(struct vcpu *vcpu, struct exit *exit)
+{
+	vector_sync(vcpu);
+	return event_deliver_fault(vcpu) ? BOUNDARY_RUN : shut_down(exit);
+}
+
+static bool nmi_open(const struct vcpu *vcpu)
+{
+	return !vcpu->nmi_blocked && !vcpu->shadow;
+}
+
+static bool interrupts_open(const struct vcpu *vcpu)
+{
+	return (vcpu->rflags & RFLAGS_IF) && !vcpu->shadow;
+}
+
+static enum boundary deliver_nmi(struct vcpu *vcpu, struct exit *exit)
+{
+	vcpu_clear_pending(vcpu, PENDING_NMI);
+	vcpu->activity = ACTIVITY_ACTIVE;
+	return event_deliver(vcpu, VEC_NMI, EVENT_NMI) ? BOUNDARY_RUN : shut_down(exit);
+}
+
+static enum boundary deliver_interrupt(struct vcpu *vcpu, struct exit *exit)
+{
+	int vector = vcpu->ops->interrupt_acknowledge(vcpu);
+	if (vector < 0)
+		return BOUNDARY_RUN;
+	vcpu->activity = ACTIVITY_ACTIVE;
+	return event_deliver(vcpu, (u8)vector, EVENT_EXTERNAL) ? BOUNDARY_RUN : shut_down(exit);
+}
+
+/* What is pending, in the manual's order: debug traps of the last instruction, NMI, interrupts; a kick first of all, since
+ * it only leaves. */
+static enum boundary look_at_pending(struct vcpu *vcpu, struct exit *exit)
+{
+	u32 pending = vcpu_pending(vcpu);
+	vector_sync(vcpu);
+	if (pending & PENDING_KICK) {
+		vcpu_clear_pending(vcpu, PENDING_KICK);
+		exit->reason = EXIT_INTERRUPTED;
+		return BOUNDARY_LEAVE;
+	}
+	if (pending & PENDING_CODE)
+		vcpu_clear_pending(vcpu, PENDING_CODE);
+	if ((pending & PENDING_TRAP) && !(vcpu->shadow & SHADOW_MOV_SS)) {
+		vcpu_clear_pending(vcpu, PENDING_TRAP);
+		return event_deliver_trap(vcpu) ? BOUNDARY_RUN : shut_down(exit);
+	}
+	if ((pending & PENDING_NMI) && nmi_open(vcpu))
+		return deliver_nmi(vcpu, exit);
+	if ((pending & PENDING_INTERRUPT) && interrupts_open(vcpu))
+		return deliver_interrupt(vcpu, exit);
+	return BOUNDARY_RUN;
+}
+
+/* Which pending bits stop the fast loop: those that could be acted upon. */
+static u32 watched(const struct vcpu *vcpu)
+{
+	u32 mask = PENDING_KICK | PENDING_CODE | PENDING_TRAP;
+	if (vcpu->rflags & RFLAGS_IF)
+		mask |= PENDING_INTERRUPT;
+	if (!vcpu->nmi_blocked)
+		mask |= PENDING_NMI;
+	return mask;
+}
+
+/* A vCPU that is not active stays so until an event wakes it. */
+static enum boundary stay_inactive(struct vcpu *vcpu, struct exit *exit)
+{
+	if (vcpu->activity == ACTIVITY_SHUTDOWN)
+		return shut_down(exit);
+	exit->reason = vcpu->activity == ACTIVITY_HLT ? EXIT_HLT : EXIT_INTERRUPTED;
+	return BOUNDARY_LEAVE;
+}
+
+/* ---- careful execution: one instruction with every check ---- */
+
+static bool alignment_checked(const struct vcpu *vcpu)
+{
+	return vcpu->cpl == 3 && (vcpu->rflags & RFLAGS_AC) && (vcpu->cr0 & CR0_AM);
+}
+
+static bool needs_care(const struct vcpu *vcpu)
+{
+	return (vcpu->rflags & (RFLAGS_TF | RFLAGS_RF)) || vcpu->shadow || control_debug_armed(vcpu) ||
+	       alignment_checked(vcpu);
+}
+
+static bool execute_breakpoint(struct vcpu *vcpu)
+{
+	if (!control_debug_armed(vcpu) || (vcpu->rflags & RFLAGS_RF))
+		return false;
+	gla_t gla = vcpu_64bit(vcpu) ? vcpu->rip : (u32)(vcpu->seg[SEG_CS].base + vcpu->rip);
+	u64 hit = control_debug_match(vcpu, DEBUG_EXECUTE, gla, 1);
+	if (hit)
+		vcpu->fault = (struct guest_fault){ .vector = VEC_DB, .payload = hit };
+	return hit != 0;
+}
+
+static void raise_single_step(struct vcpu *vcpu)
+{
+	if (!(vcpu_pending(vcpu) & PENDING_TRAP))
+		vcpu->trap = (struct guest_fault){ .vector = VEC_DB };
+	vcpu->trap.payload |= DR6_BS;
+	vcpu_set_pending(vcpu, PENDING_TRAP);
+}
+
+static enum boundary settle(struct vcpu *vcpu, int result, struct exit *exit)
+{
+	switch (result) {
+	case OP_FAULT:
+		return deliver_fault(vcpu, exit);
+	case OP_AGAIN:
+		return BOUNDARY_RUN;
+	case OP_LEAVE:
+		vcpu->rip = vcpu->next_rip;
+		return BOUNDARY_LEAVE;
+	default:
+		return BOUNDARY_LEAVE;
+	}
+}
+
+static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit)
+{
+	struct step *step = step_of(vcpu);
+	bool trap = vcpu->rflags & RFLAGS_TF;
+	if (execute_breakpoint(vcpu))
+		return deliver_fault(vcpu, exit);
+	struct block *block = block_find(vcpu, true);
+	vcpu->shadow = 0;
+	if (!block)
+		return deliver_fault(vcpu, exit);
+	const struct op *op = block->op;
+	step->checks = alignment_checked(vcpu) || control_debug_armed(vcpu);
+	vcpu->next_rip = (vcpu->rip + op->length) & step->rip_mask;
+	int result = op->run(vcpu, op);
+	step->checks = false;
+	bool done = result == OP_DONE || result == OP_LEAVE || result == OP_AGAIN;
+	if (done && !(op->flags & OP_NEXT_RF))
+		vcpu->rflags &= ~RFLAGS_RF;
+	if (done && trap && !(op->flags & OP_INT))
+		raise_single_step(vcpu);
+	if (result == OP_DONE) {
+		vcpu->rip = vcpu->next_rip;
+		return BOUNDARY_RUN;
+	}
+	return settle(vcpu, result, exit);
+}
+
+/* ---- the loop ---- */
+
+static enum boundary execute_block(struct vcpu *vcpu, struct exit *exit)
+{
+	struct block *block = block_find(vcpu, false);
+	if (unlikely(!block))
+		return deliver_fault(vcpu, exit);
+	u64 mask = step_of(vcpu)->rip_mask;
+	u32 watch = watched(vcpu);
+	const struct op *op = block->op, *end = op + block->ops;
+	do {
+		vcpu->next_rip = (vcpu->rip + op->length) & mask;
+		int result = op->run(vcpu, op);
+		if (unlikely(result != OP_DONE))
+			return settle(vcpu, result, exit);
+		vcpu->rip = vcpu->next_rip;
+		op++;
+	} while (op < end && likely(!(vcpu_pending(vcpu) & watch)));
+	return BOUNDARY_RUN;
+}
+
+static enum boundary next(struct vcpu *vcpu, struct exit *exit, bool single)
+{
+	if (unlikely(vcpu_pending(vcpu)) && look_at_pending(vcpu, exit) == BOUNDARY_LEAVE)
+		return BOUNDARY_LEAVE;
+	if (unlikely(vcpu->activity != ACTIVITY_ACTIVE))
+		return stay_inactive(vcpu, exit);
+	step_of(vcpu)->rip_mask = vcpu_64bit(vcpu) ? ~0ull : 0xffffffffull;
+	if (unlikely(single || needs_care(vcpu)))
+		return execute_one(vcpu, exit);
+	return execute_block(vcpu, exit);
+}
+
+static void enter(struct vcpu *vcpu, struct exit *exit)
+{
+	host_set_gs_base(vcpu);
+	host_set_trap_handler(snippet_trap);
+	step_of(vcpu)->exit = exit;
+	vcpu->scratch[7] = 0; /* ZERO_SLOT */
+	exit->reason = EXIT_NONE;
+}
+
+static void step_run(struct vcpu *vcpu, struct exit *exit)
+{
+	enter(vcpu, exit);
+	while (next(vcpu, exit, false) == BOUNDARY_RUN)
+		;
+	vector_sync(vcpu);
+}
+
+bool step_one(struct vcpu *vcpu, struct exit *exit)
+{
+	enter(vcpu, exit);
+	enum boundary b = next(vcpu, exit, true);
+	vector_sync(vcpu);
+	return b == BOUNDARY_RUN;
+}
+
+/* ---- life ---- */
+
+static bool is_amd(struct vcpu *vcpu)
+{
+	u32 eax, ebx, ecx, edx;
+	cpuid_answer(vcpu, 0, 0, &eax, &ebx, &ecx, &edx);
+	return ebx == 0x68747541; /* "Auth" of AuthenticAMD */
+}
+
+static void init_image(struct step *step)
+{
+	u32 mxcsr = 0x1f80;
+	__builtin_memcpy(step->init_image + 24, &mxcsr, sizeof(mxcsr));
+}
+
+int step_create(struct vcpu *vcpu)
+{
+	struct step *step = host_alloc(sizeof(*step));
+	if (!step)
+		return -1;
+	step->build = host_alloc(block_build_size());
+	if (!step->build || host_code_create(&step->code, CODE_SIZE)) {
+		host_free(step->build);
+		host_free(step);
+		return -1;
+	}
+	insn_decoder_init(&step->decoder, vcpu->cpuid, is_amd(vcpu));
+	init_image(step);
+	vcpu->engine_state = step;
+	return 0;
+}
+
+void step_destroy(struct vcpu *vcpu)
+{
+	struct step *step = step_of(vcpu);
+	if (!step)
+		return;
+	for (unsigned i = 0; i < step->chunks; i++)
+		host_free(step->chunk[i]);
+	host_code_destroy(&step->code);
+	host_free(step->build);
+	host_free(step);
+	vcpu->engine_state = NULL;
+}
+
+static bool step_available(const char **why)
+{
+	return true;
+}
+
+static void step_state_changed(struct vcpu *vcpu)
+{
+	vcpu->shadow = 0;
+}
+
+const struct engine_ops engine_step = {
+	.name = "step",
+	.description = "one instruction at a time on the real CPU; works everywhere",
+	.available = step_available,
+	.vcpu_create = step_create,
+	.vcpu_destroy = step_destroy,
+	.run = step_run,
+	.state_changed = step_state_changed,
+};

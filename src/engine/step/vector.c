@@ -1,0 +1,51 @@
+/* The guest's extended state in and out of the real registers. Intel SDM volume 1, "Managing State Using the XSAVE Feature Set". */
+#include "cpu/xstate.h"
+#include "engine/step/state.h"
+
+/* Offsets in the legacy region of an XSAVE image; Intel SDM volume 1, "Legacy Region of an XSAVE Area". */
+#define IMAGE_FOP 6
+#define IMAGE_FIP 8
+#define IMAGE_FDP 16
+
+static void xsave(void *image, u64 mask)
+{
+	__asm__ volatile("xsave64 (%0)" ::"r"(image), "a"((u32)mask), "d"((u32)(mask >> 32)) : "memory");
+}
+
+static void xrstor(const void *image, u64 mask)
+{
+	__asm__ volatile("xrstor64 (%0)" ::"r"(image), "a"((u32)mask), "d"((u32)(mask >> 32)) : "memory");
+}
+
+/* The real CPU recorded where the snippet is; the guest must see where its instruction is. */
+static void patch_x87_pointers(struct vcpu *vcpu, struct step *step)
+{
+	if (step->x87_ip_known) {
+		__builtin_memcpy(vcpu->xsave + IMAGE_FOP, &step->x87_op, sizeof(u16));
+		__builtin_memcpy(vcpu->xsave + IMAGE_FIP, &step->x87_ip, sizeof(u64));
+	}
+	if (step->x87_dp_known)
+		__builtin_memcpy(vcpu->xsave + IMAGE_FDP, &step->x87_dp, sizeof(u64));
+	step->x87_ip_known = step->x87_dp_known = false;
+}
+
+void vector_save(struct vcpu *vcpu, struct step *step)
+{
+	u64 mask = xstate_host_mask();
+	xsave(vcpu->xsave, mask);
+	patch_x87_pointers(vcpu, step);
+	xrstor(step->init_image, mask);
+	step->vector_live = false;
+	step->vector_checked = 0;
+}
+
+bool vector_load(struct vcpu *vcpu, struct step *step, u8 class)
+{
+	if (!xstate_check(vcpu, (enum xstate_class)class))
+		return false;
+	if (!step->vector_live)
+		xrstor(vcpu->xsave, xstate_host_mask());
+	step->vector_live = true;
+	step->vector_checked |= (u8)(1u << class);
+	return true;
+}
