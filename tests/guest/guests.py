@@ -12,6 +12,9 @@ IMAGES = {
     'segments': (32, 64),
     'exceptions': (32, 64),
     'gates': (32, 64),
+    'b4_transitions': (32, 64),
+    'iret': (32, 64),
+    'task_switch': (32,),
 }
 
 

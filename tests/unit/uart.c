@@ -177,7 +177,7 @@ static void fifo_keeps_order_and_wraps(void **state)
 		for (u8 i = 0; i < 16; i++)
 			assert_true(uart_receive(&b->uart, (u8)(round * 16 + i), 0));
 		assert_false(uart_receive(&b->uart, 0xee, 0));
-		for (u8 i = 0; i < 11 + 5 * (round == 2); i++)
+		for (unsigned i = 0; i < 11 + 5 * (round == 2); i++)
 			assert_int_equal(in(b, DATA), round * 16 + i);
 		out(b, FCR, 0x03); /* empties the receiver */
 		assert_int_equal(in(b, LSR), 0x60);
