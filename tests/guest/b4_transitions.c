@@ -274,7 +274,7 @@ CODE(far_call, "lcall *(%rdi)");
 CODE(far_jump, "ljmp *(%rdi)");
 LABEL(far_return_lands);
 CODE(call_and_return, "lcall *(%rdi)\n far_return_lands: mov %cs, %eax");
-CODE(return_far, "rex.W lret");
+CODE(return_far, "lretq");
 
 static struct state far_transfer(const void *code, unsigned cpl, u16 selector, ulong offset)
 {

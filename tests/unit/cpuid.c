@@ -62,7 +62,7 @@ static void test_host_model_is_a_subset_of_the_host(void **state)
 	struct cpuid_policy *policy = make("host", 1);
 	const u32 own_1 = 1u << 17 | 1u << 21 | 1u << 24 | 1u << 31;
 	assert_int_equal(ask(1, 0).c & ~own_1 & ~host_cpuid(1, 0).reg[CPUID_ECX], 0);
-	const u32 own_7 = 1u << 0 | 1u << 1 | 1u << 7 | 1u << 10 | 1u << 20;
+	const u32 own_7 = 1u << 0 | 1u << 1 | 1u << 7 | 1u << 10 | 1u << 13 | 1u << 20;
 	assert_int_equal(ask(7, 0).b & ~own_7 & ~host_cpuid(7, 0).reg[CPUID_EBX], 0);
 	assert_int_equal(ask(1, 0).a, host_cpuid(1, 0).reg[CPUID_EAX]);
 	host_free(policy);
