@@ -227,13 +227,13 @@ static void compare_save(enum operation op, bool header, const char *what)
 		u32 mask = random_mask();
 		random_state();
 		random_area(&before, false);
-		struct xsave_area ignored;
+		struct xsave_area theirs;
 		memcpy(memory + AREA, &before, sizeof(before));
 		run_hardware(op, &start_state, (void *)(memory + AREA), &hardware, mask);
-		memcpy(&ignored, memory + AREA, sizeof(ignored));
+		memcpy(&theirs, memory + AREA, sizeof(theirs));
 		memcpy(memory + AREA, &before, sizeof(before));
 		assert_true(run_ours(op, mask));
-		assert_alike((void *)(memory + AREA), &ignored, header, what);
+		assert_alike((void *)(memory + AREA), &theirs, header, what);
 	}
 }
 
@@ -255,11 +255,207 @@ static void test_save_like_the_processor(void **state)
 	compare_save(OP_XSAVEC64, true, "xsavec64");
 }
 
+static void assert_fault(bool done, u8 vector)
+{
+	assert_false(done);
+	assert_int_equal(vcpu.fault.vector, vector);
+}
+
+static struct xsave_area *guest_area(void)
+{
+	struct xsave_area *area = (void *)(memory + AREA);
+	memset(area, 0, sizeof(*area));
+	area->legacy.mxcsr = MXCSR_INIT;
+	return area;
+}
+
+static bool restore(void)
+{
+	return xstate_restore(&vcpu, false, AREA, ~0ull, true);
+}
+
+static void test_header_checks(void **state)
+{
+	struct xsave_area *area = guest_area();
+	assert_true(restore());
+	area->header.xstate_bv = BIT(8);
+	assert_fault(restore(), VEC_GP);
+	area = guest_area();
+	area->header.reserved[0] = 1;
+	assert_fault(restore(), VEC_GP);
+	area = guest_area();
+	area->header.reserved[1] = 1; /* not looked at in the standard format */
+	assert_true(restore());
+	area->header.xcomp_bv = XCOMP_COMPACT;
+	assert_fault(restore(), VEC_GP);
+	area = guest_area();
+	area->header.xcomp_bv = 1; /* neither format */
+	assert_fault(restore(), VEC_GP);
+	area->header.xcomp_bv = XCOMP_COMPACT | XCR0_X87;
+	assert_true(restore());
+	area->header.xstate_bv = XCR0_SSE; /* not in XCOMP_BV */
+	assert_fault(restore(), VEC_GP);
+	area->header.xcomp_bv = XCOMP_COMPACT | BIT(62);
+	area->header.xstate_bv = 0;
+	assert_fault(restore(), VEC_GP);
+}
+
+static void test_supervisor_forms(void **state)
+{
+	struct xsave_area *area = guest_area();
+	assert_fault(xstate_restore(&vcpu, true, AREA, ~0ull, true), VEC_GP);
+	area->header.xcomp_bv = XCOMP_COMPACT;
+	assert_true(xstate_restore(&vcpu, true, AREA, ~0ull, true));
+	assert_true(xstate_save(&vcpu, XSAVE_SUPERVISOR, AREA, XCR0_X87, true));
+	assert_int_equal(area->header.xcomp_bv, XCOMP_COMPACT | XCR0_X87);
+	vcpu.cpl = 3;
+	assert_fault(xstate_save(&vcpu, XSAVE_SUPERVISOR, AREA, ~0ull, true), VEC_GP);
+	assert_fault(xstate_restore(&vcpu, true, AREA, ~0ull, true), VEC_GP);
+}
+
+static void test_mxcsr(void **state)
+{
+	struct xsave_area *area = guest_area();
+	u32 value;
+	area->legacy.mxcsr = 0x80000000;
+	assert_fault(restore(), VEC_GP);
+	assert_fault(xstate_fxrstor(&vcpu, AREA, true), VEC_GP);
+	assert_fault(xstate_ldmxcsr(&vcpu, 0x80000000), VEC_GP);
+	assert_true(xstate_ldmxcsr(&vcpu, 0x1f00));
+	assert_true(xstate_stmxcsr(&vcpu, &value));
+	assert_int_equal(value, 0x1f00);
+	/* In the compacted format MXCSR comes and goes with the SSE component. */
+	area->header.xcomp_bv = XCOMP_COMPACT | XCR0_SSE;
+	assert_true(restore());
+	assert_int_equal(image()->legacy.mxcsr, MXCSR_INIT);
+	assert_true(xstate_ldmxcsr(&vcpu, 0x1f00));
+	assert_true(xstate_save(&vcpu, XSAVE_COMPACT, AREA, XCR0_SSE, true));
+	assert_int_equal(area->header.xstate_bv, XCR0_SSE);
+	assert_int_equal(area->legacy.mxcsr, 0x1f00);
+}
+
+static void test_nothing_changes_on_a_fault(void **state)
+{
+	random_state();
+	struct xsave_area ours = *image();
+	random_area((void *)(memory + AREA), false);
+	((struct xsave_area *)(memory + AREA))->legacy.mxcsr = ~0u;
+	assert_fault(xstate_restore(&vcpu, false, AREA, XCR0_X87 | XCR0_SSE, true), VEC_GP);
+	assert_memory_equal(image(), &ours, sizeof(ours));
+}
+
+static void test_alignment_and_availability(void **state)
+{
+	guest_area();
+	assert_fault(xstate_save(&vcpu, XSAVE_PLAIN, AREA + 32, ~0ull, true), VEC_GP);
+	assert_fault(xstate_restore(&vcpu, false, AREA + 8, ~0ull, true), VEC_GP);
+	assert_fault(xstate_fxsave(&vcpu, AREA + 8, true), VEC_GP);
+	assert_fault(xstate_fxsave(&vcpu, 0x7fffffffff00, true), VEC_GP); /* runs into the hole */
+	vcpu.cr0 |= CR0_TS;
+	assert_fault(restore(), VEC_NM);
+	assert_fault(xstate_fxsave(&vcpu, AREA + 8, true), VEC_NM);
+	vcpu.cr4 &= ~CR4_OSXSAVE;
+	assert_fault(restore(), VEC_UD);
+	vcpu.cr0 = CR0_PE | CR0_EM;
+	assert_fault(xstate_fxsave(&vcpu, AREA, true), VEC_UD);
+}
+
+static void test_classes(void **state)
+{
+	const u64 both = CR4_OSFXSR | CR4_OSXSAVE;
+	const struct {
+		u64 cr0, cr4, xcr0;
+		enum xstate_class class;
+		int vector; /* or -1 */
+	} cases[] = {
+		{ 0, both, 7, XSTATE_X87, -1 },
+		{ CR0_EM, both, 7, XSTATE_X87, VEC_NM },
+		{ CR0_TS, both, 7, XSTATE_X87, VEC_NM },
+		{ CR0_TS, both, 7, XSTATE_FWAIT, -1 },
+		{ CR0_TS | CR0_MP, both, 7, XSTATE_FWAIT, VEC_NM },
+		{ CR0_EM, both, 7, XSTATE_FWAIT, -1 },
+		{ CR0_EM | CR0_TS, both, 7, XSTATE_MMX, VEC_UD },
+		{ CR0_TS, both, 7, XSTATE_MMX, VEC_NM },
+		{ 0, CR4_OSXSAVE, 7, XSTATE_SSE, VEC_UD },
+		{ CR0_EM, both, 7, XSTATE_SSE, VEC_UD },
+		{ 0, both, 1, XSTATE_SSE, -1 },
+		{ CR0_TS, both, 7, XSTATE_SSE, VEC_NM },
+		{ 0, CR4_OSFXSR, 7, XSTATE_AVX, VEC_UD },
+		{ 0, both, 3, XSTATE_AVX, VEC_UD },
+		{ CR0_EM, both, 7, XSTATE_AVX, -1 },
+		{ CR0_TS, both, 7, XSTATE_AVX, VEC_NM },
+		{ 0, both, 7, XSTATE_AVX512, VEC_UD },
+		{ 0, both, 0xe7, XSTATE_AVX512, -1 },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		vcpu.cr0 = cases[i].cr0;
+		vcpu.cr4 = cases[i].cr4;
+		vcpu.xcr0 = cases[i].xcr0;
+		bool ok = xstate_check(&vcpu, cases[i].class);
+		int vector = ok ? -1 : vcpu.fault.vector;
+		if (vector != cases[i].vector)
+			fail_msg("case %u: vector %d, expected %d", i, vector, cases[i].vector);
+	}
+}
+
+/* Outside 64-bit mode the upper eight registers are neither written nor read, and not initialized either. */
+static void test_upper_registers_outside_64bit_mode(void **state)
+{
+	struct xsave_area *area = guest_area();
+	memset(image()->legacy.xmm, 0x11, 256);
+	image()->header.xstate_bv = XCR0_X87 | XCR0_SSE;
+	vcpu.seg[SEG_CS].attr = SEG_ATTR_DB;
+	assert_true(xstate_fxsave(&vcpu, AREA, false));
+	assert_int_equal(area->legacy.xmm[7][15], 0x11);
+	assert_int_equal(area->legacy.xmm[8][0], 0);
+	memset(area->legacy.xmm, 0x22, 256);
+	assert_true(xstate_fxrstor(&vcpu, AREA, false));
+	assert_int_equal(image()->legacy.xmm[7][15], 0x22);
+	assert_int_equal(image()->legacy.xmm[8][0], 0x11);
+	assert_true(xstate_restore(&vcpu, false, AREA, XCR0_SSE, false)); /* XSTATE_BV is 0: initialize */
+	assert_int_equal(image()->legacy.xmm[7][15], 0);
+	assert_int_equal(image()->legacy.xmm[8][0], 0x11);
+	assert_true(image()->header.xstate_bv & XCR0_SSE);
+}
+
+static void test_fast_fxsave(void **state)
+{
+	struct xsave_area *area = guest_area();
+	memset(image()->legacy.xmm, 0x11, 256);
+	image()->header.xstate_bv = XCR0_X87 | XCR0_SSE;
+	vcpu.efer |= EFER_FFXSR;
+	assert_true(xstate_fxsave(&vcpu, AREA, true));
+	assert_int_equal(area->legacy.xmm[0][0], 0);
+	assert_int_equal(area->legacy.mxcsr, MXCSR_INIT);
+	vcpu.cpl = 3;
+	assert_true(xstate_fxsave(&vcpu, AREA, true));
+	assert_int_equal(area->legacy.xmm[0][0], 0x11);
+}
+
+static void test_reset_values(void **state)
+{
+	xstate_reset(&vcpu);
+	assert_true(xstate_fxsave(&vcpu, AREA, true));
+	struct fxsave_area *area = (void *)(memory + AREA);
+	assert_int_equal(area->fcw, 0x40);
+	assert_int_equal(area->ftw, 0xff);
+	assert_int_equal(area->mxcsr, 0x1f80);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_restore_like_the_processor, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_save_like_the_processor, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_header_checks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_supervisor_forms, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_mxcsr, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_changes_on_a_fault, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_alignment_and_availability, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_classes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_upper_registers_outside_64bit_mode, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fast_fxsave, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reset_values, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
