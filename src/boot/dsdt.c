@@ -39,7 +39,6 @@ static const struct isa_device isa_devices[] = {
 	{ "KBD", "PNP0303", { PORT_I8042, PORT_I8042 + 4 }, 1, IRQ_KEYBOARD, 0 },
 	{ "MOU", "PNP0F13", { 0 }, 0, IRQ_MOUSE, 0 },
 	{ "COM1", "PNP0501", { PORT_UART0 }, 8, IRQ_UART0, 1 },
-	{ "COM2", "PNP0501", { PORT_UART1 }, 8, IRQ_UART1, 2 },
 };
 
 static void put_isa_device(struct aml *aml, const struct isa_device *d)

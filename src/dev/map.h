@@ -30,7 +30,6 @@
 #define PORT_DEBUG_EXIT 0xf4
 #define PORT_DEBUG_CONSOLE 0xe9
 #define PORT_UART0 0x3f8
-#define PORT_UART1 0x2f8
 #define PORT_PM 0x600 /* PM1a event block; +4 PM1a control; +8 PM timer */
 #define PORT_PCI_CONFIG 0xcf8
 #define PORT_RESET 0xcf9
@@ -38,7 +37,6 @@
 /* ISA interrupt lines; the PIT's is wired to I/O APIC input 2, all others to the input of their number. */
 #define IRQ_PIT 0
 #define IRQ_KEYBOARD 1
-#define IRQ_UART1 3
 #define IRQ_UART0 4
 #define IRQ_RTC 8
 #define IRQ_SCI 9 /* level, active high */
