@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "host/linux/sandbox.h"
 
+#include <asm/prctl.h>
 #include <errno.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -36,6 +37,8 @@ static int allow_all(scmp_filter_ctx filter)
 	/* Memory, but never executable memory. */
 	error = error ? error : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	error = error ? error : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	/* Engines reach their vCPU through GS. */
+	error = error ? error : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(arch_prctl), 1, SCMP_A0(SCMP_CMP_EQ, ARCH_SET_GS));
 	/* The terminal: ask and restore. */
 	error = error ? error : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, TCGETS));
 	error = error ? error : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, TCSETS));
