@@ -189,7 +189,10 @@ bool snippet_emit(struct step *step, const struct insn *insns, unsigned count, s
 	const u8 *start = e.at;
 	struct summary s = summarize(insns, count);
 	bool memory = insns[0].memory >= 0 && insns[0].kind != KIND_LEA;
-	enum gpr scratch = insn_scratch(&insns[0]);
+	bool implied = insns[0].kind == KIND_MASKMOV; /* DS:[rDI]: the address is in RDI, where the argument is */
+	enum gpr scratch = implied ? RDI : insn_scratch(&insns[0]);
+	if (implied)
+		s.load = s.used = s.store = 0;
 	u16 saved = (u16)((s.used | (memory ? 1u << scratch : 0)) & CALLEE_SAVED);
 	emit_prologue(&e, &s, saved, scratch, memory, op->run == op_bit_memory);
 	for (unsigned i = 0; i < count; i++) {

@@ -70,7 +70,6 @@ struct op {
 	u8 kind; /* enum insn_kind */
 	u8 source_size; /* MOVZX, MOVSX, far pointers */
 	u8 rm; /* number of the register rm operand */
-	const struct insn *insn; /* the whole decoded instruction, for kinds that need it; else NULL */
 };
 
 struct block {

@@ -1,5 +1,6 @@
 /* From a decoded instruction to an operation: which handler, which operands, and the snippet if it runs natively. */
 #include "engine/step/handlers.h"
+#include "engine/step/masked.h"
 
 #include "cpu/control.h"
 #include "cpu/xstate.h"
@@ -347,6 +348,11 @@ static const chooser choosers[KIND_COUNT] = {
 	[KIND_FWAIT] = native_handler,
 	[KIND_X87_ENV] = native_handler,
 	[KIND_BIT] = bit_handler,
+	[KIND_MASKED] = masked_handler,
+	[KIND_VMASKMOV] = vmaskmov_handler,
+	[KIND_MASKMOV] = maskmov_handler,
+	[KIND_GATHER] = gather_handler,
+	[KIND_SCATTER] = gather_handler,
 	[KIND_LEA] = lea_handler,
 	[KIND_MOV] = op_mov_handler,
 	[KIND_MOVZX] = op_extend_handler,
@@ -400,7 +406,9 @@ static const op_fn fixed[KIND_COUNT] = {
 	[KIND_LAR] = op_lar, [KIND_LSL] = op_lsl, [KIND_VERR] = op_verr, [KIND_VERW] = op_verw, [KIND_CLTS] = op_clts,
 	[KIND_INVLPG] = op_invlpg, [KIND_INVPCID] = op_invpcid, [KIND_WBINVD] = op_wbinvd, [KIND_SWAPGS] = op_swapgs,
 	[KIND_HYPERCALL] = op_hypercall, [KIND_FXSAVE] = op_fxsave, [KIND_FXRSTOR] = op_fxrstor,
-	[KIND_LDMXCSR] = op_ldmxcsr, [KIND_STMXCSR] = op_stmxcsr,
+	[KIND_LDMXCSR] = op_ldmxcsr, [KIND_STMXCSR] = op_stmxcsr, [KIND_MOVDIR64B] = op_movdir64b,
+	[KIND_CLZERO] = op_clzero, [KIND_AAA] = op_aaa, [KIND_AAS] = op_aas, [KIND_AAD] = op_aad, [KIND_AAM] = op_aam,
+	[KIND_DAA] = op_daa, [KIND_DAS] = op_das, [KIND_SALC] = op_salc, [KIND_BOUND] = op_bound, [KIND_ARPL] = op_arpl,
 };
 
 op_fn op_handler(const struct insn *insn, struct op *op)
@@ -464,9 +472,9 @@ bool op_prepare(struct vcpu *vcpu, struct op *op)
 	set_operands(insn, op);
 	note_x87(insn, op);
 	op->run = op_handler(insn, op);
-	op->insn = NULL;
 	bool native = op->run == op_native_register || op->run == op_native_read || op->run == op_native_write ||
-		      op->run == op_native_vector || op->run == op_native_vector_memory || op->run == op_bit_memory;
+		      op->run == op_native_vector || op->run == op_native_vector_memory || op->run == op_bit_memory ||
+		      op->run == op_masked;
 	return !native || snippet_emit(step, insn, 1, op);
 }
 
