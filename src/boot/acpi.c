@@ -1,6 +1,6 @@
 /* The fixed ACPI tables, each as the table in the manual that lists its fields.
- * ACPI specification 6.4, "ACPI Software Programming Model"; PCI Firmware Specification, "MCFG Table"; Microsoft, "Windows ACPI
- * Emulated Devices Table". */
+ * ACPI specification 6.4, "ACPI Software Programming Model"; PCI Firmware Specification, "MCFG Table"; Microsoft,
+ * "Windows ACPI Emulated Devices Table". */
 #include "boot/acpi.h"
 
 #include "dev/map.h"
@@ -104,7 +104,7 @@ enum { ACCESS_BYTE = 1, ACCESS_WORD, ACCESS_DWORD };
 struct writer {
 	struct aml out; /* the same bounded output as for AML */
 	gpa_t base;
-	u32 table; /* where the table in hand starts */
+	u32 table;            /* where the table in hand starts */
 	u32 list[TABLES_MAX]; /* physical addresses for RSDT and XSDT */
 	unsigned listed;
 };

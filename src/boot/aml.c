@@ -1,4 +1,5 @@
-/* Encodes AML terms and resource descriptors. ACPI specification, "AML Grammar Definition"; "Resource Data Types for ACPI". */
+/* Encodes AML terms and resource descriptors. ACPI specification, "AML Grammar Definition"; "Resource Data Types for
+ * ACPI". */
 #include "boot/aml.h"
 
 #include "lib/bytes.h"
@@ -64,7 +65,9 @@ void aml_integer(struct aml *aml, u64 value)
 	static const struct {
 		u64 max;
 		u8 op, size;
-	} forms[] = { { 0xff, OP_BYTE, 1 }, { 0xffff, OP_WORD, 2 }, { 0xffffffff, OP_DWORD, 4 }, { ~0ull, OP_QWORD, 8 } };
+	} forms[] = {
+		{ 0xff, OP_BYTE, 1 }, { 0xffff, OP_WORD, 2 }, { 0xffffffff, OP_DWORD, 4 }, { ~0ull, OP_QWORD, 8 }
+	};
 	unsigned i = 0;
 
 	if (value <= 1) {
@@ -114,8 +117,8 @@ static unsigned hex_digit(char c)
 	return c <= '9' ? c - '0' : c - 'A' + 10;
 }
 
-/* Three letters of five bits and four hexadecimal digits, big-endian. ACPI specification, "EISAID (EISA ID String To Integer
- * Conversion Macro)". */
+/* Three letters of five bits and four hexadecimal digits, big-endian. ACPI specification, "EISAID (EISA ID String To
+ * Integer Conversion Macro)". */
 u32 aml_eisa_id(const char *id)
 {
 	u32 value = 0;

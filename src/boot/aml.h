@@ -1,9 +1,9 @@
 /* A writer of ACPI Machine Language, as much of it as the DSDT of this machine takes.
  * ACPI specification, "ACPI Machine Language (AML) Specification" and "Resource Data Types for ACPI".
  *
- * Writing past the buffer sets `overflow` and is otherwise ignored, so that a caller checks once, at the end. Objects with a
- * length (scopes, devices, methods, packages, buffers) are opened and closed with aml_end, nested up to AML_DEPTH_MAX. Names are
- * paths as ASL writes them: "_HID", "\\_SB.PCI0"; shorter segments are padded with '_'. */
+ * Writing past the buffer sets `overflow` and is otherwise ignored, so that a caller checks once, at the end. Objects
+ * with a length (scopes, devices, methods, packages, buffers) are opened and closed with aml_end, nested up to
+ * AML_DEPTH_MAX. Names are paths as ASL writes them: "_HID", "\\_SB.PCI0"; shorter segments are padded with '_'. */
 #ifndef NADIR_BOOT_AML_H
 #define NADIR_BOOT_AML_H
 

@@ -15,7 +15,7 @@ struct boot_loader {
 	enum boot_protocol protocol;
 	const char *option, *name;
 	bool (*probe)(const struct boot_source *source); /* is this image of that kind? NULL: only on demand */
-	bool (*load)(struct boot_job *job); /* checks everything itself: probe may not have been asked */
+	bool (*load)(struct boot_job *job);              /* checks everything itself: probe may not have been asked */
 };
 
 /* In the order in which AUTO asks. */
@@ -59,9 +59,11 @@ static bool check_source(struct boot_job *job)
 	if (!s->kernel_size)
 		return boot_fail(job, "kernel: the file is empty");
 	if (s->ram_size < MAP_LEGACY_END + MIB)
-		return boot_fail(job, "memory: %lu bytes are too little for any guest: use --memory 2M or more", s->ram_size);
+		return boot_fail(job, "memory: %lu bytes are too little for any guest: use --memory 2M or more",
+				 s->ram_size);
 	if (s->ram_size % PAGE_SIZE)
-		return boot_fail(job, "memory: %lu bytes are not whole pages: use --memory with a multiple of 4K", s->ram_size);
+		return boot_fail(job, "memory: %lu bytes are not whole pages: use --memory with a multiple of 4K",
+				 s->ram_size);
 	return true;
 }
 
@@ -92,7 +94,8 @@ bool boot_load(struct ram *ram, const struct boot_source *source, struct boot_en
 	if (loader->protocol != BOOT_FIRMWARE) {
 		job.rsdp = MAP_ACPI;
 		if (!acpi_build(ram, source->cpus))
-			return boot_fail(&job, "ACPI tables for %u CPUs do not fit below 1 MiB: use fewer CPUs", source->cpus);
+			return boot_fail(&job, "ACPI tables for %u CPUs do not fit below 1 MiB: use fewer CPUs",
+					 source->cpus);
 	}
 	return loader->load(&job);
 }

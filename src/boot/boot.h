@@ -19,7 +19,7 @@ enum boot_protocol {
 	BOOT_PVH,
 	BOOT_MULTIBOOT2,
 	BOOT_MULTIBOOT1,
-	BOOT_FLAT, /* never chosen by BOOT_AUTO */
+	BOOT_FLAT,     /* never chosen by BOOT_AUTO */
 	BOOT_FIRMWARE, /* never chosen by BOOT_AUTO */
 };
 
@@ -36,27 +36,27 @@ struct boot_source {
 
 /* The mode a protocol starts the first vCPU in. */
 enum boot_mode {
-	BOOT_MODE_RESET, /* as cpu_reset leaves it */
-	BOOT_MODE_REAL, /* 16-bit, flat at segment 0 */
+	BOOT_MODE_RESET,     /* as cpu_reset leaves it */
+	BOOT_MODE_REAL,      /* 16-bit, flat at segment 0 */
 	BOOT_MODE_PROTECTED, /* 32-bit flat, no paging */
-	BOOT_MODE_LONG, /* 64-bit, first 4 GiB mapped to themselves */
+	BOOT_MODE_LONG,      /* 64-bit, first 4 GiB mapped to themselves */
 };
 
 struct boot_entry {
 	enum boot_protocol protocol; /* what was chosen */
-	const char *name; /* of the protocol: static text */
+	const char *name;            /* of the protocol: static text */
 	enum boot_mode mode;
 	u64 rip;
 	u64 gpr[GPR_COUNT];
 	gpa_t kernel_base, initrd_base; /* for the log; 0: none */
-	u64 kernel_size, initrd_size; /* bytes in guest memory */
+	u64 kernel_size, initrd_size;   /* bytes in guest memory */
 	u8 *rom; /* BOOT_FIRMWARE: memory of the ROM slot, from host_ram_create; the owner of the ram destroys it */
 	u64 rom_size;
 };
 
-/* Load the guest: image, modules, command line, memory map, ACPI tables, page tables. On failure false, and one sentence in
- * `error` that says what is wrong and how to mend it. May be called again on the same ram, to restart the guest: `entry` must
- * then still hold what the last call left (zeroed before the first). */
+/* Load the guest: image, modules, command line, memory map, ACPI tables, page tables. On failure false, and one
+ * sentence in `error` that says what is wrong and how to mend it. May be called again on the same ram, to restart the
+ * guest: `entry` must then still hold what the last call left (zeroed before the first). */
 bool boot_load(struct ram *ram, const struct boot_source *source, struct boot_entry *entry, char *error,
 	       size_t error_size);
 

@@ -1,6 +1,6 @@
 /* The DSDT: processors, the PCI host bridge and the devices behind it, and the way to switch the machine off.
- * ACPI specification, "Device Configuration", "System \_Sx states", "_OSC (Operating System Capabilities)"; PCI Firmware
- * Specification, "_OSC Interface for PCI Host Bridge Devices". */
+ * ACPI specification, "Device Configuration", "System \_Sx states", "_OSC (Operating System Capabilities)"; PCI
+ * Firmware Specification, "_OSC Interface for PCI Host Bridge Devices". */
 #include "boot/acpi.h"
 #include "dev/map.h"
 
@@ -30,7 +30,7 @@ struct isa_device {
 	const char *name, *hid;
 	u16 port[2];
 	u8 ports; /* of each range */
-	u8 irq; /* 0: none */
+	u8 irq;   /* 0: none */
 	u8 uid;
 };
 

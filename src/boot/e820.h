@@ -1,8 +1,8 @@
-/* The guest's physical memory map, in the form that BIOS interrupt 15h, AX=E820h gave it: ACPI specification, "System Address
- * Map Interfaces".
+/* The guest's physical memory map, in the form that BIOS interrupt 15h, AX=E820h gave it: ACPI specification, "System
+ * Address Map Interfaces".
  *
- * RAM of ram_size bytes lies in [0, MAP_LOW_RAM_END) and goes on at MAP_HIGH_RAM. The legacy area from the EBDA to 1 MiB is
- * backed by RAM too, but reserved: ACPI tables and firmware are there. */
+ * RAM of ram_size bytes lies in [0, MAP_LOW_RAM_END) and goes on at MAP_HIGH_RAM. The legacy area from the EBDA to 1
+ * MiB is backed by RAM too, but reserved: ACPI tables and firmware are there. */
 #ifndef NADIR_BOOT_E820_H
 #define NADIR_BOOT_E820_H
 

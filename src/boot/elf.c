@@ -1,5 +1,5 @@
-/* Reads ELF headers, program headers and notes, and loads segments. The offsets are those of the specifications' structures,
- * which differ between 32 and 64 bits. */
+/* Reads ELF headers, program headers and notes, and loads segments. The offsets are those of the specifications'
+ * structures, which differ between 32 and 64 bits. */
 #include "boot/elf.h"
 
 #include "lib/bytes.h"
@@ -96,13 +96,14 @@ static struct segment_header get_segment(const struct elf *elf, unsigned i)
 	const u8 *p = elf->file + elf->table + (u64)i * elf->entry_size;
 
 	if (elf->is64)
-		return (struct segment_header){ get_u32(p),	 get_u64(p + 8),  get_u64(p + 16), get_u64(p + 24),
+		return (struct segment_header){ get_u32(p),      get_u64(p + 8),  get_u64(p + 16), get_u64(p + 24),
 						get_u64(p + 32), get_u64(p + 40), get_u64(p + 48) };
-	return (struct segment_header){ get_u32(p),	 get_u32(p + 4),  get_u32(p + 8), get_u32(p + 12),
+	return (struct segment_header){ get_u32(p),      get_u32(p + 4),  get_u32(p + 8), get_u32(p + 12),
 					get_u32(p + 16), get_u32(p + 20), get_u32(p + 28) };
 }
 
-/* One note of a note segment, `rest` bytes before its end. Returns the bytes it takes, 0 at the end or if it is damaged. */
+/* One note of a note segment, `rest` bytes before its end. Returns the bytes it takes, 0 at the end or if it is
+ * damaged. */
 static u64 parse_note(const u8 *p, u64 rest, u64 align, u32 *type, const u8 **descriptor, u32 *size)
 {
 	if (rest < NOTE_HEADER)
@@ -149,11 +150,14 @@ bool elf_find_note(const struct elf *elf, const char *owner, u32 type, const u8 
 static bool load_segment(struct boot_job *job, const struct elf *elf, const struct segment_header *s)
 {
 	if (s->file_size > s->memory_size)
-		return boot_fail(job, "kernel: its segment at %#lx has more bytes in the file than in memory: the file is damaged",
-				 s->paddr);
+		return boot_fail(
+			job,
+			"kernel: its segment at %#lx has more bytes in the file than in memory: the file is damaged",
+			s->paddr);
 	if (!range_within(s->offset, s->file_size, elf->size))
-		return boot_fail(job, "kernel: the file is truncated: its segment at %#lx ends past the file's %lu bytes", s->paddr,
-				 elf->size);
+		return boot_fail(job,
+				 "kernel: the file is truncated: its segment at %#lx ends past the file's %lu bytes",
+				 s->paddr, elf->size);
 	return boot_check_range(job, s->paddr, s->memory_size) &&
 	       boot_copy(job, s->paddr, elf->file + s->offset, s->file_size) &&
 	       boot_zero(job, s->paddr + s->file_size, s->memory_size - s->file_size);

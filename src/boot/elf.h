@@ -1,5 +1,5 @@
 /* Executable and Linkable Format, 32 and 64 bits, x86: as much as loading a kernel at its physical addresses takes.
- * "Tool Interface Standard (TIS) Executable and Linking Format Specification version 1.2"; "ELF-64 Object File Format". */
+ * TIS, "Executable and Linking Format Specification version 1.2"; "ELF-64 Object File Format". */
 #ifndef NADIR_BOOT_ELF_H
 #define NADIR_BOOT_ELF_H
 
@@ -24,7 +24,7 @@ bool elf_open(struct boot_job *job, const struct boot_source *source, struct elf
 /* The descriptor of a note, by owner and type: a pointer into the file and its size. False if there is none. */
 bool elf_find_note(const struct elf *elf, const char *owner, u32 type, const u8 **descriptor, u32 *size);
 
-/* Load every PT_LOAD segment at its physical address, zero what the file does not fill, and note where the kernel is. */
+/* Load every PT_LOAD segment at its physical address, zero what the file does not fill; note where the kernel is. */
 bool elf_load(struct boot_job *job, const struct elf *elf);
 
 /* The physical address of the header's entry point; the address itself if no segment holds it. */

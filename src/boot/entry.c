@@ -1,6 +1,7 @@
 /* The processor state that boot protocols start with, and the tables in guest memory it needs.
- * Linux, Documentation/arch/x86/boot.rst, "32-bit Boot Protocol" and "64-bit Boot Protocol"; Xen, "x86/HVM direct boot ABI";
- * Multiboot Specification, "Machine state"; Intel SDM volume 3, "Initializing IA-32e Mode", "Segment Descriptors". */
+ * Linux, Documentation/arch/x86/boot.rst, "32-bit Boot Protocol" and "64-bit Boot Protocol"; Xen, "x86/HVM direct boot
+ * ABI"; Multiboot Specification, "Machine state"; Intel SDM volume 3, "Initializing IA-32e Mode", "Segment
+ * Descriptors". */
 #include "boot/loader.h"
 
 #include "arch/paging.h"
@@ -19,7 +20,8 @@
 
 static u64 descriptor(u32 limit, u32 attr)
 {
-	return (u64)(limit & 0xffff) | (u64)(limit >> 16 & 0xf) << 48 | (u64)(attr & 0xff) << 40 | (u64)(attr & 0xf000) << 40;
+	return (u64)(limit & 0xffff) | (u64)(limit >> 16 & 0xf) << 48 | (u64)(attr & 0xff) << 40 |
+	       (u64)(attr & 0xf000) << 40;
 }
 
 /* PML4, PDPT and four page directories of 2 MiB pages: linear is physical below 4 GiB. */

@@ -1,5 +1,5 @@
-/* Real-mode images. A ROM ends at 4 GiB, where the CPU fetches its first instruction, and its last 128 KiB also lie below
- * 1 MiB, where chipsets show them until the firmware asks for RAM there. */
+/* Real-mode images. A ROM ends at 4 GiB, where the CPU fetches its first instruction, and its last 128 KiB also lie
+ * below 1 MiB, where chipsets show them until the firmware asks for RAM there. */
 #include "boot/firmware.h"
 
 #include "dev/map.h"
@@ -15,8 +15,10 @@ bool flat_load(struct boot_job *job)
 	const struct boot_source *s = job->source;
 
 	if (s->kernel_size > MAP_EBDA - FLAT_ADDRESS)
-		return boot_fail(job, "kernel: a flat image of %zu bytes does not fit between 0x7c00 and 0x9fc00: make it smaller",
-				 s->kernel_size);
+		return boot_fail(
+			job,
+			"kernel: a flat image of %zu bytes does not fit between 0x7c00 and 0x9fc00: make it smaller",
+			s->kernel_size);
 	boot_set_kernel(job, FLAT_ADDRESS, s->kernel_size);
 	job->entry->mode = BOOT_MODE_REAL;
 	job->entry->rip = FLAT_ADDRESS;
@@ -52,7 +54,9 @@ bool firmware_load(struct boot_job *job)
 	u64 size = s->kernel_size, shadow = MIN(size, ROM_SHADOW);
 
 	if (size % PAGE_SIZE || size > ROM_MAX)
-		return boot_fail(job, "kernel: firmware has to be a multiple of 4 KiB up to 16 MiB, not %lu bytes: pad it", size);
+		return boot_fail(job,
+				 "kernel: firmware has to be a multiple of 4 KiB up to 16 MiB, not %lu bytes: pad it",
+				 size);
 	if (!make_rom(job, size))
 		return false;
 	memcpy(job->entry->rom, s->kernel, size);

@@ -1,6 +1,6 @@
-/* Loads a bzImage: its protected-mode part to the address it prefers, the initrd as high as it may be, and fills the zero
- * page ("boot_params"), whose address the kernel finds in RSI.
- * Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header", "64-bit Boot Protocol"; zero-page.rst. */
+/* Loads a bzImage: its protected-mode part to the address it prefers, the initrd as high as it may be, and fills the
+ * zero page ("boot_params"), whose address the kernel finds in RSI. Linux, Documentation/arch/x86/boot.rst, "The
+ * Real-Mode Kernel Header", "64-bit Boot Protocol"; zero-page.rst. */
 #include "boot/linux.h"
 
 #include "boot/e820.h"
@@ -158,7 +158,8 @@ struct kernel_image {
 static bool check_version(struct boot_job *job, const struct setup_header *h)
 {
 	if (h->version < VERSION_MIN)
-		return boot_fail(job, "kernel: its boot protocol %u.%02u is too old: use a kernel of 2007 or later (2.06)",
+		return boot_fail(job,
+				 "kernel: its boot protocol %u.%02u is too old: use a kernel of 2007 or later (2.06)",
 				 h->version >> 8, h->version & 0xff);
 	if (!(h->loadflags & LOADFLAGS_LOADED_HIGH))
 		return boot_fail(job, "kernel: it is a zImage, which loads below 1 MiB: use a bzImage");
@@ -180,8 +181,9 @@ static bool parse(struct boot_job *job, struct kernel_image *k)
 	if (!range_within(k->offset, k->size, s->kernel_size)) {
 		/* The last 16-byte unit may be cut short. */
 		if (k->offset >= s->kernel_size || s->kernel_size - k->offset + 16 <= k->size)
-			return boot_fail(job, "kernel: the file is truncated: its header promises %lu bytes, the file has %zu",
-					 k->offset + k->size, s->kernel_size);
+			return boot_fail(
+				job, "kernel: the file is truncated: its header promises %lu bytes, the file has %zu",
+				k->offset + k->size, s->kernel_size);
 		k->size = s->kernel_size - k->offset;
 	}
 	if (!k->size)
@@ -201,8 +203,9 @@ static bool place(struct boot_job *job, struct kernel_image *k)
 		k->memory = MAX(k->size, h->init_size);
 	}
 	if (k->load < MAP_LEGACY_END)
-		return boot_fail(job, "kernel: it wants to be loaded at %#lx, below 1 MiB: the file is damaged, get it again",
-				 k->load);
+		return boot_fail(
+			job, "kernel: it wants to be loaded at %#lx, below 1 MiB: the file is damaged, get it again",
+			k->load);
 	return boot_check_range(job, k->load, k->memory);
 }
 

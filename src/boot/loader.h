@@ -38,7 +38,7 @@ struct boot_job {
 	const struct boot_source *source;
 	struct boot_entry *entry;
 	u64 low_end; /* end of RAM below 4 GiB */
-	gpa_t rsdp; /* of the ACPI tables; 0: none */
+	gpa_t rsdp;  /* of the ACPI tables; 0: none */
 	char *error;
 	size_t error_size;
 };
@@ -46,8 +46,8 @@ struct boot_job {
 /* Write the sentence and be false: `return boot_fail(job, "...");`. */
 #define boot_fail(job, ...) (host_snprintf((job)->error, (job)->error_size, __VA_ARGS__), false)
 
-/* May an image occupy [gpa, gpa + size)? It must lie in RAM, clear of the boot data and the legacy area. False: the error is
- * written. */
+/* May an image occupy [gpa, gpa + size)? It must lie in RAM, clear of the boot data and the legacy area. False: the
+ * error is written. */
 bool boot_check_range(struct boot_job *job, u64 gpa, u64 size);
 
 /* Copy into, or zero, guest memory; false with the error written if it is not all RAM. */

@@ -1,5 +1,5 @@
-/* What the two multiboot versions have in common: loading the image. Multiboot Specification, "The address fields of Multiboot
- * header"; Multiboot2 Specification, "The address tag of Multiboot2 header". */
+/* What the two multiboot versions have in common: loading the image. Multiboot Specification, "The address fields of
+ * Multiboot header"; Multiboot2 Specification, "The address tag of Multiboot2 header". */
 #include "boot/multiboot.h"
 
 #include "boot/elf.h"
@@ -12,14 +12,16 @@ static bool load_raw(struct boot_job *job, u64 offset, const struct multiboot_ad
 	u64 before = (u64)a->header - a->load; /* image bytes before the header */
 
 	if (a->header < a->load || before > offset)
-		return boot_fail(job, "kernel: its multiboot header has a load address after its own, or before the file: mend the header");
+		return boot_fail(job, "kernel: its multiboot header has a load address after its own, or before the "
+				      "file: mend the header");
 	u64 start = offset - before;
 	u64 size = a->load_end ? (u64)a->load_end - a->load : s->kernel_size - start;
 	if (a->load_end && a->load_end < a->load)
 		return boot_fail(job, "kernel: its multiboot header has an end before its start: mend the header");
 	if (!range_within(start, size, s->kernel_size))
-		return boot_fail(job, "kernel: the file is truncated: its multiboot header promises %lu bytes, the file has %zu",
-				 start + size, s->kernel_size);
+		return boot_fail(
+			job, "kernel: the file is truncated: its multiboot header promises %lu bytes, the file has %zu",
+			start + size, s->kernel_size);
 	u64 end = MAX(a->load + size, a->bss_end);
 	boot_set_kernel(job, a->load, end - a->load);
 	return boot_check_range(job, a->load, end - a->load) && boot_copy(job, a->load, s->kernel + start, size) &&

@@ -5,7 +5,8 @@
 
 #include "boot/loader.h"
 
-/* Where a raw image goes, from the header's address fields. Zero in load_end: to the end of the file; in bss_end: no bss. */
+/* Where a raw image goes, from the header's address fields. Zero in load_end: to the end of the file; in bss_end: no
+ * bss. */
 struct multiboot_address {
 	u32 header, load, load_end, bss_end;
 };
@@ -15,8 +16,9 @@ bool multiboot2_probe(const struct boot_source *source);
 bool multiboot1_load(struct boot_job *job);
 bool multiboot2_load(struct boot_job *job);
 
-/* Shared by the two: load the image by its address fields, its header being at `offset` in the file; or, where `address` is
- * NULL, as an ELF file. It starts at `entry`; for an ELF file that may be NULL: its header's entry point. */
+/* Shared by the two: load the image by its address fields, its header being at `offset` in the file; or, where
+ * `address` is NULL, as an ELF file. It starts at `entry`; for an ELF file that may be NULL: its header's entry point.
+ */
 bool multiboot_load_image(struct boot_job *job, u64 offset, const struct multiboot_address *address, const u32 *entry);
 
 /* KiB of RAM below the EBDA, and from 1 MiB to the first hole. */

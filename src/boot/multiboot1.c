@@ -88,9 +88,12 @@ static bool check_header(struct boot_job *job, const struct header *h, u64 offse
 	u32 unknown = h->flags & WANT_MASK & ~WANT_KNOWN;
 
 	if (unknown & WANT_VIDEO)
-		return boot_fail(job, "kernel: its multiboot header demands a video mode, and there is no display: clear flag 2");
+		return boot_fail(
+			job,
+			"kernel: its multiboot header demands a video mode, and there is no display: clear flag 2");
 	if (unknown)
-		return boot_fail(job, "kernel: its multiboot header demands unknown features (flags %#x): clear them", unknown);
+		return boot_fail(job, "kernel: its multiboot header demands unknown features (flags %#x): clear them",
+				 unknown);
 	if ((h->flags & HAS_ADDRESS) && job->source->kernel_size - offset < sizeof(*h))
 		return boot_fail(job, "kernel: the file is truncated within its multiboot header");
 	return true;
@@ -102,7 +105,8 @@ static bool put_info(struct boot_job *job)
 	struct e820_entry map[E820_ENTRIES_MAX];
 	unsigned count = e820_build(job->source->ram_size, map);
 	struct info_data data = {
-		.module = { e->initrd_base, e->initrd_base + e->initrd_size, BOOT_DATA + offsetof(struct info_data, empty), 0 },
+		.module = { e->initrd_base, e->initrd_base + e->initrd_size,
+			    BOOT_DATA + offsetof(struct info_data, empty), 0 },
 		.loader_name = BOOT_LOADER_NAME,
 	};
 	struct info info = {
@@ -128,9 +132,11 @@ bool multiboot1_load(struct boot_job *job)
 	u64 offset;
 
 	if (!find_header(job->source, &offset, &h))
-		return boot_fail(job, "kernel: no multiboot header in its first 8192 bytes: link the header to the front");
+		return boot_fail(job,
+				 "kernel: no multiboot header in its first 8192 bytes: link the header to the front");
 	bool raw = h.flags & HAS_ADDRESS;
-	if (!check_header(job, &h, offset) || !multiboot_load_image(job, offset, raw ? &h.address : NULL, raw ? &h.entry : NULL))
+	if (!check_header(job, &h, offset) ||
+	    !multiboot_load_image(job, offset, raw ? &h.address : NULL, raw ? &h.entry : NULL))
 		return false;
 	job->entry->gpr[RAX] = BOOTLOADER_MAGIC;
 	job->entry->gpr[RBX] = BOOT_INFO;

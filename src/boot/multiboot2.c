@@ -42,8 +42,8 @@ enum info_tag {
 	INFO_LOAD_BASE = 21,
 };
 
-#define INFO_KNOWN                                                                                                             \
-	(BIT(INFO_CMDLINE) | BIT(INFO_LOADER_NAME) | BIT(INFO_MODULE) | BIT(INFO_MEMORY) | BIT(INFO_MAP) |                      \
+#define INFO_KNOWN                                                                                                     \
+	(BIT(INFO_CMDLINE) | BIT(INFO_LOADER_NAME) | BIT(INFO_MODULE) | BIT(INFO_MEMORY) | BIT(INFO_MAP) |             \
 	 BIT(INFO_ACPI_OLD) | BIT(INFO_ACPI_NEW) | BIT(INFO_LOAD_BASE))
 
 #define RSDP_OLD_SIZE 20
@@ -84,8 +84,11 @@ static bool check_requested_info(struct boot_job *job, const u8 *p, u32 size)
 	for (u32 i = TAG_SIZE; i + 4 <= size; i += 4) {
 		u32 type = get_u32(p + i);
 		if (type >= 64 || !(BIT(type) & INFO_KNOWN))
-			return boot_fail(job, "kernel: its multiboot2 header demands information of type %u, which there is not: "
-					 "make the tag optional", type);
+			return boot_fail(
+				job,
+				"kernel: its multiboot2 header demands information of type %u, which there is not: "
+				"make the tag optional",
+				type);
 	}
 	return true;
 }
@@ -122,19 +125,20 @@ static bool read_tag(struct boot_job *job, const u8 *p, u32 size, u64 offset, st
 		return read_address(job, p, size, offset, r);
 	case HEADER_ENTRY:
 		return read_entry(job, p, size, r);
-	case HEADER_CONSOLE: /* the serial line is always there */
+	case HEADER_CONSOLE:      /* the serial line is always there */
 	case HEADER_MODULE_ALIGN: /* modules are page-aligned in any case */
-	case HEADER_RELOCATABLE: /* a permission, not a demand */
-	case HEADER_EFI32_ENTRY: /* entries for a firmware that is not there */
+	case HEADER_RELOCATABLE:  /* a permission, not a demand */
+	case HEADER_EFI32_ENTRY:  /* entries for a firmware that is not there */
 	case HEADER_EFI64_ENTRY:
 		return true;
 	}
 	if (optional)
 		return true;
 	return boot_fail(job, "kernel: its multiboot2 header demands %s (tag %u): make the tag optional",
-			 type == HEADER_FRAMEBUFFER	? "a framebuffer, and there is no display"
-			 : type == HEADER_EFI_SERVICES	? "EFI boot services, and there is no EFI"
-							: "something unknown", type);
+			 type == HEADER_FRAMEBUFFER    ? "a framebuffer, and there is no display"
+			 : type == HEADER_EFI_SERVICES ? "EFI boot services, and there is no EFI"
+						       : "something unknown",
+			 type);
 }
 
 static bool read_header(struct boot_job *job, u64 offset, struct request *r)
@@ -143,13 +147,15 @@ static bool read_header(struct boot_job *job, u64 offset, struct request *r)
 	u64 length = get_u32(header + 8);
 
 	if (get_u32(header + 4) != ARCHITECTURE_I386)
-		return boot_fail(job, "kernel: its multiboot2 header is for another kind of machine: use an x86 kernel");
+		return boot_fail(job,
+				 "kernel: its multiboot2 header is for another kind of machine: use an x86 kernel");
 	if (!range_within(offset, length, job->source->kernel_size))
 		return boot_fail(job, "kernel: the file is truncated within its multiboot2 header");
 	for (u64 at = HEADER_SIZE; at + TAG_SIZE <= length;) {
 		u32 size = get_u32(header + at + 4);
 		if (size < TAG_SIZE || size > length - at)
-			return boot_fail(job, "kernel: a tag of its multiboot2 header has an impossible size: mend the header");
+			return boot_fail(
+				job, "kernel: a tag of its multiboot2 header has an impossible size: mend the header");
 		if (get_u16(header + at) == HEADER_END)
 			return true;
 		if (!read_tag(job, header + at, size, offset, r))
@@ -251,7 +257,8 @@ bool multiboot2_load(struct boot_job *job)
 	u64 offset;
 
 	if (!find_header(job->source, &offset))
-		return boot_fail(job, "kernel: no multiboot2 header in its first 32768 bytes: link the header to the front");
+		return boot_fail(job,
+				 "kernel: no multiboot2 header in its first 32768 bytes: link the header to the front");
 	if (!read_header(job, offset, &r))
 		return false;
 	if (r.has_address && !r.has_entry)

@@ -14,12 +14,17 @@ bool boot_check_range(struct boot_job *job, u64 gpa, u64 size)
 	if (gpa >= BOOT_LOW_END && range_within(gpa, size, MAP_EBDA))
 		return true;
 	if (gpa < MAP_LEGACY_END)
-		return boot_fail(job, "kernel: %lu bytes at %#lx would lie over memory below 1 MiB that is reserved: link it at 1 MiB",
+		return boot_fail(job,
+				 "kernel: %lu bytes at %#lx would lie over memory below 1 MiB that is reserved: link "
+				 "it at 1 MiB",
 				 size, gpa);
 	if (range_within(gpa, size, MAP_LOW_RAM_END))
-		return boot_fail(job, "memory: %lu MiB is too little for this kernel, which needs %lu MiB: use --memory",
+		return boot_fail(job,
+				 "memory: %lu MiB is too little for this kernel, which needs %lu MiB: use --memory",
 				 boot_mib(job->source->ram_size), boot_mib(gpa + size));
-	return boot_fail(job, "kernel: %lu bytes at %#lx lie above the 3 GiB where a kernel can be loaded: link it lower", size, gpa);
+	return boot_fail(job,
+			 "kernel: %lu bytes at %#lx lie above the 3 GiB where a kernel can be loaded: link it lower",
+			 size, gpa);
 }
 
 bool boot_copy(struct boot_job *job, gpa_t gpa, const void *data, u64 size)
@@ -52,7 +57,9 @@ void boot_set_kernel(struct boot_job *job, gpa_t base, u64 size)
 bool boot_set_start(struct boot_job *job, u64 gpa)
 {
 	if (gpa - job->entry->kernel_base >= job->entry->kernel_size)
-		return boot_fail(job, "kernel: its entry point %#lx is outside of what it loads: link it with the right entry", gpa);
+		return boot_fail(
+			job, "kernel: its entry point %#lx is outside of what it loads: link it with the right entry",
+			gpa);
 	job->entry->rip = gpa;
 	return true;
 }
@@ -80,9 +87,12 @@ bool boot_place_initrd(struct boot_job *job, u64 limit)
 	    !place_between(MAP_LEGACY_END, MIN(e->kernel_base, top), s->initrd_size, &e->initrd_base)) {
 		u64 need = boot_round_up(kernel_end, PAGE_SIZE) + boot_round_up(s->initrd_size, PAGE_SIZE);
 		if (need > most)
-			return boot_fail(job, "initrd: its %lu bytes do not fit below %#lx beside the kernel: use a smaller one",
-					 s->initrd_size, most);
-		return boot_fail(job, "memory: %lu MiB is too little for this kernel and its initrd, which need %lu MiB: use --memory",
+			return boot_fail(
+				job, "initrd: its %lu bytes do not fit below %#lx beside the kernel: use a smaller one",
+				s->initrd_size, most);
+		return boot_fail(job,
+				 "memory: %lu MiB is too little for this kernel and its initrd, which need %lu MiB: "
+				 "use --memory",
 				 boot_mib(s->ram_size), boot_mib(need));
 	}
 	e->initrd_size = s->initrd_size;
@@ -96,7 +106,8 @@ bool boot_put_cmdline(struct boot_job *job, u64 limit)
 
 	limit = MIN(limit, BOOT_CMDLINE_MAX - 1);
 	if (length > limit)
-		return boot_fail(job, "--append: the command line has %lu bytes, this kernel takes at most %lu: shorten it", length,
-				 limit);
+		return boot_fail(job,
+				 "--append: the command line has %lu bytes, this kernel takes at most %lu: shorten it",
+				 length, limit);
 	return boot_copy(job, BOOT_CMDLINE, cmdline, length + 1);
 }

@@ -82,7 +82,8 @@ bool pvh_load(struct boot_job *job)
 	if (!elf_open(job, job->source, &elf))
 		return false;
 	if (!find_entry(&elf, &entry))
-		return boot_fail(job, "kernel: the ELF file has no PVH entry note: link it with a Xen PHYS32_ENTRY note");
+		return boot_fail(job,
+				 "kernel: the ELF file has no PVH entry note: link it with a Xen PHYS32_ENTRY note");
 	if (!elf_load(job, &elf) || !boot_set_start(job, entry))
 		return false;
 	job->entry->gpr[RBX] = BOOT_INFO;

@@ -1,5 +1,5 @@
-/* The ACPI tables: found from the RSDP as a guest finds them, every checksum and pointer right, and the AML encodings of the
- * manual. With a directory as argument it writes the tables there instead, one file a table, for iasl. */
+/* The ACPI tables: found from the RSDP as a guest finds them, every checksum and pointer right, and the AML encodings
+ * of the manual. With a directory as argument it writes the tables there instead, one file a table, for iasl. */
 #include "boot/acpi.h"
 #include "dev/map.h"
 #include "lib/bytes.h"
@@ -182,15 +182,15 @@ static void test_ram(void **state)
 
 /* ---- AML ---- */
 
-#define ENCODES(statement, ...)                                                 \
-	do {                                                                    \
-		u8 buffer[64];                                                  \
-		struct aml aml = { .data = buffer, .size = sizeof(buffer) };    \
-		static const u8 expected[] = { __VA_ARGS__ };                   \
-		statement;                                                      \
-		assert_false(aml.overflow);                                     \
-		assert_int_equal(aml.used, sizeof(expected));                   \
-		assert_memory_equal(buffer, expected, sizeof(expected));        \
+#define ENCODES(statement, ...)                                                                                        \
+	do {                                                                                                           \
+		u8 buffer[64];                                                                                         \
+		struct aml aml = { .data = buffer, .size = sizeof(buffer) };                                           \
+		static const u8 expected[] = { __VA_ARGS__ };                                                          \
+		statement;                                                                                             \
+		assert_false(aml.overflow);                                                                            \
+		assert_int_equal(aml.used, sizeof(expected));                                                          \
+		assert_memory_equal(buffer, expected, sizeof(expected));                                               \
 	} while (0)
 
 static void test_aml_terms(void **state)
@@ -208,8 +208,8 @@ static void test_aml_terms(void **state)
 	ENCODES(aml_name_eisa_id(&aml, "_HID", "PNP0A03"), 0x08, '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x0a, 0x03);
 	ENCODES((aml_scope(&aml, "_SB"), aml_end(&aml)), 0x10, 0x05, '_', 'S', 'B', '_');
 	ENCODES((aml_package(&aml, 1), aml_integer(&aml, 0), aml_end(&aml)), 0x12, 0x03, 1, 0);
-	ENCODES((aml_resources(&aml, "_CRS"), aml_irq(&aml, 4), aml_resources_end(&aml)), 0x08, '_', 'C', 'R', 'S', 0x11, 0x09,
-		0x0b, 5, 0, 0x22, 0x10, 0, 0x79, 0);
+	ENCODES((aml_resources(&aml, "_CRS"), aml_irq(&aml, 4), aml_resources_end(&aml)), 0x08, '_', 'C', 'R', 'S',
+		0x11, 0x09, 0x0b, 5, 0, 0x22, 0x10, 0, 0x79, 0);
 }
 
 /* The length of a package counts its own bytes, of which there are 1 to 4. */
@@ -261,14 +261,10 @@ static int dump(const char *directory, unsigned cpus)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_checksums),
-		cmocka_unit_test(test_fadt),
-		cmocka_unit_test(test_madt),
-		cmocka_unit_test(test_mcfg),
-		cmocka_unit_test(test_too_many_cpus),
-		cmocka_unit_test(test_small_buffer),
-		cmocka_unit_test(test_ram),
-		cmocka_unit_test(test_aml_terms),
+		cmocka_unit_test(test_checksums),     cmocka_unit_test(test_fadt),
+		cmocka_unit_test(test_madt),          cmocka_unit_test(test_mcfg),
+		cmocka_unit_test(test_too_many_cpus), cmocka_unit_test(test_small_buffer),
+		cmocka_unit_test(test_ram),           cmocka_unit_test(test_aml_terms),
 		cmocka_unit_test(test_aml_length),
 	};
 

@@ -1,4 +1,5 @@
-/* Loading Linux: the memory map, what the zero page says, where things go, the registers, and every kind of bad file. */
+/* Loading Linux: the memory map, what the zero page says, where things go, the registers, and every kind of bad file.
+ */
 #include "boot/boot.h"
 #include "boot/e820.h"
 #include "dev/map.h"
@@ -314,8 +315,10 @@ static void test_hostile_fields(void **state)
 	static const struct {
 		u16 offset;
 		u8 size;
-	} fields[] = { { 0x1f1, 1 }, { 0x1f4, 4 }, { 0x201, 1 }, { 0x206, 2 }, { 0x22c, 4 }, { 0x238, 4 }, { 0x258, 8 }, { 0x260, 4 } };
-	static const u64 values[] = { 0, 1, 0x7f, 0x80, 0xfff, 0x100000 - 1, 0x100000, 0x7fffffff, 0x80000000, ~0xffull, ~0ull };
+	} fields[] = { { 0x1f1, 1 }, { 0x1f4, 4 }, { 0x201, 1 }, { 0x206, 2 },
+		       { 0x22c, 4 }, { 0x238, 4 }, { 0x258, 8 }, { 0x260, 4 } };
+	static const u64 values[] = { 0,        1,          0x7f,       0x80,     0xfff, 0x100000 - 1,
+				      0x100000, 0x7fffffff, 0x80000000, ~0xffull, ~0ull };
 	struct boot_source s = source(32 * MIB);
 	struct ram ram;
 

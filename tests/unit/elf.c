@@ -231,7 +231,7 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_pvh),		 TEST(test_cpu_state),	TEST(test_no_module),	TEST(test_wrong_kind),
+		TEST(test_pvh),          TEST(test_cpu_state),  TEST(test_no_module),   TEST(test_wrong_kind),
 		TEST(test_bad_segments), TEST(test_low_kernel), TEST(test_truncations), TEST(test_damage),
 	};
 

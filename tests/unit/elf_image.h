@@ -34,13 +34,13 @@ static inline void elf_put_segment(u8 *f, bool is64, u32 at, u32 type, u64 offse
 	elf_put_word(f, is64, at + (is64 ? 48 : 28), 4);
 }
 
-/* A file of ELF_FILE_SIZE bytes: a note segment with two notes, the second the PVH entry at ELF_PADDR + 0x10, and a load segment
- * with ELF_BSS bytes after what the file has. The header's entry is ELF_VADDR + 0x20. */
+/* A file of ELF_FILE_SIZE bytes: a note segment with two notes, the second the PVH entry at ELF_PADDR + 0x10, and a
+ * load segment with ELF_BSS bytes after what the file has. The header's entry is ELF_VADDR + 0x20. */
 static inline void elf_make(u8 *f, bool is64)
 {
 	u32 table = is64 ? 64 : 52, entry_size = is64 ? 56 : 32;
 	static const u8 notes[] = {
-		4, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 'G', 'N', 'U', 0, 1, 2, 0, 0,
+		4, 0, 0, 0, 2, 0, 0, 0, 1,  0, 0, 0, 'G', 'N', 'U', 0, 1,    2, 0,    0,
 		4, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0, 'X', 'e', 'n', 0, 0x10, 0, 0x20, 0,
 	};
 

@@ -1,5 +1,5 @@
-/* A small guest memory for tests of loaders: RAM of a given size in the slots the board would make, filled with rubbish first,
- * since a guest that is restarted finds its old memory. */
+/* A small guest memory for tests of loaders: RAM of a given size in the slots the board would make, filled with rubbish
+ * first, since a guest that is restarted finds its old memory. */
 #ifndef NADIR_TESTS_GUEST_MEMORY_H
 #define NADIR_TESTS_GUEST_MEMORY_H
 

@@ -348,8 +348,15 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_raw1), TEST(test_elf1), TEST(test_bad1), TEST(test_raw2), TEST(test_load_from_file_start),
-		TEST(test_long_cmdline), TEST(test_tags2), TEST(test_truncations), TEST(test_damage),
+		TEST(test_raw1),
+		TEST(test_elf1),
+		TEST(test_bad1),
+		TEST(test_raw2),
+		TEST(test_load_from_file_start),
+		TEST(test_long_cmdline),
+		TEST(test_tags2),
+		TEST(test_truncations),
+		TEST(test_damage),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
