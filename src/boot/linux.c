@@ -235,13 +235,14 @@ static bool put_zero_page(struct boot_job *job, const struct kernel_image *k)
 	return boot_copy(job, BOOT_INFO, &p, sizeof(p));
 }
 
-static bool load(struct boot_job *job, const struct kernel_image *k)
+static bool load(struct boot_job *job, const struct kernel_image *k, u64 entry)
 {
 	const struct setup_header *h = &k->header;
 
 	boot_set_kernel(job, k->load, k->memory);
 	job->entry->gpr[RSI] = BOOT_INFO;
-	return boot_copy(job, k->load, job->source->kernel + k->offset, k->size) &&
+	return boot_set_start(job, k->load + entry) &&
+	       boot_copy(job, k->load, job->source->kernel + k->offset, k->size) &&
 	       boot_place_initrd(job, (u64)h->initrd_addr_max + 1) && boot_put_cmdline(job, h->cmdline_size) &&
 	       put_setup_data(job) && put_zero_page(job, k);
 }
@@ -254,16 +255,12 @@ bool linux64_load(struct boot_job *job)
 		return false;
 	if (!has_entry64(&k.header))
 		return boot_fail(job, "kernel: it has no 64-bit entry: use --boot linux32");
-	job->entry->rip = k.load + ENTRY64_OFFSET;
-	return load(job, &k) && boot_put_descriptors(job, BOOT_MODE_LONG);
+	return load(job, &k, ENTRY64_OFFSET) && boot_put_descriptors(job, BOOT_MODE_LONG);
 }
 
 bool linux32_load(struct boot_job *job)
 {
 	struct kernel_image k;
 
-	if (!parse(job, &k) || !place(job, &k))
-		return false;
-	job->entry->rip = k.load;
-	return load(job, &k) && boot_put_descriptors(job, BOOT_MODE_PROTECTED);
+	return parse(job, &k) && place(job, &k) && load(job, &k, 0) && boot_put_descriptors(job, BOOT_MODE_PROTECTED);
 }

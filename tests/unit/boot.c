@@ -283,6 +283,11 @@ static void test_foreign_files(void **state)
 	make_kernel();
 	put_u32(kernel + 0x1f4, 0);
 	expect_error(&ram, &s, "empty");
+	/* So short that the 64-bit entry would lie behind it. */
+	make_kernel();
+	put_u32(kernel + 0x1f4, 2);
+	put_u32(kernel + 0x260, 0);
+	expect_error(&ram, &s, "entry point");
 	guest_memory_destroy(&ram);
 }
 
