@@ -97,6 +97,9 @@ static void note_operands(struct insn *insn)
 			 o->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN)
 			insn->memory = (s8)i;
 	}
+	/* Intel SDM volume 2, BSF and BSR: with a source of zero the destination keeps its value on every CPU there is. */
+	if (insn->z.mnemonic == ZYDIS_MNEMONIC_BSF || insn->z.mnemonic == ZYDIS_MNEMONIC_BSR)
+		insn->gpr_read |= insn->gpr_written;
 }
 
 /* LEA computes with the registers of its address, which stay registers. */
