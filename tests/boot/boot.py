@@ -30,7 +30,7 @@ def expected(cpus):
         "pipe": "abc",
         "files": "12345",
         "sleep": "done",
-        "clocksource": "kvm-clock",
+        "clocksource": "tsc",
         "gzip": hashlib.md5(lines(1, 5000)).hexdigest()[:12],
         "second": "1",
         "errors": "0",
