@@ -15,6 +15,9 @@ IMAGES = {
     'b4_transitions': (32, 64),
     'iret': (32, 64),
     'task_switch': (32,),
+    'v86': (32,),
+    'b7_hidden': (32, 64),
+    'paging': (32, 64),
 }
 
 

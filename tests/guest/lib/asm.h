@@ -6,9 +6,11 @@
 #ifdef __x86_64__
 #define NATIVE_BITS "64"
 #define R "%r"
+#define SUFFIX "q"
 #else
 #define NATIVE_BITS "32"
 #define R "%e"
+#define SUFFIX "l"
 #endif
 
 /* The GDT. The three user selectors lie as SYSRET wants them. */

@@ -3,7 +3,6 @@
 #include "lib/real.h"
 
 extern struct real_state real_regs;
-extern u8 real_stubs[]; /* 8 bytes each */
 void real_switch(void);
 
 static struct {
@@ -24,14 +23,20 @@ void real_vector_set(unsigned vector, u16 segment, u16 offset)
 	vectors[vector].offset = offset;
 }
 
+void ivt_write(unsigned vector, u16 segment, u16 offset)
+{
+	u32 address = vector * 4;
+	asm volatile("" : "+r"(address)); /* not a constant to the compiler, to whom address 0 is no object */
+	*(volatile u32 *)address = (u32)segment << 16 | offset;
+}
+
 static void fill_vectors(void)
 {
-	u32 address = 0; /* not a constant to the compiler, to whom address 0 is no object */
-	asm volatile("" : "+r"(address));
-	volatile u32 *table = (volatile u32 *)address;
 	for (unsigned i = 0; i < 256; i++) {
-		u32 stub = (u32)LOW_SEGMENT << 16 | (LOW_OFFSET(real_stubs) + 8 * i);
-		table[i] = vectors[i].set ? (u32)vectors[i].segment << 16 | vectors[i].offset : stub;
+		if (vectors[i].set)
+			ivt_write(i, vectors[i].segment, vectors[i].offset);
+		else
+			ivt_write(i, LOW_SEGMENT, LOW_OFFSET(real_stubs) + 8 * i);
 		vectors[i].set = false;
 	}
 }

@@ -26,6 +26,9 @@ struct real_state real_state_at(const void *code);
 /* Run until the first interrupt. The interrupt vector table is filled anew each time; real_vector_set changes it for one run. */
 void run_real(struct real_state *s);
 void real_vector_set(unsigned vector, u16 segment, u16 offset);
+/* Change an entry of the table in memory at once, as code in V86 mode with VME sees it. */
+void ivt_write(unsigned vector, u16 segment, u16 offset);
+extern u8 real_stubs[]; /* the handlers that end a run, 8 bytes each */
 void real_state_print(const struct real_state *s);
 
 #define CHECK_REAL_END(s, code) check_real(&(s), VECTOR_END, LOW_OFFSET(code##_end) + 2, __FILE_NAME__, __LINE__)
