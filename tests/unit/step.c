@@ -101,6 +101,20 @@ static void test_vectors(void **state)
 	flat_destroy(g);
 }
 
+/* With a zero source the destination stays; Linux's fls64() lives on it. */
+PROGRAM(bit_scans, "mov $-1, %eax\n mov $-2, %rbx\n xor %ecx, %ecx\n mov $1, %edx\n nop\n bsr %rcx, %rax\n bsf %rcx, %rbx\n"
+		   "mov $0x80, %ecx\n bsr %rcx, %rdx");
+
+static void test_bit_scans_of_zero(void **state)
+{
+	struct flat_guest *g = guest();
+	RUN(g, bit_scans);
+	assert_int_equal(g->vcpu.gpr[RAX], 0xffffffff);
+	assert_int_equal(g->vcpu.gpr[RBX], (u64)-2);
+	assert_int_equal(g->vcpu.gpr[RDX], 7);
+	flat_destroy(g);
+}
+
 /* Code that writes itself: the second run of the loop must see the new immediate. */
 PROGRAM(patched, "mov $2, %ecx\n lea 2f+1(%rip), %rdi\n 1: 2: mov $1, %eax\n add %eax, %ebx\n movb $7, (%rdi)\n dec %ecx\n jnz 1b");
 
@@ -125,7 +139,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_complete), cmocka_unit_test(test_loops),   cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_strings),  cmocka_unit_test(test_vectors), cmocka_unit_test(test_patched),
+		cmocka_unit_test(test_strings),  cmocka_unit_test(test_vectors), cmocka_unit_test(test_bit_scans_of_zero), cmocka_unit_test(test_patched),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

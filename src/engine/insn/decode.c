@@ -73,13 +73,14 @@ static enum insn_kind refine_kind(const struct insn *insn)
 }
 
 /* Registers read and written. A write of 8 or 16 bits keeps the rest of the register, and a conditional write may keep all
- * of it, so both count as reads. */
+ * of it, so both count as reads. BSF and BSR keep their destination when the source is zero, which Zydis does not tell. */
 static void note_gpr(struct insn *insn, const ZydisDecodedOperand *o)
 {
 	int reg = insn_gpr(o->reg.value);
 	if (reg < 0)
 		return;
-	if ((o->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE)) || o->size < 32)
+	bool keeps = insn->z.mnemonic == ZYDIS_MNEMONIC_BSF || insn->z.mnemonic == ZYDIS_MNEMONIC_BSR;
+	if (keeps || (o->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE)) || o->size < 32)
 		insn->gpr_read |= 1u << reg;
 	if (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
 		insn->gpr_written |= 1u << reg;
