@@ -1,4 +1,4 @@
-/* Real-mode images. A ROM ends at 4 GiB, where the CPU fetches its first instruction, and its last 128 KiB also lie
+/* Real-mode images. A ROM ends at 4 GiB, where the CPU fetches its first instruction, and its last 256 KiB also lie
  * below 1 MiB, where chipsets show them until the firmware asks for RAM there. */
 #include "boot/firmware.h"
 
@@ -8,7 +8,7 @@
 #define FLAT_ADDRESS 0x7c00
 #define FIRST_HARD_DISK 0x80
 #define ROM_MAX (16 * MIB)
-#define ROM_SHADOW 0x20000
+#define ROM_SHADOW 0x40000
 
 bool flat_load(struct boot_job *job)
 {

@@ -254,7 +254,7 @@ bool linux64_load(struct boot_job *job)
 	if (!parse(job, &k) || !place(job, &k))
 		return false;
 	if (!has_entry64(&k.header))
-		return boot_fail(job, "kernel: it has no 64-bit entry: use --boot linux32");
+		return boot_fail(job, "kernel: it has no 64-bit entry: use --protocol linux32");
 	return load(job, &k, ENTRY64_OFFSET) && boot_put_descriptors(job, BOOT_MODE_LONG);
 }
 
