@@ -55,7 +55,7 @@ static bool output(const struct pit_channel *c, u64 tick)
 	case 0:
 		return e >= c->count;
 	case 1:
-		return (s64)(tick - c->start) < 0 || e >= c->count;
+		return (s64)(tick - c->start) < 0 ? !c->low_before : e >= c->count;
 	case 2:
 		return c->paused || e % c->count != c->count - 1;
 	case 3:
@@ -182,6 +182,7 @@ static void gate_write(struct pit_channel *c, bool gate, u64 tick)
 	if (!rising)
 		return;
 	if ((periodic(c) || triggered_by_gate(c)) && loaded) {
+		c->low_before = c->mode == 1 && !output(c, tick);
 		load(c, c->pending ? c->next_count : c->count, tick + 1);
 	} else if (c->paused) {
 		c->start = tick - c->frozen;

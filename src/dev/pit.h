@@ -26,10 +26,11 @@ struct pit_channel {
 	u8 access; /* 1: low byte, 2: high byte, 3: low then high */
 	bool bcd;
 	bool gate;
-	bool running; /* a count was loaded (modes 1 and 5: and the trigger came) */
-	bool paused;  /* held by the gate, `frozen` ticks after the start */
-	u32 count;    /* what the counter was loaded with, 1 to 10000H */
-	u64 start;    /* tick of the load */
+	bool running;    /* a count was loaded (modes 1 and 5: and the trigger came) */
+	bool low_before; /* mode 1: triggered again, so that OUT is low already before the load */
+	bool paused;     /* held by the gate, `frozen` ticks after the start */
+	u32 count;       /* what the counter was loaded with, 1 to 10000H */
+	u64 start;       /* tick of the load */
 	u64 frozen;
 
 	/* a count that was written and waits to be loaded: at a tick, or at the trigger */
