@@ -1,7 +1,8 @@
 /* Making a CPUID policy: model, the user's additions and removals, the host's limits.
  *
- * A feature comes from one of three places: nadir provides it (paging, timers, registers that are virtual anyway), the host's processor
- * does (instructions that run natively), or nobody does. The model says what is wanted; the policy is what remains. */
+ * A feature comes from one of three places: nadir provides it (paging, timers, registers that are virtual anyway), the
+ * host's processor does (instructions that run natively), or nobody does. The model says what is wanted; the policy is
+ * what remains. */
 #include "cpu/cpuid.h"
 
 #include "cpu/cpuid_models.h"
@@ -184,12 +185,12 @@ static void add_listed_features(struct cpuid_policy *policy, const char *names)
 }
 
 static void add_model_features(struct cpuid_policy *policy, const struct cpu_model *model,
-	const struct cpuid_policy *available)
+			       const struct cpuid_policy *available)
 {
 	if (!model->features)
 		memcpy(policy->features, available->features, sizeof(policy->features));
 	for (const struct cpu_model *m = model; m && m->features;
-		m = m->base ? find_model(m->base, string_length(m->base)) : NULL)
+	     m = m->base ? find_model(m->base, string_length(m->base)) : NULL)
 		add_listed_features(policy, m->features);
 	set_all(policy, cpu_features_always, cpu_features_always_count, true);
 }
@@ -237,13 +238,14 @@ static bool add_feature(struct builder *b, unsigned feature)
 {
 	const char *name = rows[feature].name;
 	if (listed(cpu_features_never, cpu_features_never_count, feature))
-		return fail(b, "nadir does not give guests the CPU feature %.*s: leave it out", name, string_length(name));
+		return fail(b, "nadir does not give guests the CPU feature %.*s: leave it out", name,
+			    string_length(name));
 	set(b->policy, feature, true);
 	add_prerequisites(b->policy);
 	for (unsigned i = 0; i < FEATURE_COUNT; i++)
 		if (cpuid_has(b->policy, i) && !cpuid_has(&b->available, i))
 			return fail(b, "this machine does not have the CPU feature %.*s: leave it out", rows[i].name,
-				string_length(rows[i].name));
+				    string_length(rows[i].name));
 	return true;
 }
 
@@ -389,7 +391,8 @@ static const struct {
 void cpuid_apply(struct vcpu *vcpu, const struct cpuid_policy *policy)
 {
 	vcpu->cpuid = policy;
-	vcpu->cr0_valid = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
+	vcpu->cr0_valid =
+		CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
 	vcpu->cr4_valid = CR4_PCE;
 	for (unsigned i = 0; i < ARRAY_SIZE(cr4_gates); i++)
 		if (cpuid_has(policy, cr4_gates[i].feature))

@@ -1,5 +1,6 @@
-/* CPUID as a policy (H5): a named model, features added and taken away by the user, always cut down to what the host has and
- * nadir can virtualize. Constant once made; shared by all vCPUs of a VM (the per-vCPU leaves are filled in at the answer). */
+/* CPUID as a policy (H5): a named model, features added and taken away by the user, always cut down to what the host
+ * has and nadir can virtualize. Constant once made; shared by all vCPUs of a VM (the per-vCPU leaves are filled in at
+ * the answer). */
 #ifndef NADIR_CPU_CPUID_H
 #define NADIR_CPU_CPUID_H
 
@@ -19,21 +20,22 @@ struct xstate_layout {
 struct cpuid_policy {
 	u64 features[(FEATURE_COUNT + 63) / 64];
 	char vendor[12];
-	bool amd; /* AMD's leaves, MSRs and limits */
+	bool amd;      /* AMD's leaves, MSRs and limits */
 	u32 signature; /* leaf 1, EAX */
 	char brand[48];
 	unsigned cpus;
 	u64 tsc_hz;
-	u32 tsc_numerator, tsc_denominator; /* TSC frequency = 1 GHz * numerator / denominator, as near as 12 bits give */
+	u32 tsc_numerator,
+		tsc_denominator; /* TSC frequency = 1 GHz * numerator / denominator, as near as 12 bits give */
 	u8 physical_bits, linear_bits;
 	u64 xcr0; /* what XCR0 may hold */
 	struct xstate_layout xstate[XSTATE_COMPONENTS];
 };
 
-/* Make a policy from a specification like QEMU's -cpu: MODEL[,+feature|,-feature]... `cpus` is the number of vCPUs, tsc_hz the TSC
- * frequency told. Model names ignore case, and feature names take `_`, `-` and `.` as the same. Adding a feature adds what it
- * needs, taking one away takes away what needs it; the last word wins. NULL on error, with one sentence in error[]. Freed with
- * host_free. */
+/* Make a policy from a specification like QEMU's -cpu: MODEL[,+feature|,-feature]... `cpus` is the number of vCPUs,
+ * tsc_hz the TSC frequency told. Model names ignore case, and feature names take `_`, `-` and `.` as the same. Adding a
+ * feature adds what it needs, taking one away takes away what needs it; the last word wins. NULL on error, with one
+ * sentence in error[]. Freed with host_free. */
 struct cpuid_policy *cpuid_policy_create(const char *spec, unsigned cpus, u64 tsc_hz, char *error, size_t error_size);
 /* Names of the models, ended by NULL. */
 const char *const *cpuid_model_names(void);

@@ -1,6 +1,7 @@
 /* The CPUID instruction: one function a leaf, from the policy and what the vCPU has in CR4 and XCR0 now.
- * Intel SDM volume 2, CPUID; AMD APM volume 3, "Obtaining Processor Information Via the CPUID Instruction"; the hypervisor leaves are KVM's,
- * as the Linux documentation "KVM CPUID bits" and "Hypervisor timing information" tell them. */
+ * Intel SDM volume 2, CPUID; AMD APM volume 3, "Obtaining Processor Information Via the CPUID Instruction"; the
+ * hypervisor leaves are KVM's, as the Linux documentation "KVM CPUID bits" and "Hypervisor timing information" tell
+ * them. */
 #include "cpu/cpuid.h"
 #include "cpu/host_cpuid.h"
 #include "lib/string.h"
@@ -32,11 +33,11 @@ static const struct cache {
 	u8 type; /* 1 data, 2 instruction, 3 unified */
 	u8 level;
 	u16 ways;
-	u32 sets; /* lines of 64 bytes */
+	u32 sets;    /* lines of 64 bytes */
 	bool shared; /* by all cores */
 } caches[] = {
-	{ 1, 1, 8, 64, false }, /* 32 KiB */
-	{ 2, 1, 8, 64, false }, /* 32 KiB */
+	{ 1, 1, 8, 64, false },    /* 32 KiB */
+	{ 2, 1, 8, 64, false },    /* 32 KiB */
 	{ 3, 2, 16, 1024, false }, /* 1 MiB */
 	{ 3, 3, 16, 16384, true }, /* 16 MiB */
 };

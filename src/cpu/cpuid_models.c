@@ -1,12 +1,14 @@
-/* Tables of the CPUID policy. The x86-64 levels are those of the psABI ("Micro-Architecture Levels"), with the privileged features
- * a kernel of that time expects; named processors follow their makers' datasheets, without what is never shown. */
+/* Tables of the CPUID policy. The x86-64 levels are those of the psABI ("Micro-Architecture Levels"), with the
+ * privileged features a kernel of that time expects; named processors follow their makers' datasheets, without what is
+ * never shown. */
 #include "cpu/cpuid_models.h"
 
 #define INTEL "GenuineIntel"
 #define AMD "AuthenticAMD"
 
 #define BASELINE                                                                                                       \
-	"fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx lm"
+	"fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall "   \
+	"nx lm"
 
 /* clang-format off */
 /* name, base, features, vendor, family, model, stepping: struct cpu_model says what they mean. */

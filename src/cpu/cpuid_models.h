@@ -6,10 +6,11 @@
 
 struct cpu_model {
 	const char *name;
-	const char *base; /* the model whose features it has too, or NULL */
+	const char *base;     /* the model whose features it has too, or NULL */
 	const char *features; /* names, separated by spaces; NULL: everything the host has */
-	const char *vendor; /* 12 characters; NULL: the host's */
-	u8 family, model, stepping; /* as displayed; family 0: the host's for `host`, a typical one of its vendor otherwise */
+	const char *vendor;   /* 12 characters; NULL: the host's */
+	u8 family, model,
+		stepping; /* as displayed; family 0: the host's for `host`, a typical one of its vendor otherwise */
 };
 
 extern const struct cpu_model cpu_models[];

@@ -1,5 +1,5 @@
-/* The host's own CPUID and XCR0, read directly. Under a hypervisor one CPUID costs microseconds: read at creation, never
- * while a guest runs. Intel SDM volume 2, CPUID, XGETBV. */
+/* The host's own CPUID and XCR0, read directly. Under a hypervisor one CPUID costs microseconds: read at creation,
+ * never while a guest runs. Intel SDM volume 2, CPUID, XGETBV. */
 #ifndef NADIR_CPU_HOST_CPUID_H
 #define NADIR_CPU_HOST_CPUID_H
 
@@ -13,7 +13,8 @@ static inline struct cpuid_regs host_cpuid(u32 leaf, u32 subleaf)
 {
 	struct cpuid_regs r;
 	__asm__ volatile("cpuid"
-			 : "=a"(r.reg[CPUID_EAX]), "=b"(r.reg[CPUID_EBX]), "=c"(r.reg[CPUID_ECX]), "=d"(r.reg[CPUID_EDX])
+			 : "=a"(r.reg[CPUID_EAX]), "=b"(r.reg[CPUID_EBX]), "=c"(r.reg[CPUID_ECX]),
+			   "=d"(r.reg[CPUID_EDX])
 			 : "a"(leaf), "c"(subleaf));
 	return r;
 }

@@ -1,6 +1,7 @@
 /* Model-specific registers: one table, a few rules.
- * Intel SDM volume 4, "Model-Specific Registers"; AMD APM volume 2, "MSR Cross-Reference"; KVM's own in the Linux documentation
- * "KVM-specific MSRs". What CPUID promises must be here, or an unmodified kernel complains of an "unchecked MSR access". */
+ * Intel SDM volume 4, "Model-Specific Registers"; AMD APM volume 2, "MSR Cross-Reference"; KVM's own in the Linux
+ * documentation "KVM-specific MSRs". What CPUID promises must be here, or an unmodified kernel complains of an
+ * "unchecked MSR access". */
 #include "cpu/msr.h"
 
 #include "cpu/control.h"
@@ -8,11 +9,11 @@
 #include "lib/string.h"
 
 enum msr_rule {
-	RULE_STORED, /* a field of struct vcpu; bits outside `mask` are reserved */
+	RULE_STORED,    /* a field of struct vcpu; bits outside `mask` are reserved */
 	RULE_CANONICAL, /* a field that takes canonical addresses only */
-	RULE_CONSTANT, /* reads `mask`; a write faults */
-	RULE_DROPPED, /* reads `mask`; a write is ignored */
-	RULE_HANDLED, /* read and write functions; one that is missing faults */
+	RULE_CONSTANT,  /* reads `mask`; a write faults */
+	RULE_DROPPED,   /* reads `mask`; a write is ignored */
+	RULE_HANDLED,   /* read and write functions; one that is missing faults */
 };
 
 /* Gates that are not features. */
@@ -24,7 +25,7 @@ struct msr_row {
 	u32 first, count;
 	const char *name;
 	enum msr_rule rule;
-	s16 gate; /* a feature or GATE_*: without it, the MSR does not exist */
+	s16 gate;   /* a feature or GATE_*: without it, the MSR does not exist */
 	u16 offset; /* of the first register's field */
 	u64 mask;
 	bool (*read)(struct vcpu *vcpu, u32 number, u64 *value);
@@ -227,7 +228,8 @@ static bool write_pred_cmd(struct vcpu *vcpu, u32 number, u64 value)
 	return !(value & ~1ull);
 }
 
-/* IA32_ARCH_CAPABILITIES: affected by nothing (cpu_features_always says why). Intel SDM volume 4, "IA32_ARCH_CAPABILITIES". */
+/* IA32_ARCH_CAPABILITIES: affected by nothing (cpu_features_always says why). Intel SDM volume 4,
+ * "IA32_ARCH_CAPABILITIES". */
 #define ARCH_CAP_RDCL_NO BIT(0)
 #define ARCH_CAP_IBRS_ALL BIT(1)
 #define ARCH_CAP_SKIP_L1DFL_VMENTRY BIT(3)
@@ -245,12 +247,11 @@ static bool write_pred_cmd(struct vcpu *vcpu, u32 number, u64 value)
 #define ARCH_CAP_ITS_NO BIT(62)
 #define ARCH_CAPABILITIES                                                                                              \
 	(ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_L1DFL_VMENTRY | ARCH_CAP_SSB_NO | ARCH_CAP_MDS_NO |      \
-		ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO |                \
-		ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO |          \
-		ARCH_CAP_ITS_NO)
+	 ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO |    \
+	 ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | ARCH_CAP_ITS_NO)
 
-#define SPEC_CTRL_VALID 3ull /* IBRS; STIBP is ignored where it is not enumerated */
-#define DEBUGCTL_VALID 3ull /* LBR, BTF */
+#define SPEC_CTRL_VALID 3ull      /* IBRS; STIBP is ignored where it is not enumerated */
+#define DEBUGCTL_VALID 3ull       /* LBR, BTF */
 #define HWCR_TSC_FREQ_SEL BIT(24) /* the TSC counts at the nominal frequency */
 #define DE_CFG_LFENCE_SERIALIZE BIT(1)
 #define VM_CR_SVM_OFF (BIT(3) | BIT(4)) /* SVM disabled, and locked so */
@@ -401,7 +402,7 @@ void msr_set_firmware_mtrrs(struct vcpu *vcpu, gpa_t device_base)
 	struct msr_state *m = &vcpu->msr;
 	m->mtrr_def_type = MTRR_DEF_TYPE_E | MTRR_DEF_TYPE_FE | MEMORY_TYPE_WB;
 	memset(m->mtrr_fixed, MEMORY_TYPE_WB, sizeof(m->mtrr_fixed));
-	m->mtrr_fixed[2] = 0; /* 0xa0000: video memory, uncacheable */
+	m->mtrr_fixed[2] = 0;              /* 0xa0000: video memory, uncacheable */
 	m->mtrr_physbase[0] = device_base; /* type 0: uncacheable */
 	m->mtrr_physmask[0] = (~(BIT(32) - device_base - 1) & mask_of(vcpu->physical_bits)) | MTRR_MASK_V;
 }

@@ -1,9 +1,10 @@
 /* The XSAVE family, FXSAVE and MXCSR on the vCPU's image of its x87, SSE and extended state.
- * Intel SDM volume 1, "Operation of XSAVE", "... of XRSTOR", "... of XSAVEOPT", "... of XSAVEC", "... of XSAVES", "... of XRSTORS";
- * volume 2, FXSAVE, FXRSTOR, LDMXCSR.
+ * Intel SDM volume 1, "Operation of XSAVE", "... of XRSTOR", "... of XSAVEOPT", "... of XSAVEC", "... of XSAVES", "...
+ * of XRSTORS"; volume 2, FXSAVE, FXRSTOR, LDMXCSR.
  *
- * An instruction is a list of pieces: where each lies in guest memory, and where in the host's. Saving checks that all can be written
- * before it writes one; restoring reads all into a scratch area, checks, and only then changes the image.
+ * An instruction is a list of pieces: where each lies in guest memory, and where in the host's. Saving checks that all
+ * can be written before it writes one; restoring reads all into a scratch area, checks, and only then changes the
+ * image.
  *
  * A component whose XSTATE_BV bit is clear in the image is in its initial configuration, whatever its bytes say. */
 #include "cpu/xstate.h"
@@ -68,7 +69,8 @@ static u32 component_offset(const struct vcpu *vcpu, unsigned index, u64 xcomp_b
 	return offset;
 }
 
-/* How much of a component an instruction sees: outside 64-bit mode only registers 0 to 7 exist, and nothing of Hi16_ZMM. */
+/* How much of a component an instruction sees: outside 64-bit mode only registers 0 to 7 exist, and nothing of
+ * Hi16_ZMM. */
 static u32 visible_size(const struct vcpu *vcpu, unsigned index)
 {
 	static const u8 shift_outside_64bit[XSTATE_COMPONENTS] = { [1] = 1, [2] = 1, [6] = 1, [7] = 31 };
@@ -124,8 +126,8 @@ static void init_components(struct vcpu *vcpu, u64 mask)
 	}
 }
 
-/* What MXCSR may hold: the host's mask, since the host's processor will load it. Intel SDM volume 1, "Guidelines for Writing to the
- * MXCSR Register". */
+/* What MXCSR may hold: the host's mask, since the host's processor will load it. Intel SDM volume 1, "Guidelines for
+ * Writing to the MXCSR Register". */
 static u32 host_mxcsr_mask(void)
 {
 	alignas(16) struct fxsave_area area = { 0 };
@@ -134,7 +136,8 @@ static u32 host_mxcsr_mask(void)
 }
 
 /* x87 after RESET is not its initial configuration: FCW is 40H, and all registers are valid zeros (tags 5555H).
- * Intel SDM volume 3, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT". INIT changes nothing here. */
+ * Intel SDM volume 3, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT". INIT changes nothing
+ * here. */
 void xstate_reset(struct vcpu *vcpu)
 {
 	struct xsave_area *image = image_of(vcpu);
@@ -160,8 +163,7 @@ static void add_piece(struct pieces *list, u32 offset, void *data, u32 size)
 		list->piece[list->count++] = (struct piece){ offset, data, size };
 }
 
-#define LEGACY_PIECE(list, area, first, end)                                                                           \
-	add_piece(list, first, (u8 *)(area) + (first), (end) - (first))
+#define LEGACY_PIECE(list, area, first, end) add_piece(list, first, (u8 *)(area) + (first), (end) - (first))
 
 static void add_legacy(const struct vcpu *vcpu, struct pieces *list, struct fxsave_area *area, u64 mask, bool mxcsr)
 {
@@ -180,7 +182,7 @@ static void add_extended(const struct vcpu *vcpu, struct pieces *list, struct xs
 	for (unsigned i = 2; i < XSTATE_COMPONENTS; i++)
 		if (mask & BIT(i))
 			add_piece(list, component_offset(vcpu, i, xcomp_bv), component_data(vcpu, area, i),
-				visible_size(vcpu, i));
+				  visible_size(vcpu, i));
 }
 
 /* The caller has checked the address of the first byte only. */
@@ -196,7 +198,7 @@ static bool write_pieces(struct vcpu *vcpu, gla_t gla, const struct pieces *list
 	for (unsigned i = 0; i < list->count; i++) {
 		const struct piece *p = &list->piece[i];
 		if (!check_canonical(vcpu, gla + p->offset, p->size) ||
-			!mmu_probe_write(vcpu, gla + p->offset, p->size, ACCESS_WRITE))
+		    !mmu_probe_write(vcpu, gla + p->offset, p->size, ACCESS_WRITE))
 			return false;
 	}
 	for (unsigned i = 0; i < list->count; i++) {
@@ -212,7 +214,7 @@ static bool read_pieces(struct vcpu *vcpu, gla_t gla, const struct pieces *list)
 	for (unsigned i = 0; i < list->count; i++) {
 		const struct piece *p = &list->piece[i];
 		if (!check_canonical(vcpu, gla + p->offset, p->size) ||
-			!mmu_read(vcpu, gla + p->offset, p->data, p->size, ACCESS_READ))
+		    !mmu_read(vcpu, gla + p->offset, p->data, p->size, ACCESS_READ))
 			return false;
 	}
 	return true;
@@ -331,7 +333,7 @@ bool xstate_save(struct vcpu *vcpu, enum xsave_kind kind, gla_t gla, u64 mask, b
 	if (!compact) {
 		u64 old;
 		if (!check_canonical(vcpu, gla + sizeof(legacy), sizeof(old)) ||
-			!mmu_read(vcpu, gla + sizeof(legacy), &old, sizeof(old), ACCESS_RMW))
+		    !mmu_read(vcpu, gla + sizeof(legacy), &old, sizeof(old), ACCESS_RMW))
 			return false;
 		header.xstate_bv |= old & ~rfbm;
 	}
@@ -356,8 +358,7 @@ static bool header_valid(const struct vcpu *vcpu, const struct xsave_header *h, 
 	u64 enabled = vcpu->xcr0 | (supervisor ? vcpu->msr.xss : 0);
 	if (h->xcomp_bv & XCOMP_COMPACT)
 		return cpuid_has(vcpu->cpuid, FEATURE_XSAVEC) && !(h->xcomp_bv & ~(enabled | XCOMP_COMPACT)) &&
-		       !(h->xstate_bv & ~h->xcomp_bv) && !(h->xstate_bv & XCOMP_COMPACT) &&
-		       all_zero(h->reserved, 0, 6);
+		       !(h->xstate_bv & ~h->xcomp_bv) && !(h->xstate_bv & XCOMP_COMPACT) && all_zero(h->reserved, 0, 6);
 	return !supervisor && !(h->xstate_bv & ~enabled) && !h->xcomp_bv && !h->reserved[0];
 }
 
@@ -418,8 +419,8 @@ static bool check_fxsave(struct vcpu *vcpu, gla_t gla)
 	return true;
 }
 
-/* Which components the instruction moves. AMD APM volume 2, "FXSAVE and FXRSTOR Instructions" has the fast form, which leaves out the
- * XMM registers. */
+/* Which components the instruction moves. AMD APM volume 2, "FXSAVE and FXRSTOR Instructions" has the fast form, which
+ * leaves out the XMM registers. */
 static u64 fxsave_components(const struct vcpu *vcpu)
 {
 	bool fast = (vcpu->efer & EFER_FFXSR) && vcpu_64bit(vcpu) && !vcpu->cpl;
@@ -475,10 +476,10 @@ bool xstate_stmxcsr(struct vcpu *vcpu, u32 *value)
 	return true;
 }
 
-/* Intel SDM volume 2, "SIMD Floating-Point Exceptions"; volume 3, CR0's flags EM, MP and TS, and the exception tables of the
- * instruction classes. */
+/* Intel SDM volume 2, "SIMD Floating-Point Exceptions"; volume 3, CR0's flags EM, MP and TS, and the exception tables
+ * of the instruction classes. */
 static const struct {
-	u64 em; /* CR0.EM: the vector it raises, or 0 */
+	u64 em;  /* CR0.EM: the vector it raises, or 0 */
 	u64 cr4; /* bits that must be set, else #UD */
 	u64 xcr0;
 } classes[] = {
@@ -495,7 +496,7 @@ bool xstate_check(struct vcpu *vcpu, enum xstate_class class)
 	if ((vcpu->cr0 & CR0_EM) && classes[class].em)
 		return vcpu_raise(vcpu, (u8)classes[class].em);
 	if ((vcpu->cr4 & classes[class].cr4) != classes[class].cr4 ||
-		(vcpu->xcr0 & classes[class].xcr0) != classes[class].xcr0)
+	    (vcpu->xcr0 & classes[class].xcr0) != classes[class].xcr0)
 		return vcpu_raise_ud(vcpu);
 	/* FWAIT heeds TS only together with MP. */
 	if ((vcpu->cr0 & CR0_TS) && (class != XSTATE_FWAIT || (vcpu->cr0 & CR0_MP)))

@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
@@ -71,8 +72,8 @@ static void test_host_model_is_a_subset_of_the_host(void **state)
 static void test_features_in_and_out(void **state)
 {
 	struct cpuid_policy *policy = make("host,-avx", 1);
-	const enum cpu_feature gone[] = { FEATURE_AVX, FEATURE_AVX2, FEATURE_FMA, FEATURE_F16C, FEATURE_VAES,
-		FEATURE_AVX512F, FEATURE_AVX512VL, FEATURE_AVX512VBMI2 };
+	const enum cpu_feature gone[] = { FEATURE_AVX,  FEATURE_AVX2,    FEATURE_FMA,      FEATURE_F16C,
+					  FEATURE_VAES, FEATURE_AVX512F, FEATURE_AVX512VL, FEATURE_AVX512VBMI2 };
 	for (unsigned i = 0; i < ARRAY_SIZE(gone); i++)
 		assert_false(cpuid_has(policy, gone[i]));
 	assert_true(cpuid_has(policy, FEATURE_XSAVE));

@@ -1,8 +1,9 @@
-/* The XSAVE family against the real one: random state and random areas go through the processor's instructions and through
- * cpu/xstate.c, and must end alike. Then the faults. */
+/* The XSAVE family against the real one: random state and random areas go through the processor's instructions and
+ * through cpu/xstate.c, and must end alike. Then the faults. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,22 +26,35 @@ static u8 *memory;
 /* What the hardware is given and gives. */
 static alignas(64) struct xsave_area start_state, own_state, hardware, before;
 
-enum operation { OP_XRSTOR, OP_XRSTOR64, OP_FXRSTOR, OP_FXRSTOR64, OP_XSAVE, OP_XSAVE64, OP_XSAVEOPT64, OP_XSAVEC64,
-	OP_XSAVEC, OP_FXSAVE, OP_FXSAVE64 };
+enum operation {
+	OP_XRSTOR,
+	OP_XRSTOR64,
+	OP_FXRSTOR,
+	OP_FXRSTOR64,
+	OP_XSAVE,
+	OP_XSAVE64,
+	OP_XSAVEOPT64,
+	OP_XSAVEC64,
+	OP_XSAVEC,
+	OP_FXSAVE,
+	OP_FXSAVE64
+};
 
 #define XRSTOR64(area, mask) "mov %k[" mask "], %%eax; xor %%edx, %%edx; xrstor64 %[" area "];"
 #define XSAVE64(area, mask) "mov %k[" mask "], %%eax; xor %%edx, %%edx; xsave64 %[" area "];"
 
-/* Load `from`, run one instruction on `area`, keep the resulting state in `to`; all in one asm, so that no compiled code is between. */
-#define RUN(instruction)                                                                                                \
-	__asm__ volatile(XSAVE64("own", "full") XRSTOR64("from", "full") "mov %k[mask], %%eax; xor %%edx, %%edx;" instruction \
-			 ";" XSAVE64("to", "full") XRSTOR64("own", "full")                                               \
-			 : [own] "+m"(own_state), [to] "+m"(*to), [area] "+m"(*area)                                     \
-			 : [from] "m"(*from), [full] "r"((u32)vcpu.xcr0), [mask] "r"(mask)                               \
+/* Load `from`, run one instruction on `area`, keep the resulting state in `to`; all in one asm, so that no compiled
+ * code is between. */
+#define RUN(instruction)                                                                                               \
+	__asm__ volatile(XSAVE64("own", "full")                                                                        \
+				 XRSTOR64("from", "full") "mov %k[mask], %%eax; xor %%edx, %%edx;" instruction         \
+							  ";" XSAVE64("to", "full") XRSTOR64("own", "full")            \
+			 : [own] "+m"(own_state), [to] "+m"(*to), [area] "+m"(*area)                                   \
+			 : [from] "m"(*from), [full] "r"((u32)vcpu.xcr0), [mask] "r"(mask)                             \
 			 : "eax", "edx", "memory")
 
-static void run_hardware(enum operation op, const struct xsave_area *from, struct xsave_area *area, struct xsave_area *to,
-	u32 mask)
+static void run_hardware(enum operation op, const struct xsave_area *from, struct xsave_area *area,
+			 struct xsave_area *to, u32 mask)
 {
 	switch (op) {
 	case OP_XRSTOR:

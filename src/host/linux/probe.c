@@ -1,6 +1,6 @@
 /* `nadir probe`: collect the facts, then say them, to people or as JSON.
- * Intel SDM volume 2, CPUID; AMD APM volume 3, leaf 0x8000000A; what VT-x offers is told by Linux in /proc/cpuinfo ("vmx flags"), since
- * its capability MSRs cannot be read by a process. */
+ * Intel SDM volume 2, CPUID; AMD APM volume 3, leaf 0x8000000A; what VT-x offers is told by Linux in /proc/cpuinfo
+ * ("vmx flags"), since its capability MSRs cannot be read by a process. */
 #define _GNU_SOURCE
 #include "host/linux/probe.h"
 
@@ -24,27 +24,17 @@ struct fact {
 };
 
 static const struct fact vectors[] = {
-	{ "SSE2", 1, 0, CPUID_EDX, 26 },
-	{ "SSE3", 1, 0, CPUID_ECX, 0 },
-	{ "SSSE3", 1, 0, CPUID_ECX, 9 },
-	{ "SSE4.1", 1, 0, CPUID_ECX, 19 },
-	{ "SSE4.2", 1, 0, CPUID_ECX, 20 },
-	{ "AVX", 1, 0, CPUID_ECX, 28 },
-	{ "AVX2", 7, 0, CPUID_EBX, 5 },
-	{ "FMA", 1, 0, CPUID_ECX, 12 },
-	{ "AVX-512", 7, 0, CPUID_EBX, 16 },
-	{ "AES", 1, 0, CPUID_ECX, 25 },
-	{ "SHA", 7, 0, CPUID_EBX, 29 },
+	{ "SSE2", 1, 0, CPUID_EDX, 26 },   { "SSE3", 1, 0, CPUID_ECX, 0 },    { "SSSE3", 1, 0, CPUID_ECX, 9 },
+	{ "SSE4.1", 1, 0, CPUID_ECX, 19 }, { "SSE4.2", 1, 0, CPUID_ECX, 20 }, { "AVX", 1, 0, CPUID_ECX, 28 },
+	{ "AVX2", 7, 0, CPUID_EBX, 5 },    { "FMA", 1, 0, CPUID_ECX, 12 },    { "AVX-512", 7, 0, CPUID_EBX, 16 },
+	{ "AES", 1, 0, CPUID_ECX, 25 },    { "SHA", 7, 0, CPUID_EBX, 29 },
 };
 
 /* AMD-V's features, where SVM is visible. */
 static const struct fact svm_features[] = {
-	{ "nested paging", 0x8000000a, 0, CPUID_EDX, 0 },
-	{ "next-RIP save", 0x8000000a, 0, CPUID_EDX, 3 },
-	{ "VMCB clean bits", 0x8000000a, 0, CPUID_EDX, 5 },
-	{ "flush by ASID", 0x8000000a, 0, CPUID_EDX, 6 },
-	{ "decode assists", 0x8000000a, 0, CPUID_EDX, 7 },
-	{ "AVIC", 0x8000000a, 0, CPUID_EDX, 13 },
+	{ "nested paging", 0x8000000a, 0, CPUID_EDX, 0 },   { "next-RIP save", 0x8000000a, 0, CPUID_EDX, 3 },
+	{ "VMCB clean bits", 0x8000000a, 0, CPUID_EDX, 5 }, { "flush by ASID", 0x8000000a, 0, CPUID_EDX, 6 },
+	{ "decode assists", 0x8000000a, 0, CPUID_EDX, 7 },  { "AVIC", 0x8000000a, 0, CPUID_EDX, 13 },
 	{ "virtual GIF", 0x8000000a, 0, CPUID_EDX, 16 },
 };
 
@@ -71,15 +61,9 @@ static const struct {
 static const struct {
 	const char *signature, *name;
 } hypervisors[] = {
-	{ "KVMKVMKVM\0\0\0", "KVM" },
-	{ "Microsoft Hv", "Hyper-V" },
-	{ "VMwareVMware", "VMware" },
-	{ "XenVMMXenVMM", "Xen" },
-	{ "TCGTCGTCGTCG", "QEMU's TCG" },
-	{ "bhyve bhyve ", "bhyve" },
-	{ "VBoxVBoxVBox", "VirtualBox" },
-	{ " lrpepyh  vr", "Parallels" },
-	{ "ACRNACRNACRN", "ACRN" },
+	{ "KVMKVMKVM\0\0\0", "KVM" },     { "Microsoft Hv", "Hyper-V" },    { "VMwareVMware", "VMware" },
+	{ "XenVMMXenVMM", "Xen" },        { "TCGTCGTCGTCG", "QEMU's TCG" }, { "bhyve bhyve ", "bhyve" },
+	{ "VBoxVBoxVBox", "VirtualBox" }, { " lrpepyh  vr", "Parallels" },  { "ACRNACRNACRN", "ACRN" },
 	{ "QNXQVMBSQG\0\0", "QNX" },
 };
 
@@ -164,7 +148,7 @@ static void read_vmx_features(struct machine *m)
 	char *line = NULL;
 	size_t size = 0;
 	while (file && getline(&line, &size, file) > 0) {
-		if (strncmp(line, "vmx flags", 9))
+		if (strncmp(line, "vmx flags", 9) != 0)
 			continue;
 		for (size_t i = 0; i < ARRAY_SIZE(vmx_features) && m->features.count < WORDS_MAX; i++)
 			if (has_word(line + 1, vmx_features[i].word))
@@ -197,11 +181,14 @@ static void choose_engine(struct machine *m)
 	if (!m->chosen)
 		snprintf(m->reason, sizeof(m->reason), "%s", why ? why : "no engine can run here");
 	else if (m->kvm.usable)
-		snprintf(m->reason, sizeof(m->reason), "it needs no help from the host; KVM would work too, but nadir has no engine for it yet");
+		snprintf(m->reason, sizeof(m->reason),
+			 "it needs no help from the host; KVM would work too, but nadir has no engine for it yet");
 	else if (m->vmx || m->svm)
-		snprintf(m->reason, sizeof(m->reason), "it needs no help from the host, and a process cannot use the hardware without KVM");
+		snprintf(m->reason, sizeof(m->reason),
+			 "it needs no help from the host, and a process cannot use the hardware without KVM");
 	else
-		snprintf(m->reason, sizeof(m->reason), "it needs no hardware for virtualization, and this machine shows none");
+		snprintf(m->reason, sizeof(m->reason),
+			 "it needs no hardware for virtualization, and this machine shows none");
 }
 
 static void collect_facts(struct machine *m)
@@ -228,12 +215,15 @@ static void print_words(FILE *out, const struct word_list *list)
 
 static void print_hardware(FILE *out, const struct machine *m)
 {
-	fprintf(out, "Processor        %s (%s, family %u, model %u, stepping %u)\n", m->model, m->vendor, m->family, m->number, m->stepping);
-	fprintf(out, "Resources        %u CPU%s, %llu MiB of memory, %llu MiB of it free\n", m->cpus, m->cpus == 1 ? "" : "s",
-		(unsigned long long)(m->memory >> 20), (unsigned long long)(m->memory_free >> 20));
+	fprintf(out, "Processor        %s (%s, family %u, model %u, stepping %u)\n", m->model, m->vendor, m->family,
+		m->number, m->stepping);
+	fprintf(out, "Resources        %u CPU%s, %llu MiB of memory, %llu MiB of it free\n", m->cpus,
+		m->cpus == 1 ? "" : "s", (unsigned long long)(m->memory >> 20),
+		(unsigned long long)(m->memory_free >> 20));
 	fprintf(out, "Instruction sets ");
 	print_words(out, &m->vectors);
-	fprintf(out, "\nHypervisor       %s\n", *m->hypervisor ? m->hypervisor : "none visible: this seems to be real hardware");
+	fprintf(out, "\nHypervisor       %s\n",
+		*m->hypervisor ? m->hypervisor : "none visible: this seems to be real hardware");
 	fprintf(out, "Virtualization   ");
 	if (!m->vmx && !m->svm)
 		fprintf(out, "no VT-x (VMX) and no AMD-V (SVM) visible");
@@ -255,7 +245,8 @@ static void print_kvm(FILE *out, const struct kvm_report *k)
 		return;
 	fprintf(out, "                 %u of %u steps of the trial guest worked", k->steps_passed, k->steps);
 	if (k->kinstructions_per_s)
-		fprintf(out, "; its loop ran at %.1f million instructions a second", (double)k->kinstructions_per_s / 1000);
+		fprintf(out, "; its loop ran at %.1f million instructions a second",
+			(double)k->kinstructions_per_s / 1000);
 	fputc('\n', out);
 }
 
@@ -264,8 +255,8 @@ static void print_engines(FILE *out, const struct machine *m)
 	for (size_t i = 0; i < ARRAY_SIZE(engines); i++) {
 		const char *why = "";
 		bool available = engines[i]->available(&why);
-		fprintf(out, "%-16s %-5s %s%s%s\n", i ? "" : "Engines", engines[i]->name, engines[i]->description, available ? "" : " - not here: ",
-			available ? "" : why);
+		fprintf(out, "%-16s %-5s %s%s%s\n", i ? "" : "Engines", engines[i]->name, engines[i]->description,
+			available ? "" : " - not here: ", available ? "" : why);
 	}
 	fprintf(out, "Choice           %s, because %s\n", m->chosen ? m->chosen->name : "none", m->reason);
 }
@@ -354,7 +345,8 @@ static void print_json(FILE *out, const struct machine *m)
 	json_object_object_add(root, "hypervisor", *m->hypervisor ? json_object_new_string(m->hypervisor) : NULL);
 	add_kvm(root, &m->kvm);
 	add_engines(root, m);
-	fprintf(out, "%s\n", json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	fprintf(out, "%s\n",
+		json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(root);
 }
 

@@ -9,7 +9,7 @@
 	.section .rodata
 	.code64
 	.balign 16
-	.globl probe_guest_start, probe_guest_end
+	.globl probe_guest_start, probe_guest_size, probe_guest_invalid_opcode, probe_guest_unexpected
 
 	.macro begin number
 	mov	$\number, %ebp
@@ -276,8 +276,13 @@ idt_register:
 	.quad	TRIAL_IDT
 probe_guest_end:
 
-	.globl probe_guest_invalid_opcode, probe_guest_unexpected
-	.set	probe_guest_invalid_opcode, invalid_opcode
-	.set	probe_guest_unexpected, unexpected
+/* For probe_kvm.c: the size of the code, and where in it the exception handlers are. */
+	.balign 4
+probe_guest_size:
+	.long	probe_guest_end - probe_guest_start
+probe_guest_invalid_opcode:
+	.long	invalid_opcode - probe_guest_start
+probe_guest_unexpected:
+	.long	unexpected - probe_guest_start
 
 	.section .note.GNU-stack, "", @progbits

@@ -1,8 +1,8 @@
-/* The trial of /dev/kvm: make a VM with one vCPU, start the trial guest (probe_guest.S) in 64-bit mode, and follow its steps.
- * Linux documentation, "The Definitive KVM (Kernel-based Virtual Machine) API Documentation".
+/* The trial of /dev/kvm: make a VM with one vCPU, start the trial guest (probe_guest.S) in 64-bit mode, and follow its
+ * steps. Linux documentation, "The Definitive KVM (Kernel-based Virtual Machine) API Documentation".
  *
- * Everything happens in a child process: a KVM that hangs, or kills the process that uses it, is a result like any other. The child
- * reports through a shared page; the parent waits, at most TRIAL_SECONDS. */
+ * Everything happens in a child process: a KVM that hangs, or kills the process that uses it, is a result like any
+ * other. The child reports through a shared page; the parent waits, at most TRIAL_SECONDS. */
 #define _GNU_SOURCE
 #include "host/linux/probe_kvm.h"
 
@@ -30,7 +30,8 @@
 #define SLOW_KIPS 50000u
 #define SPEED_STEP 9
 
-extern const u8 probe_guest_start[], probe_guest_end[], probe_guest_invalid_opcode[], probe_guest_unexpected[];
+extern const u8 probe_guest_start[];
+extern const u32 probe_guest_size, probe_guest_invalid_opcode, probe_guest_unexpected;
 
 static const char *const steps[] = {
 	"entering 64-bit mode and writing to an I/O port",
@@ -102,16 +103,21 @@ static void build_descriptors(struct trial *t)
 	put(t, TRIAL_GDT + TRIAL_TSS_SELECTOR, 0x0000890000000067 | (u64)TRIAL_TSS << 16);
 	put(t, TRIAL_TSS + 4, TRIAL_STACK_TOP);
 	for (unsigned vector = 0; vector < 32; vector++) {
-		const u8 *handler = vector == VEC_UD ? probe_guest_invalid_opcode : probe_guest_unexpected;
-		u64 address = TRIAL_CODE + (u64)(handler - probe_guest_start);
+		u64 address = TRIAL_CODE + (vector == VEC_UD ? probe_guest_invalid_opcode : probe_guest_unexpected);
 		put(t, TRIAL_IDT + vector * 16, (address & 0xffff) | 0x10 << 16 | 0x8eull << 40 | address >> 16 << 48);
 	}
 }
 
 static struct kvm_segment segment(u16 selector, u8 type)
 {
-	return (struct kvm_segment){ .selector = selector, .limit = 0xffffffff, .type = type, .present = 1, .s = 1, .g = 1,
-		.l = type == 11, .db = type != 11 };
+	return (struct kvm_segment){ .selector = selector,
+				     .limit = 0xffffffff,
+				     .type = type,
+				     .present = 1,
+				     .s = 1,
+				     .g = 1,
+				     .l = type == 11,
+				     .db = type != 11 };
 }
 
 static void fill_registers(struct kvm_sregs *s)
@@ -180,7 +186,7 @@ static bool prepare(struct trial *t)
 	struct kvm_sregs sregs;
 	if (!create_vm(t) || !create_vcpu(t))
 		return false;
-	memcpy(t->memory + TRIAL_CODE, probe_guest_start, (size_t)(probe_guest_end - probe_guest_start));
+	memcpy(t->memory + TRIAL_CODE, probe_guest_start, probe_guest_size);
 	build_page_tables(t);
 	build_descriptors(t);
 	if (ioctl(t->vcpu, KVM_GET_SREGS, &sregs) < 0)
@@ -232,8 +238,10 @@ static enum verdict emulation_failed(struct trial *t)
 {
 	struct kvm_regs regs = { 0 };
 	ioctl(t->vcpu, KVM_GET_REGS, &regs);
-	snprintf(t->why, sizeof(t->why), "KVM interprets the instruction in software and does not know it (KVM_EXIT_INTERNAL_ERROR %u, offset %#llx)",
-		t->run->internal.suberror, regs.rip & 0xffff);
+	snprintf(t->why, sizeof(t->why),
+		 "KVM interprets the instruction in software and does not know it (KVM_EXIT_INTERNAL_ERROR %u, offset "
+		 "%#llx)",
+		 t->run->internal.suberror, regs.rip & 0xffff);
 	return STOP;
 }
 
@@ -276,8 +284,9 @@ static void judge_speed(struct kvm_report *r)
 		snprintf(r->verdict, sizeof(r->verdict), "it runs what a 64-bit kernel needs at the processor's speed");
 	else
 		snprintf(r->verdict, sizeof(r->verdict),
-			"it interprets guest code at %llu million instructions a second, so a kernel would take minutes to boot",
-			(unsigned long long)r->kinstructions_per_s / 1000);
+			 "it interprets guest code at %llu million instructions a second, so a kernel would take "
+			 "minutes to boot",
+			 (unsigned long long)r->kinstructions_per_s / 1000);
 }
 
 static void trial(struct kvm_report *report, int kvm)
@@ -289,8 +298,9 @@ static void trial(struct kvm_report *report, int kvm)
 		report->steps_passed = STEPS;
 		judge_speed(report);
 	} else
-		snprintf(report->verdict, sizeof(report->verdict), "an unmodified 64-bit kernel does not run, since at the step '%s' %s",
-			steps[MIN(report->steps_passed, STEPS - 1)], t.why);
+		snprintf(report->verdict, sizeof(report->verdict),
+			 "an unmodified 64-bit kernel does not run, since at the step '%s' %s",
+			 steps[MIN(report->steps_passed, STEPS - 1)], t.why);
 }
 
 /* ---- parent and child ---- */
@@ -308,18 +318,21 @@ static void wait_for(pid_t child, struct kvm_report *report)
 		kill(child, SIGKILL);
 		waitpid(child, &status, 0);
 		report->usable = false;
-		snprintf(report->verdict, sizeof(report->verdict), "an unmodified 64-bit kernel does not run, since the step '%s' did not end within %u seconds",
-			steps[MIN(report->steps_passed, STEPS - 1)], TRIAL_SECONDS);
+		snprintf(report->verdict, sizeof(report->verdict),
+			 "an unmodified 64-bit kernel does not run, since the step '%s' did not end within %d seconds",
+			 steps[MIN(report->steps_passed, STEPS - 1)], TRIAL_SECONDS);
 	} else if (WIFSIGNALED(status)) {
 		report->usable = false;
-		snprintf(report->verdict, sizeof(report->verdict), "the process that tried it was killed by signal %d at the step '%s'", WTERMSIG(status),
-			steps[MIN(report->steps_passed, STEPS - 1)]);
+		snprintf(report->verdict, sizeof(report->verdict),
+			 "the process that tried it was killed by signal %d at the step '%s'", WTERMSIG(status),
+			 steps[MIN(report->steps_passed, STEPS - 1)]);
 	}
 }
 
 static void try_in_child(struct kvm_report *report, int kvm)
 {
-	struct kvm_report *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct kvm_report *shared =
+		mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED) {
 		snprintf(report->verdict, sizeof(report->verdict), "it was not tried: %s", strerror(errno));
 		return;
@@ -347,18 +360,21 @@ void probe_kvm(struct kvm_report *report)
 	report->present = kvm >= 0 || errno != ENOENT;
 	report->opens = kvm >= 0;
 	if (!report->present) {
-		snprintf(report->verdict, sizeof(report->verdict), "there is no /dev/kvm: the host kernel has no KVM, or the processor nothing that it uses");
+		snprintf(report->verdict, sizeof(report->verdict),
+			 "there is no /dev/kvm: the host kernel has no KVM, or the processor nothing that it uses");
 		return;
 	}
 	if (kvm < 0) {
-		snprintf(report->verdict, sizeof(report->verdict), "/dev/kvm does not open (%s): join the group that owns it", strerror(errno));
+		snprintf(report->verdict, sizeof(report->verdict),
+			 "/dev/kvm does not open (%s): join the group that owns it", strerror(errno));
 		return;
 	}
 	report->api_version = ioctl(kvm, KVM_GET_API_VERSION, 0);
 	if (report->api_version == KVM_API_VERSION)
 		try_in_child(report, kvm);
 	else
-		snprintf(report->verdict, sizeof(report->verdict), "its API version is %d, and nadir speaks %d", report->api_version, KVM_API_VERSION);
+		snprintf(report->verdict, sizeof(report->verdict), "its API version is %d, and nadir speaks %d",
+			 report->api_version, KVM_API_VERSION);
 	close(kvm);
 }
 

@@ -7,10 +7,10 @@
 struct kvm_report {
 	bool present; /* /dev/kvm exists */
 	bool opens;
-	int api_version; /* -1: not told */
+	int api_version;              /* -1: not told */
 	unsigned steps_passed, steps; /* of the trial guest */
-	u64 kinstructions_per_s; /* of its loop; 0: it did not get there */
-	bool usable; /* an unmodified kernel can be expected to run */
+	u64 kinstructions_per_s;      /* of its loop; 0: it did not get there */
+	bool usable;                  /* an unmodified kernel can be expected to run */
 	char verdict[400]; /* one sentence: what works, or the first thing that does not and how to mend it */
 };
 
