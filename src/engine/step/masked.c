@@ -10,6 +10,15 @@
 #include "engine/step/image.h"
 #include "engine/step/memory.h"
 
+/* The compiler's own helper is not part of the core, and no POPCNT is assumed. */
+static unsigned count_ones(u64 mask)
+{
+	unsigned n = 0;
+	for (; mask; mask &= mask - 1)
+		n++;
+	return n;
+}
+
 /* Which elements of the memory operand are accessed, as a bit mask. */
 static u64 active_elements(struct vcpu *vcpu, const struct masked *m)
 {
@@ -30,7 +39,7 @@ static u64 active_elements(struct vcpu *vcpu, const struct masked *m)
 		break;
 	}
 	if (m->packed)
-		return mask_of((unsigned)__builtin_popcountll(mask));
+		return mask_of(count_ones(mask));
 	u64 active = 0;
 	for (unsigned i = 0; i < m->mask_bits; i++)
 		active |= (mask >> i & 1) << i % m->elements;
