@@ -186,6 +186,9 @@ static void choose_engine(struct machine *m)
 	else if (m->vmx || m->svm)
 		snprintf(m->reason, sizeof(m->reason),
 			 "it needs no help from the host, and a process cannot use the hardware without KVM");
+	else if (m->kvm.opens)
+		snprintf(m->reason, sizeof(m->reason),
+			 "it needs no hardware for virtualization, this machine shows none, and its KVM failed the trial");
 	else
 		snprintf(m->reason, sizeof(m->reason),
 			 "it needs no hardware for virtualization, and this machine shows none");
