@@ -29,6 +29,7 @@ static void deliver(struct vm_cpu *cpu, const struct interrupt *i)
 		request(cpu, REQUEST_SIPI);
 		break;
 	case DELIVERY_EXTINT:
+		__atomic_store_n(&cpu->extint, true, __ATOMIC_SEQ_CST);
 		vm_kick(cpu, PENDING_INTERRUPT);
 		break;
 	default:
@@ -57,10 +58,29 @@ void vm_interrupt(struct vm *vm, const struct interrupt *interrupt, struct vm_cp
 
 /* ---- taking: the vCPU's own thread ---- */
 
-/* Whether the 8259 pair's INTR asks for this vCPU. */
+/* Whether the 8259 pair asks for this vCPU: by INTR at LINT0, or by a message of the I/O APIC. */
 static bool pic_asks(struct vm_cpu *cpu)
 {
-	return __atomic_load_n(&cpu->pic_intr, __ATOMIC_SEQ_CST) && lapic_passes_extint(&cpu->lapic);
+	return __atomic_load_n(&cpu->extint, __ATOMIC_SEQ_CST) ||
+	       (__atomic_load_n(&cpu->pic_intr, __ATOMIC_SEQ_CST) && lapic_passes_extint(&cpu->lapic));
+}
+
+static bool interrupt_waits(struct vm_cpu *cpu)
+{
+	return lapic_highest(&cpu->lapic) >= 0 || pic_asks(cpu);
+}
+
+/* The host timer is only ever brought forward: a guest that sets its deadline anew with each tick, later every time, costs no system
+ * call each. When it fires early, it is set again. */
+static void arm_timer(struct vm_cpu *cpu, u64 now)
+{
+	u64 deadline = lapic_deadline(&cpu->lapic);
+	if (now >= cpu->timer_armed)
+		cpu->timer_armed = HOST_NEVER;
+	if (deadline >= cpu->timer_armed)
+		return;
+	cpu->timer_armed = deadline;
+	host_timer_arm(cpu->timer, deadline);
 }
 
 /* Bring the local APIC up to date with the time and with what others have sent. */
@@ -75,18 +95,34 @@ static void update_lapic(struct vm_cpu *cpu)
 		if (lapic_set_lint(&cpu->lapic, 0, intr) & LAPIC_NMI)
 			vcpu_set_pending(&cpu->vcpu, PENDING_NMI);
 	}
-	vm_lapic_changed(cpu, now);
+	arm_timer(cpu, now);
+}
+
+/* The engine must ask for whatever became deliverable. */
+static bool tell_engine(struct vm_cpu *cpu)
+{
+	bool waits = interrupt_waits(cpu);
+	if (waits)
+		vcpu_set_pending(&cpu->vcpu, PENDING_INTERRUPT);
+	return waits;
+}
+
+void vm_lapic_changed(struct vm_cpu *cpu, u64 now)
+{
+	arm_timer(cpu, now);
+	tell_engine(cpu);
 }
 
 bool vm_interrupt_ready(struct vm_cpu *cpu)
 {
 	update_lapic(cpu);
-	return lapic_highest(&cpu->lapic) >= 0 || pic_asks(cpu);
+	return tell_engine(cpu);
 }
 
 static int pic_vector(struct vm_cpu *cpu)
 {
 	struct vm *vm = cpu->vm;
+	__atomic_store_n(&cpu->extint, false, __ATOMIC_SEQ_CST);
 	host_lock(&vm->lock);
 	int vector = pic_intr(&vm->board.pic) ? pic_acknowledge(&vm->board.pic) : -1;
 	host_unlock(&vm->lock);
@@ -104,26 +140,8 @@ int vm_interrupt_acknowledge(struct vcpu *vcpu)
 		vector = lapic_acknowledge(&cpu->lapic);
 	if (vector < 0)
 		return -1;
-	if (lapic_highest(&cpu->lapic) >= 0 || pic_asks(cpu))
-		vcpu_set_pending(vcpu, PENDING_INTERRUPT);
+	tell_engine(cpu);
 	cpu->stats.interrupts++;
 	cpu->progress++;
 	return vector;
-}
-
-/* ---- the local APIC's timer ---- */
-
-/* The host timer is only ever brought forward: a guest that sets its deadline anew with each tick, later every time, costs no system
- * call each. When it fires early, it is set again. */
-void vm_lapic_changed(struct vm_cpu *cpu, u64 now)
-{
-	u64 deadline = lapic_deadline(&cpu->lapic);
-	if (now >= cpu->timer_armed)
-		cpu->timer_armed = HOST_NEVER;
-	if (deadline < cpu->timer_armed) {
-		cpu->timer_armed = deadline;
-		host_timer_arm(cpu->timer, deadline);
-	}
-	if (lapic_highest(&cpu->lapic) >= 0)
-		vcpu_set_pending(&cpu->vcpu, PENDING_INTERRUPT);
 }

@@ -99,18 +99,28 @@ void vm_reset_cpu(struct vm_cpu *cpu, bool init)
 	lapic_reset(&cpu->lapic, init);
 	if (!init && !v->index)
 		lapic_set_virtual_wire(&cpu->lapic);
-	posted_drain(&cpu->posted, (u64[4]){ 0 }, (u64[4]){ 0 });
+	__atomic_store_n(&cpu->extint, false, __ATOMIC_SEQ_CST);
+	/* Cleared before the descriptor is: what is posted from now on must be noticed. */
 	vcpu_clear_pending(v, PENDING_INTERRUPT | PENDING_NMI | PENDING_TRAP);
+	posted_drain(&cpu->posted, (u64[4]){ 0 }, (u64[4]){ 0 });
 	v->activity = cpu->vcpu.index ? ACTIVITY_WAIT_SIPI : ACTIVITY_ACTIVE;
 	v->engine->state_changed(v);
 	vm_lapic_changed(cpu, host_now());
+}
+
+/* RAM as after power-on. Engines may hold code of it: they are told by the pages' generations. */
+static void clear_memory(struct vm *vm)
+{
+	host_ram_discard(vm->memory, vm->config.memory);
+	for (unsigned i = 0; i < vm->ram.slots; i++)
+		ram_written(&vm->ram, vm->ram.slot[i].base, vm->ram.slot[i].size);
 }
 
 /* Reset the whole machine and load the guest again. Every vCPU is parked; the lock is held. */
 static void reset_machine(struct vm *vm)
 {
 	char error[256];
-	host_ram_discard(vm->memory, vm->config.memory);
+	clear_memory(vm);
 	board_reset(&vm->board, host_now());
 	for (unsigned i = 0; i < vm->config.cpus; i++) {
 		struct vm_cpu *cpu = vm->cpu[i];
@@ -173,13 +183,12 @@ static void obey_requests(struct vm_cpu *cpu)
 {
 	if (!__atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST))
 		return;
-	if (REQUESTS_TAKE(cpu, REQUEST_INIT)) {
+	if (REQUESTS_TAKE(cpu, REQUEST_INIT))
 		vm_reset_cpu(cpu, true);
-	}
 	if (REQUESTS_TAKE(cpu, REQUEST_SIPI))
 		startup(cpu, __atomic_load_n(&cpu->sipi_vector, __ATOMIC_SEQ_CST));
 	if (REQUESTS_TAKE(cpu, REQUEST_CRASH))
-		crash(cpu, "it spins with interrupts disabled");
+		crash(cpu, cpu->vcpu.activity == ACTIVITY_HLT ? "it halted with interrupts disabled" : "it spins with interrupts disabled");
 }
 
 /* Obey whatever others want of this vCPU; false when the VM has ended. */
@@ -209,6 +218,13 @@ static bool has_work(struct vm_cpu *cpu)
 	return __atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST) || must_park(cpu->vm) || vm_ended(cpu->vm) != VM_RUNNING;
 }
 
+/* Until when to sleep if nobody wakes the vCPU: the timer of a local APIC wakes only those that listen. */
+static u64 sleep_deadline(const struct vm_cpu *cpu)
+{
+	bool listens = cpu->vcpu.activity == ACTIVITY_HLT && (cpu->vcpu.rflags & RFLAGS_IF);
+	return listens ? lapic_deadline(&cpu->lapic) : HOST_NEVER;
+}
+
 static void sleep_until_work(struct vm_cpu *cpu)
 {
 	u64 start = host_now();
@@ -216,7 +232,7 @@ static void sleep_until_work(struct vm_cpu *cpu)
 		u32 wake = __atomic_load_n(&cpu->wake, __ATOMIC_SEQ_CST);
 		if (has_work(cpu))
 			break;
-		host_wait(&cpu->wake, wake, lapic_deadline(&cpu->lapic));
+		host_wait(&cpu->wake, wake, sleep_deadline(cpu));
 	}
 	cpu->stats.halted_ns += host_now() - start;
 }

@@ -157,6 +157,17 @@ static bool create_machine(struct vm *vm)
 	return true;
 }
 
+/* Whether the guest's CPUs can address all of its memory, which goes on above the PCI hole. */
+static bool check_memory(const struct vm *vm, char *error, size_t error_size)
+{
+	u64 hole = MAP_HIGH_RAM - MAP_LOW_RAM_END, limit = BIT(vm->policy->physical_bits) - hole;
+	if (vm->config.memory <= limit)
+		return true;
+	host_snprintf(error, error_size, "memory: the guest's CPUs address %u bits, which is %llu MiB of memory at most",
+		      vm->policy->physical_bits, (unsigned long long)(limit >> 20));
+	return false;
+}
+
 static bool load_guest(struct vm *vm, char *error, size_t error_size)
 {
 	if (!boot_load(&vm->ram, &vm->config.boot, &vm->entry, error, error_size))
@@ -179,7 +190,7 @@ struct vm *vm_create(const struct vm_config *config, char *error, size_t error_s
 	vm->config.boot.cpus = config->cpus;
 	host_lock_init(&vm->lock);
 	vm->policy = cpuid_policy_create(config->cpu_model, config->cpus, host_tsc_hz(), error, error_size);
-	if (!vm->policy) {
+	if (!vm->policy || !check_memory(vm, error, error_size)) {
 		*user_error = true;
 	} else if (!create_machine(vm)) {
 		host_snprintf(error, error_size, "the host lacks the memory or the resources for a guest of %llu MiB and %u CPUs",

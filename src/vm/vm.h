@@ -73,6 +73,7 @@ struct vm_cpu {
 	u32 requests; /* REQUEST_*, atomic */
 	u8 sipi_vector; /* atomic */
 	bool pic_intr; /* level of the 8259 pair's INTR at LINT0, atomic */
+	bool extint; /* a message asks to take a vector from the 8259 pair, atomic */
 	bool lint0; /* the level the local APIC has been told; this vCPU's thread only */
 	u32 wake; /* sleeping place; bumped by whoever wants attention, atomic */
 	struct stats stats; /* this vCPU's thread */
