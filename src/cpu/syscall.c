@@ -76,7 +76,8 @@ bool transfer_sysret(struct vcpu *vcpu, bool rex_w)
 		return vcpu_raise_gp(vcpu, 0);
 	if (unlikely(!vcpu_long_mode(vcpu)))
 		return sysret_legacy(vcpu);
-	if (rex_w && !is_canonical(rcx, vcpu_linear_bits(vcpu)))
+	/* On AMD the fault is that of the fetch at the target, in user mode. */
+	if (rex_w && !vcpu->cpuid->amd && !is_canonical(rcx, vcpu_linear_bits(vcpu)))
 		return vcpu_raise_gp(vcpu, 0);
 	vcpu->next_rip = rex_w ? rcx : (u32)rcx;
 	cpu_set_rflags(vcpu, vcpu->gpr[R11] & SYSRET_FLAGS);

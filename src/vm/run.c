@@ -209,8 +209,9 @@ static bool has_work(struct vm_cpu *cpu)
 {
 	struct vcpu *v = &cpu->vcpu;
 	if (v->activity == ACTIVITY_HLT) {
+		bool interrupt = vm_interrupt_ready(cpu); /* first: it may find an NMI at LINT0 */
 		bool nmi = (vcpu_pending(v) & PENDING_NMI) && !v->nmi_blocked;
-		if (nmi || ((v->rflags & RFLAGS_IF) && vm_interrupt_ready(cpu))) {
+		if (nmi || ((v->rflags & RFLAGS_IF) && interrupt)) {
 			v->activity = ACTIVITY_ACTIVE;
 			return true;
 		}

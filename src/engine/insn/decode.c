@@ -174,10 +174,22 @@ static u8 xstate_class_of(const struct insn *insn)
 	return class;
 }
 
+/* SYSENTER and SYSEXIT exist in real and virtual-8086 mode too, to fault with #GP there; Zydis does not know them. */
+static ZyanStatus decode_sysenter(const struct insn_decoder *decoder, enum insn_mode mode, const u8 *bytes, size_t size,
+				  struct insn *insn)
+{
+	enum insn_mode protected = mode == INSN_MODE_REAL16 ? INSN_MODE_16 : INSN_MODE_32;
+	ZyanStatus status = ZydisDecoderDecodeFull(&decoder->zydis[protected], bytes, size, &insn->z, insn->operand);
+	bool known = insn->z.mnemonic == ZYDIS_MNEMONIC_SYSENTER || insn->z.mnemonic == ZYDIS_MNEMONIC_SYSEXIT;
+	return ZYAN_FAILED(status) || known ? status : ZYDIS_STATUS_DECODING_ERROR;
+}
+
 enum decode_result insn_decode(const struct insn_decoder *decoder, enum insn_mode mode, const u8 *bytes, size_t size,
 			       struct insn *insn)
 {
 	ZyanStatus status = ZydisDecoderDecodeFull(&decoder->zydis[mode], bytes, size, &insn->z, insn->operand);
+	if (status == ZYDIS_STATUS_DECODING_ERROR && (mode == INSN_MODE_REAL16 || mode == INSN_MODE_REAL32))
+		status = decode_sysenter(decoder, mode, bytes, size, insn);
 	if (status == ZYDIS_STATUS_NO_MORE_DATA)
 		return DECODE_MORE;
 	if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)

@@ -34,7 +34,7 @@ int op_int(struct vcpu *vcpu, const struct op *op)
 int op_int3(struct vcpu *vcpu, const struct op *op)
 {
 	vector_sync(vcpu);
-	return event_software_interrupt(vcpu, VEC_BP, EVENT_SOFTWARE);
+	return event_software_interrupt(vcpu, VEC_BP, EVENT_SOFTWARE_EXCEPTION);
 }
 
 int op_int1(struct vcpu *vcpu, const struct op *op)
@@ -48,7 +48,7 @@ int op_into(struct vcpu *vcpu, const struct op *op)
 	if (!(vcpu->rflags & RFLAGS_OF))
 		return OP_DONE;
 	vector_sync(vcpu);
-	return event_software_interrupt(vcpu, VEC_OF, EVENT_SOFTWARE);
+	return event_software_interrupt(vcpu, VEC_OF, EVENT_SOFTWARE_EXCEPTION);
 }
 
 int op_iret(struct vcpu *vcpu, const struct op *op)
