@@ -252,7 +252,7 @@ static void noncanonical_targets(void)
 	CHECK_EQ(s.vector, VEC_GP);
 	CHECK_EQ(s.error, 0);
 	CHECK_BUT_QEMU(s.ip == (ulong)software_interrupt, "TCG faults in the handler");
-	tss.ist[6] = 0x800000000000;
+	tss.ist[6] = 0x900000000000;
 	idt_set(VECTOR, SEL_CODE64, (ulong)landing, GATE_INT, 3, 7);
 	s = interrupt(software_interrupt, 3, 0);
 	CHECK_FAULT_BUT_QEMU(s, VEC_SS, 0, software_interrupt, "TCG raises #GP for stack references too");

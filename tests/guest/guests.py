@@ -18,6 +18,7 @@ IMAGES = {
     'v86': (32,),
     'b7_hidden': (32, 64),
     'paging': (32, 64),
+    'b5_interrupts': (32, 64),
 }
 
 
