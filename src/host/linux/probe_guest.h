@@ -1,4 +1,5 @@
-/* The memory map of the trial guest of `nadir probe`, shared by its code and by who builds it. */
+/* The trial guest of `nadir probe`: its memory map, shared by its code and by who builds it, and how it tells its
+ * results. */
 #ifndef NADIR_HOST_LINUX_PROBE_GUEST_H
 #define NADIR_HOST_LINUX_PROBE_GUEST_H
 
@@ -33,5 +34,15 @@
 #define TRIAL_PORT_FAILED 0x11
 #define TRIAL_PORT_EXCEPTION 0x12
 #define TRIAL_LOOP 300000
+#define TRIAL_SPEED_STEP 9 /* the step of the loop */
+#define TRIAL_STEPS 18     /* the last one halts */
+
+#ifndef __ASSEMBLER__
+#include "arch/types.h"
+
+/* Fill TRIAL_MEMORY bytes of zeroed memory. The guest starts at TRIAL_CODE in 64-bit mode with CR3 = TRIAL_PML4, the
+ * GDT's flat segments 0x10 and 0x18 loaded, and RSP = TRIAL_STACK_TOP. */
+void probe_guest_build(u8 *memory);
+#endif
 
 #endif

@@ -19,19 +19,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "arch/exception.h"
-#include "arch/paging.h"
 #include "arch/regs.h"
-#include "arch/segment.h"
 #include "host/linux/probe_guest.h"
 
 #define TRIAL_SECONDS 3
 /* Below this a kernel would need minutes to boot: the host emulates instructions instead of running them. */
 #define SLOW_KIPS 50000u
-#define SPEED_STEP 9
-
-extern const u8 probe_guest_start[];
-extern const u32 probe_guest_size, probe_guest_invalid_opcode, probe_guest_unexpected;
 
 static const char *const steps[] = {
 	"entering 64-bit mode and writing to an I/O port",
@@ -54,6 +47,7 @@ static const char *const steps[] = {
 	"HLT",
 };
 #define STEPS ARRAY_SIZE(steps)
+_Static_assert(STEPS == TRIAL_STEPS, "every step has a name");
 
 struct trial {
 	struct kvm_report *report;
@@ -71,42 +65,7 @@ static u64 now(void)
 	return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
 }
 
-/* ---- building the guest ---- */
-
-static void put(struct trial *t, u64 address, u64 value)
-{
-	memcpy(t->memory + address, &value, sizeof(value));
-}
-
-static void build_page_tables(struct trial *t)
-{
-	const u64 table = PTE_P | PTE_W | PTE_U, page = PTE_P | PTE_W | PTE_PS;
-	put(t, TRIAL_PML4, TRIAL_PDPT | table);
-	put(t, TRIAL_PML4 + 511 * 8, TRIAL_PDPT_HIGH | table);
-	put(t, TRIAL_PDPT, TRIAL_PD | table);
-	put(t, TRIAL_PDPT_HIGH + 510 * 8, TRIAL_PD | table);
-	put(t, TRIAL_PD, page);
-	put(t, TRIAL_PD + 8, page | PTE_U); /* TRIAL_USER_ALIAS */
-	put(t, TRIAL_PD + 16, TRIAL_MMIO_GPA | page | PTE_PCD);
-	put(t, TRIAL_PD + 24, TRIAL_PT | table); /* TRIAL_WINDOW */
-	memcpy(t->memory + TRIAL_PML4_COPY, t->memory + TRIAL_PML4, PAGE_SIZE);
-}
-
-/* The selectors of Linux: 0x10 and 0x18 for the kernel, 0x2b and 0x33 for 64-bit user code. */
-static void build_descriptors(struct trial *t)
-{
-	const u64 code = 0x00af9b000000ffff, data = 0x00cf93000000ffff, dpl3 = 3ull << 45;
-	put(t, TRIAL_GDT + 0x10, code);
-	put(t, TRIAL_GDT + 0x18, data);
-	put(t, TRIAL_GDT + 0x28, data | dpl3);
-	put(t, TRIAL_GDT + 0x30, code | dpl3);
-	put(t, TRIAL_GDT + TRIAL_TSS_SELECTOR, 0x0000890000000067 | (u64)TRIAL_TSS << 16);
-	put(t, TRIAL_TSS + 4, TRIAL_STACK_TOP);
-	for (unsigned vector = 0; vector < 32; vector++) {
-		u64 address = TRIAL_CODE + (vector == VEC_UD ? probe_guest_invalid_opcode : probe_guest_unexpected);
-		put(t, TRIAL_IDT + vector * 16, (address & 0xffff) | 0x10 << 16 | 0x8eull << 40 | address >> 16 << 48);
-	}
-}
+/* ---- the registers it starts with ---- */
 
 static struct kvm_segment segment(u16 selector, u8 type)
 {
@@ -186,9 +145,7 @@ static bool prepare(struct trial *t)
 	struct kvm_sregs sregs;
 	if (!create_vm(t) || !create_vcpu(t))
 		return false;
-	memcpy(t->memory + TRIAL_CODE, probe_guest_start, probe_guest_size);
-	build_page_tables(t);
-	build_descriptors(t);
+	probe_guest_build(t->memory);
 	if (ioctl(t->vcpu, KVM_GET_SREGS, &sregs) < 0)
 		return failed(t, "KVM_GET_SREGS");
 	fill_registers(&sregs);
@@ -217,9 +174,9 @@ static enum verdict answer_io(struct trial *t)
 	if (t->run->io.port != TRIAL_PORT_PASSED || value != t->report->steps_passed + 1)
 		return stop(t, "the guest saw another result than a processor gives");
 	t->report->steps_passed = value;
-	if (value == SPEED_STEP - 1)
+	if (value == TRIAL_SPEED_STEP - 1)
 		t->loop_started = now();
-	if (value == SPEED_STEP)
+	if (value == TRIAL_SPEED_STEP)
 		t->report->kinstructions_per_s = TRIAL_LOOP * 3 * 1000000ull / (now() - t->loop_started + 1);
 	return GO_ON;
 }
