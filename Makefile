@@ -39,7 +39,7 @@ lint:
 fuzz:
 	@scripts/depend.sh build test
 	@$(MAKE) --no-print-directory all
-	@tests/fuzz/run.sh --seconds $(or $(SECONDS),600)
+	@FUZZ_SECONDS=$(or $(SECONDS),600) ninja -C $(BUILD) fuzz
 
 install: all
 	@meson install -C $(BUILD) $(if $(DESTDIR),--destdir $(DESTDIR))

@@ -228,9 +228,9 @@ static void test_periodic_rates(void **state)
 {
 	static const u16 hz[] = { 0, 256, 128, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2 };
 
-	for (u8 rate = 0; rate < ARRAY_SIZE(hz); rate++) {
+	for (unsigned rate = 0; rate < ARRAY_SIZE(hz); rate++) {
 		struct board *b = board(0);
-		put(b, A, 0x20 | rate);
+		put(b, A, (u8)(0x20 | rate));
 		put(b, B, H24 | PIE);
 		if (!hz[rate]) {
 			assert_int_equal(rtc_deadline(&b->rtc), HOST_NEVER);
@@ -242,7 +242,7 @@ static void test_periodic_rates(void **state)
 			assert_int_equal(get(b, C) & 0xc0, 0xc0);
 			assert_false(b->irq);
 		}
-		put(b, A, 0x60 | rate); /* divider held */
+		put(b, A, (u8)(0x60 | rate)); /* divider held */
 		assert_int_equal(rtc_deadline(&b->rtc), HOST_NEVER);
 	}
 }
