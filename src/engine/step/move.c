@@ -70,8 +70,8 @@ EXTEND_HANDLERS(4)
 
 op_fn op_extend_handler(const struct insn *insn, struct op *op)
 {
-	static const op_fn zero[] = { op_zero_extend1, op_zero_extend2, op_zero_extend4 };
-	static const op_fn sign[] = { op_sign_extend1, op_sign_extend2, op_sign_extend4 };
+	static const op_fn zero[4] = { op_zero_extend1, op_zero_extend2, op_zero_extend4 };
+	static const op_fn sign[4] = { op_sign_extend1, op_sign_extend2, op_sign_extend4 };
 	if (insn->memory < 0)
 		return op_native_register;
 	unsigned i = size_index(op->source_size);
