@@ -159,9 +159,9 @@ static void width_specific(void)
 REAL_CODE(unreal, "mov %cr0, %eax\n or $1, %al\n mov %eax, %cr0\n"
 		  "mov $" STRINGIFY(SEL_FREE) ", %bp\n mov %bp, %fs\n mov %bp, %gs\n"
 		  "and $0xfe, %al\n mov %eax, %cr0\n"
-		  "addr32 mov %fs:(%ebx), %ecx\n" /* base and limit of the descriptor */
+		  "mov %fs:(%ebx), %ecx\n" /* base and limit of the descriptor */
 		  "mov $0x4000, %bp\n mov %bp, %gs\n"
-		  "addr32 mov %gs:(%edi), %edx\n" /* base of the selector, limit still 4 GiB */
+		  "mov %gs:(%edi), %edx\n" /* base of the selector, limit still 4 GiB */
 		  "mov %cs, %bp");
 
 static void unreal_mode(void)
@@ -179,7 +179,7 @@ static void unreal_mode(void)
 }
 
 /* Without that, 64 KiB is the limit in real mode: #GP (vector 13), #SS for the stack, no error code. */
-REAL_CODE(real_read, "addr32 mov (%ebx), %al");
+REAL_CODE(real_read, "mov (%ebx), %al");
 REAL_CODE(real_read_word, "mov (%bx), %ax");
 REAL_CODE(real_jump, "jmpl *%eax");
 

@@ -177,7 +177,7 @@ static void iret_at_iopl3(void)
 /* ---- Segments have 64 KiB ---- */
 
 REAL_CODE(read_end, "mov (%bx), %eax");
-REAL_CODE(read_wide, "addr32 mov (%ebx), %al");
+REAL_CODE(read_wide, "mov (%ebx), %al");
 REAL_CODE(push_at_0, "push %ax");
 
 static void limits(void)

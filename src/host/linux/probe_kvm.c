@@ -100,13 +100,12 @@ static bool failed(struct trial *t, const char *what)
 
 static bool give_cpuid(struct trial *t)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[256];
-	} cpuid = { .head.nent = 256 };
-	if (ioctl(t->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) < 0)
+	alignas(struct kvm_cpuid2) u8 room[sizeof(struct kvm_cpuid2) + 256 * sizeof(struct kvm_cpuid_entry2)] = { 0 };
+	struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)(void *)room;
+	cpuid->nent = 256;
+	if (ioctl(t->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		return failed(t, "KVM_GET_SUPPORTED_CPUID");
-	if (ioctl(t->vcpu, KVM_SET_CPUID2, &cpuid) < 0)
+	if (ioctl(t->vcpu, KVM_SET_CPUID2, cpuid) < 0)
 		return failed(t, "KVM_SET_CPUID2");
 	return true;
 }
