@@ -19,6 +19,8 @@ IMAGES = {
     'b7_hidden': (32, 64),
     'paging': (32, 64),
     'b5_interrupts': (32, 64),
+    'smc': (32, 64),
+    'strings': (32, 64),
 }
 
 
