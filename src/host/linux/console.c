@@ -12,20 +12,25 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define OUTPUT_SIZE 4096
 #define INPUT_SIZE 4096
 #define FLUSH_DELAY 1000000ull
+#define READER_WAIT 200 /* milliseconds between two looks whether to go on waiting for a reader */
 #define CTRL_A 0x01
 
 struct console {
-	pthread_mutex_t lock; /* guards the two buffers */
+	const char *option; /* its name on the command line */
+	pthread_mutex_t lock; /* guards the two buffers and failed */
 	int fd; /* output; -1: none */
 	bool owns_fd;
+	bool failed; /* the output takes no more: what follows is lost */
 	struct host_timer *timer;
 	u8 output[OUTPUT_SIZE];
 	size_t output_used;
@@ -36,30 +41,53 @@ struct console {
 	struct console_keys keys;
 };
 
-static void write_all(int fd, const u8 *data, size_t size)
+/* The user wants the end: readers that do not read are not waited for. */
+static volatile sig_atomic_t hurry;
+
+void console_hurry(void)
+{
+	hurry = 1;
+}
+
+static bool wait_for_reader(int fd)
+{
+	while (poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, READER_WAIT) <= 0)
+		if (hurry)
+			return false;
+	return true;
+}
+
+/* Write everything; 0, or an error number: EPIPE or EIO if nobody will read it. */
+static int write_all(int fd, const u8 *data, size_t size)
 {
 	while (size) {
 		ssize_t n = write(fd, data, size);
 		if (n < 0 && errno == EAGAIN) {
-			/* The other side made its end non-blocking for both of us. */
-			poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, -1);
+			if (!wait_for_reader(fd))
+				return EPIPE;
 			continue;
 		}
 		if (n < 0 && errno != EINTR)
-			return; /* nobody reads any more: the guest need not care */
+			return errno;
 		if (n > 0) {
 			data += n;
 			size -= (size_t)n;
 		}
 	}
+	return 0;
 }
 
-/* Called with the lock held. */
+/* Called with the lock held. A reader that has gone away is its own affair; any other failure is told, once. */
 static void flush_locked(struct console *c)
 {
-	if (c->fd >= 0)
-		write_all(c->fd, c->output, c->output_used);
+	size_t size = c->output_used;
 	c->output_used = 0;
+	if (c->fd < 0 || c->failed || !size)
+		return;
+	int error = write_all(c->fd, c->output, size);
+	c->failed = error && !hurry;
+	if (c->failed && error != EPIPE && error != EIO)
+		host_log(LOG_WARN, "--%s: %s: what the guest writes from here on is lost", c->option, strerror(error));
 }
 
 void console_flush(struct console *console)
@@ -74,11 +102,23 @@ static void flush_timer(void *opaque)
 	console_flush(opaque);
 }
 
+/* Standard output for the guest. A terminal or pipe is opened anew, so that writes to it never block for ever, without making it
+ * non-blocking for those we share it with. */
+static int open_stdout(bool *owned)
+{
+	struct stat st;
+	int fd = -1;
+	if (!fstat(STDOUT_FILENO, &st) && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode)))
+		fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	*owned = fd >= 0;
+	return *owned ? fd : STDOUT_FILENO;
+}
+
 static int open_output(const char *option, const char *where, bool *owned)
 {
 	*owned = false;
 	if (!strcmp(where, "stdio"))
-		return STDOUT_FILENO;
+		return open_stdout(owned);
 	if (!strcmp(where, "none"))
 		return -1;
 	if (strncmp(where, "file:", 5) || !where[5]) {
@@ -99,15 +139,19 @@ struct console *console_open(const char *option, const char *where)
 	if (fd == -2)
 		return NULL;
 	struct console *c = calloc(1, sizeof(*c));
-	if (!c) {
+	if (c)
+		c->timer = host_timer_create(flush_timer, c);
+	if (!c || !c->timer) {
+		fprintf(stderr, "nadir: --%s: out of memory\n", option);
+		free(c);
 		if (owned)
 			close(fd);
 		return NULL;
 	}
 	pthread_mutex_init(&c->lock, NULL);
+	c->option = option;
 	c->fd = fd;
 	c->owns_fd = owned;
-	c->timer = host_timer_create(flush_timer, c);
 	return c;
 }
 

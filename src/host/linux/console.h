@@ -31,5 +31,7 @@ void console_put(void *console, u8 byte);
 bool console_get(void *console, u8 *byte);
 /* Write out what waits. */
 void console_flush(struct console *console);
+/* The user wants the end: from now on, output that nobody reads is thrown away instead of waited for. Also from signal handlers. */
+void console_hurry(void);
 
 #endif

@@ -11,9 +11,9 @@ int event_init(void);
 int event_watch(int fd, void (*ready)(void *opaque), void *opaque);
 void event_enable(int fd, bool enabled);
 
-/* Make the loop call its `woken` callback soon; from any thread and from signal handlers. */
+/* Make the loop call its `woken` callback soon; from any thread and from signal handlers, which save errno themselves. */
 void event_wake(void);
-/* Make event_run return; from any thread. */
+/* Make event_run return; from any thread and from signal handlers. */
 void event_stop(void);
 
 /* Run until event_stop. */

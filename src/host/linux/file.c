@@ -31,15 +31,17 @@ static int read_all(int fd, u8 *data, size_t size)
 	return 0;
 }
 
-static int load(struct file *file, int fd, const char *what, const char *path)
+static int load(struct file *file, int fd, const char *what, const char *path, u64 limit)
 {
 	struct stat st;
 	if (fstat(fd, &st) < 0)
 		return complain(what, path, strerror(errno));
 	if (!S_ISREG(st.st_mode))
-		return complain(what, path, "not a regular file");
+		return complain(what, path, S_ISDIR(st.st_mode) ? "it is a directory" : "it is not a regular file");
 	if (!st.st_size)
 		return complain(what, path, "the file is empty");
+	if ((u64)st.st_size > limit)
+		return complain(what, path, "the file is larger than the guest's memory (--memory)");
 	void *p = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p == MAP_FAILED)
 		return complain(what, path, strerror(errno));
@@ -52,12 +54,13 @@ static int load(struct file *file, int fd, const char *what, const char *path)
 	return 0;
 }
 
-int file_load(struct file *file, const char *what, const char *path)
+int file_load(struct file *file, const char *what, const char *path, u64 limit)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* A pipe without a writer would keep us waiting, only to be refused. */
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return complain(what, path, strerror(errno));
-	int result = load(file, fd, what, path);
+	int result = load(file, fd, what, path, limit);
 	close(fd);
 	return result;
 }

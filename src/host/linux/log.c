@@ -68,8 +68,10 @@ void host_panic(const char *fmt, ...)
 	va_start(args, fmt);
 	log_line("nadir: bug: ", fmt, args);
 	va_end(args);
-	if (panic_dump)
-		panic_dump();
+	/* A second panic, while the first dumps or on another thread, only says its line. */
+	void (*dump)(void) = __atomic_exchange_n(&panic_dump, NULL, __ATOMIC_SEQ_CST);
+	if (dump)
+		dump();
 	abort();
 }
 

@@ -3,6 +3,8 @@
 #include "host/linux/probe.h"
 #include "host/linux/run.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,7 +49,24 @@ static int probe_command(int argc, char **argv)
 	return probe_main(json, stdout);
 }
 
-int main(int argc, char **argv)
+/* If we were started without standard input, output or error, the next file that we open would take its place. */
+static void open_standard_files(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+			open("/dev/null", O_RDWR);
+}
+
+/* What was printed must also have arrived. */
+static int check_output(int status)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return status;
+	fprintf(stderr, "nadir: cannot write the output: %s\n", strerror(errno));
+	return status ? status : STATUS_FAILURE;
+}
+
+static int run_named(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
@@ -71,4 +90,10 @@ int main(int argc, char **argv)
 			return commands[i].run(argc - 1, argv + 1);
 	fprintf(stderr, "nadir: there is no command '%s'; see nadir --help\n", argv[1]);
 	return STATUS_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	open_standard_files();
+	return check_output(run_named(argc, argv));
 }

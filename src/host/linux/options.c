@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "host/linux/options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -59,7 +60,17 @@ static int complain(const struct option_row *row, const char *text, const char *
 	return -1;
 }
 
-/* A number with an optional binary suffix (K, M, G, T, or KiB and so on) for sizes. */
+/* The binary unit that `text` names: nothing, B, K, KB, KiB, and so on up to T, in either case. Its shift, or -1. */
+static int unit_shift(const char *text)
+{
+	static const char prefixes[] = "KMGT";
+	const char *p = *text ? strchr(prefixes, toupper((unsigned char)*text)) : NULL;
+	text += p != NULL;
+	bool ends = !*text || !strcasecmp(text, "B") || (p && !strcasecmp(text, "iB"));
+	return !ends ? -1 : p ? 10 * (int)(p - prefixes + 1) : 0;
+}
+
+/* A decimal number or 0x and a hexadecimal one, with an optional unit for sizes. */
 static int parse_number(const struct option_row *row, const char *text, u64 *value)
 {
 	char expected[96];
@@ -69,21 +80,11 @@ static int parse_number(const struct option_row *row, const char *text, u64 *val
 		 (unsigned long long)(is_size ? row->maximum / MIB : row->maximum));
 	char *end;
 	errno = 0;
-	u64 n = strtoull(text, &end, 0);
-	if (end == text || errno || *text == '-')
+	u64 n = strtoull(text, &end, text[0] == '0' && (text[1] | 0x20) == 'x' ? 16 : 10);
+	int shift = is_size ? unit_shift(end) : *end ? -1 : 0;
+	if (!isdigit((unsigned char)*text) || errno || shift < 0 || n > (~0ull >> shift))
 		return complain(row, text, expected);
-	unsigned shift = 0;
-	if (is_size && *end) {
-		static const char suffixes[] = "BKMGT";
-		const char *s = strchr(suffixes, *end & ~0x20);
-		if (!s)
-			return complain(row, text, expected);
-		shift = 10 * (unsigned)(s - suffixes);
-		end++;
-		if (!strcasecmp(end, "iB") || !strcasecmp(end, "B"))
-			end += strlen(end);
-	}
-	if (*end || n > (~0ull >> shift) || n << shift < row->minimum || n << shift > row->maximum)
+	if (n << shift < row->minimum || n << shift > row->maximum)
 		return complain(row, text, expected);
 	*value = n << shift;
 	return 0;
@@ -94,7 +95,7 @@ static bool is_choice(const char *choices, const char *text)
 	size_t length = strlen(text);
 	for (const char *c = choices; c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL)
 		if (!strncmp(c, text, length) && (c[length] == '|' || !c[length]))
-			return length > 0;
+			return length && !strchr(text, '|');
 	return false;
 }
 
@@ -130,6 +131,14 @@ static const struct option_row *row_of_letter(int letter)
 	return NULL;
 }
 
+static bool is_flag(const char *name, size_t length)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].type == TYPE_FLAG && strlen(rows[i].name) == length && !strncmp(rows[i].name, name, length))
+			return true;
+	return false;
+}
+
 /* getopt's tables, made from the rows. */
 static void make_getopt(struct option *longs, char *shorts)
 {
@@ -145,6 +154,20 @@ static void make_getopt(struct option *longs, char *shorts)
 	}
 	longs[ARRAY_SIZE(rows)] = (struct option){ 0 };
 	*shorts = 0;
+}
+
+/* What getopt stumbled over: a long option, which it has moved past, or a letter, alone or in a group. */
+static void complain_option(bool needs_argument, const char *word)
+{
+	const char letter[] = { '-', (char)optopt, 0 };
+	const char *what = optopt ? letter : word;
+	const char *value = optopt ? NULL : strchr(word, '=');
+	if (needs_argument)
+		fprintf(stderr, "nadir: option %s needs an argument; see nadir run --help\n", what);
+	else if (value && is_flag(word + 2, (size_t)(value - word - 2)))
+		fprintf(stderr, "nadir: option %.*s takes no argument; see nadir run --help\n", (int)(value - word), word);
+	else
+		fprintf(stderr, "nadir: there is no option %s; see nadir run --help\n", what);
 }
 
 int options_parse(struct run_options *options, int argc, char **argv)
@@ -164,12 +187,7 @@ int options_parse(struct run_options *options, int argc, char **argv)
 		if (c == -1)
 			break;
 		if (c == '?' || c == ':') {
-			/* getopt has moved past a long option, but stays within a group of short ones. */
-			const char *word = optopt ? NULL : argv[optind - 1];
-			const char letter[] = { '-', (char)optopt, 0 };
-			fprintf(stderr, c == ':' ? "nadir: option %s needs an argument; see nadir run --help\n" :
-						   "nadir: there is no option %s; see nadir run --help\n",
-				c == ':' && argv[optind - 1][0] == '-' ? argv[optind - 1] : word ? word : letter);
+			complain_option(c == ':', argv[optind - 1]);
 			return -1;
 		}
 		const struct option_row *row = index >= 0 ? &rows[index] : row_of_letter(c);

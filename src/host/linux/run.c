@@ -49,13 +49,21 @@ static void machine_ended(void *opaque)
 	event_stop();
 }
 
-static void report_line(void *opaque, const char *line)
+static void print_line(void *opaque, const char *line)
 {
 	fprintf(stderr, "nadir: %s%s\n", line, terminal_is_raw() ? "\r" : "");
 }
 
+/* The guest's last words come before the report. */
+static void report_line(void *opaque, const char *line)
+{
+	console_flush(machine.serial);
+	print_line(opaque, line);
+}
+
 static void quit(void *opaque)
 {
+	console_hurry();
 	vm_stop(machine.vm);
 }
 
@@ -82,7 +90,7 @@ static void loop_woken(void *opaque)
 static void panic_dump(void)
 {
 	for (unsigned i = 0; machine.vm && i < machine.vm->config.cpus; i++)
-		report_vcpu(&machine.vm->cpu[i]->vcpu, report_line, NULL);
+		report_vcpu(&machine.vm->cpu[i]->vcpu, print_line, NULL);
 }
 
 /* ---- signals ---- */
@@ -91,17 +99,38 @@ static volatile sig_atomic_t ended_by_signal;
 
 static void on_end_signal(int number)
 {
+	int saved = errno;
 	ended_by_signal = number;
+	console_hurry();
 	event_stop();
+	errno = saved;
+}
+
+/* The default action comes when this returns. */
+static void on_abort(int number)
+{
+	terminal_restore();
+	raise(number);
+}
+
+static void on_unclaimed_fault(int number, const struct host_trap *trap)
+{
+	terminal_restore();
+	host_log(LOG_ERROR, "bug: %s at %llx, address %llx", sigabbrev_np(number), (unsigned long long)trap->pc,
+		 (unsigned long long)trap->address);
 }
 
 static void catch_signals(void)
 {
-	struct sigaction end = { .sa_handler = on_end_signal, .sa_flags = SA_ONSTACK | SA_RESTART };
-	sigaction(SIGINT, &end, NULL);
-	sigaction(SIGTERM, &end, NULL);
-	sigaction(SIGHUP, &end, NULL);
+	static const int end_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	struct sigaction end = { .sa_handler = on_end_signal, .sa_flags = SA_ONSTACK };
+	struct sigaction end_hard = { .sa_handler = on_abort, .sa_flags = SA_ONSTACK | (int)SA_RESETHAND };
+	for (size_t i = 0; i < ARRAY_SIZE(end_signals); i++)
+		sigaction(end_signals[i], &end, NULL);
+	sigaction(SIGABRT, &end_hard, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	trap_thread_init();
+	trap_set_unclaimed(on_unclaimed_fault);
 }
 
 /* ---- set-up ---- */
@@ -157,9 +186,9 @@ static int open_files(struct machine *m)
 		fprintf(stderr, "nadir: no guest given; name a kernel with --kernel FILE (see nadir run --help)\n");
 		return -1;
 	}
-	if (open_log(o) < 0 || file_load(&m->kernel, "kernel", o->kernel) < 0)
+	if (open_log(o) < 0 || file_load(&m->kernel, "kernel", o->kernel, o->memory) < 0)
 		return -1;
-	if (o->initrd && file_load(&m->initrd, "initrd", o->initrd) < 0)
+	if (o->initrd && file_load(&m->initrd, "initrd", o->initrd, o->memory) < 0)
 		return -1;
 	m->serial = console_open("serial", o->serial);
 	m->debug = console_open("debug-console", o->debug_console ? o->debug_console : "none");
@@ -208,8 +237,9 @@ static int start_threads(struct machine *m)
 	pthread_barrier_init(&m->ready, NULL, cpus + 1);
 	for (unsigned i = 0; i < cpus; i++) {
 		m->start[i] = (struct vcpu_start){ m, i };
-		if (pthread_create(&m->thread[i], NULL, vcpu_thread, &m->start[i])) {
-			fprintf(stderr, "nadir: cannot start a thread for vCPU %u: %s\n", i, strerror(errno));
+		int error = pthread_create(&m->thread[i], NULL, vcpu_thread, &m->start[i]);
+		if (error) {
+			fprintf(stderr, "nadir: cannot start a thread for vCPU %u: %s\n", i, strerror(error));
 			return -1;
 		}
 	}

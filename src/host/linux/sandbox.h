@@ -2,8 +2,9 @@
 #ifndef NADIR_HOST_LINUX_SANDBOX_H
 #define NADIR_HOST_LINUX_SANDBOX_H
 
-/* Confine all threads of the process for good: from now on only the system calls that a running VM needs are possible; others kill the
- * process. Call when every file is open and every thread exists. 0 or -errno. */
+/* Confine all threads of the process for good: from now on only the system calls that a running VM needs are possible; others are not
+ * carried out, and end the process by SIGSYS after one line that names them. Call when every file is open and every thread exists.
+ * 0 or -errno. */
 int sandbox_enter(void);
 
 #endif

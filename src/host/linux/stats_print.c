@@ -73,6 +73,6 @@ void stats_print_json(FILE *out, struct stats *stats)
 	json_object_object_add(root, "halted_nanoseconds", json_object_new_int64((int64_t)stats->halted_ns));
 	json_object_object_add(root, "sites", sites);
 	json_object_object_add(root, "sites_lost", json_object_new_int64((int64_t)stats->lost));
-	fprintf(out, "%s\n", json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY));
+	fprintf(out, "%s\n", json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(root);
 }

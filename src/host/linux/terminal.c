@@ -1,5 +1,5 @@
-/* Raw mode and back. The settings are those of cfmakeraw(3), but output processing stays on where it was: a guest sends its own
- * carriage returns, and nadir's own lines add theirs. */
+/* Raw mode and back. The settings are those of cfmakeraw(3), without output processing: a guest sends its own carriage returns, and
+ * nadir's own lines add theirs. */
 #define _GNU_SOURCE
 #include "host/linux/terminal.h"
 

@@ -10,11 +10,10 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "host/port.h"
-
 #define TRAP_STACK_SIZE 65536
 
 static host_trap_handler trap_handler;
+static void (*trap_unclaimed)(int signal_number, const struct host_trap *trap);
 
 static void on_signal(int signal_number, siginfo_t *info, void *context)
 {
@@ -31,8 +30,12 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
 		regs[REG_RIP] = (greg_t)trap.pc;
 		return;
 	}
+	if (trap_unclaimed)
+		trap_unclaimed(signal_number, &trap);
 	/* Not generated code's: the default action, when the instruction faults again. */
 	signal(signal_number, SIG_DFL);
+	if (info->si_code <= 0)
+		raise(signal_number); /* no instruction's fault, but sent by somebody */
 }
 
 static void install(void)
@@ -56,4 +59,9 @@ void host_set_trap_handler(host_trap_handler handler)
 {
 	if (__atomic_exchange_n(&trap_handler, handler, __ATOMIC_ACQ_REL) != handler)
 		install();
+}
+
+void trap_set_unclaimed(void (*unclaimed)(int signal_number, const struct host_trap *trap))
+{
+	trap_unclaimed = unclaimed;
 }
