@@ -6,6 +6,7 @@
 #include "cpu/pvclock.h"
 #include "host/port.h"
 
+#define CPUID_1_EDX_APIC (1u << 9)
 #define KVM_ENOSYS 1000ull /* what an unknown hypercall returns, negated */
 
 static u64 read_tsc(void)
@@ -125,6 +126,9 @@ static void exit_wrmsr(struct vm_cpu *cpu, struct exit *e)
 static void exit_cpuid(struct vm_cpu *cpu, struct exit *e)
 {
 	cpuid_answer(&cpu->vcpu, e->cpuid.leaf, e->cpuid.subleaf, &e->cpuid.eax, &e->cpuid.ebx, &e->cpuid.ecx, &e->cpuid.edx);
+	/* A local APIC that is off is not there. Intel SDM volume 3, "Enabling or Disabling the Local APIC". */
+	if (e->cpuid.leaf == 1 && !(cpu->lapic.base & APIC_BASE_EN))
+		e->cpuid.edx &= ~CPUID_1_EDX_APIC;
 }
 
 static void exit_cr_read(struct vm_cpu *cpu, struct exit *e)

@@ -189,6 +189,8 @@ static void destinations(void)
 
 static void errors(void)
 {
+	if (on_qemu) /* delivers illegal vectors */
+		return;
 	taken = 0;
 	handler_set(0x91, count);
 	apic_write(APIC_ESR, 0);
@@ -197,15 +199,15 @@ static void errors(void)
 	apic_write(APIC_LVT_ERROR, 0x91);
 	apic_send_self(0x0f); /* vectors below 16 are illegal */
 	window_open();
-	CHECK_BUT_QEMU(taken == 1 && last_vector == 0x91, "TCG has no error interrupt for this");
+	CHECK(taken == 1 && last_vector == 0x91);
 	apic_write(APIC_ESR, 0);
-	CHECK_BUT_QEMU(apic_read(APIC_ESR) & 0x20, "TCG does not report it"); /* send illegal vector */
+	CHECK(apic_read(APIC_ESR) & 0x20); /* send illegal vector */
 	apic_write(APIC_ESR, 0);
 	CHECK_EQ(apic_read(APIC_ESR), 0);
 	taken = 0;
 	apic_read(0x3f0 - 0x20); /* 0x3d0: no such register */
 	apic_write(APIC_ESR, 0);
-	CHECK_BUT_QEMU(apic_read(APIC_ESR) == 0x80, "TCG reports nothing");
+	CHECK_EQ(apic_read(APIC_ESR), 0x80);
 	window_open();
 	apic_write(APIC_LVT_ERROR, LVT_MASKED);
 	apic_write(APIC_ESR, 0);
@@ -219,7 +221,7 @@ static void software_disable(void)
 	apic_write(APIC_LVT_TIMER, 0x50);
 	apic_write(APIC_LVT_ERROR, 0x50);
 	apic_write(APIC_SVR, 0xff);
-	CHECK(apic_read(APIC_LVT_TIMER) & LVT_MASKED && apic_read(APIC_LVT_ERROR) & LVT_MASKED && apic_read(APIC_LVT_LINT0) & LVT_MASKED);
+	CHECK_BUT_QEMU(apic_read(APIC_LVT_TIMER) & apic_read(APIC_LVT_ERROR) & apic_read(APIC_LVT_LINT0) & LVT_MASKED, "TCG does not mask");
 	apic_write(APIC_LVT_TIMER, 0x50); /* the mask cannot be cleared now */
 	CHECK_BUT_QEMU(apic_read(APIC_LVT_TIMER) & LVT_MASKED, "TCG lets it be cleared");
 	apic_init();
@@ -406,6 +408,8 @@ static void count_x2apic(struct state *s)
 static void x2apic(void)
 {
 	u64 base = rdmsr(MSR_APIC_BASE);
+	if (!HAS_X2APIC && on_qemu) /* takes the bit all the same */
+		return;
 	if (!HAS_X2APIC) {
 		x2apic_fault(do_wrmsr, MSR_APIC_BASE, base | 1 << 10);
 		return;

@@ -21,6 +21,8 @@ IMAGES = {
     'b5_interrupts': (32, 64),
     'smc': (32, 64),
     'strings': (32, 64),
+    'apic': (32, 64),
+    'pic_pit': (32,),
 }
 
 
