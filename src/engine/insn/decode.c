@@ -17,6 +17,7 @@ static const struct {
 void insn_decoder_init(struct insn_decoder *decoder, const struct cpuid_policy *policy, bool amd)
 {
 	decoder->policy = policy;
+	decoder->amd = amd;
 	for (unsigned i = 0; i < INSN_MODE_COUNT; i++) {
 		ZydisDecoder *d = &decoder->zydis[i];
 		ZydisDecoderInit(d, machine[i].mode, machine[i].stack);
@@ -103,6 +104,18 @@ static void note_operands(struct insn *insn)
 		insn->gpr_read |= insn->gpr_written;
 }
 
+/* Zydis 4.0 names R13D as base where SIB says "no base, displacement of 32 bits" and an address-size prefix meets REX.B. */
+static void mend_address(struct insn *insn)
+{
+	const ZydisDecodedInstructionRaw *raw = &insn->z.raw;
+	if (insn->memory < 0 || !(insn->z.attributes & ZYDIS_ATTRIB_HAS_SIB) || raw->modrm.mod || (raw->sib.base & 7) != 5)
+		return;
+	ZydisDecodedOperandMem *mem = &insn->operand[insn->memory].mem;
+	mem->base = ZYDIS_REGISTER_NONE;
+	mem->disp.has_displacement = ZYAN_TRUE;
+	mem->disp.value = raw->disp.value;
+}
+
 /* LEA computes with the registers of its address, which stay registers. */
 static void note_address(struct insn *insn)
 {
@@ -136,6 +149,13 @@ static void note_flags(struct insn *insn)
 		insn->flags_read |= insn->flags_written;
 }
 
+static u8 class_by_encoding(const struct insn *insn)
+{
+	if (insn->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
+		return XSTATE_AVX512;
+	return insn->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ? XSTATE_SSE : XSTATE_AVX;
+}
+
 static u8 register_class_state(const struct insn *insn, ZydisRegister reg)
 {
 	if (reg >= ZYDIS_REGISTER_ST0 && reg <= ZYDIS_REGISTER_X87TAG)
@@ -145,11 +165,7 @@ static u8 register_class_state(const struct insn *insn, ZydisRegister reg)
 	bool vector = reg >= ZYDIS_REGISTER_XMM0 && reg <= ZYDIS_REGISTER_ZMM31;
 	if (reg >= ZYDIS_REGISTER_K0 && reg <= ZYDIS_REGISTER_K7)
 		return XSTATE_AVX512;
-	if (!vector)
-		return INSN_NO_XSTATE;
-	if (insn->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
-		return XSTATE_AVX512;
-	return insn->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ? XSTATE_SSE : XSTATE_AVX;
+	return vector ? class_by_encoding(insn) : INSN_NO_XSTATE;
 }
 
 /* The class whose checks are strictest among the registers used: x87 < MMX < SSE < AVX < AVX-512 in enum order. */
@@ -171,6 +187,10 @@ static u8 xstate_class_of(const struct insn *insn)
 		if (c != INSN_NO_XSTATE && (class == INSN_NO_XSTATE || c > class))
 			class = c;
 	}
+	/* Conversions from memory to a general register use MXCSR, though they name no vector register. */
+	if (class == INSN_NO_XSTATE && insn->z.meta.category == ZYDIS_CATEGORY_CONVERT &&
+	    insn->z.meta.exception_class != ZYDIS_EXCEPTION_CLASS_NONE)
+		return class_by_encoding(insn);
 	return class;
 }
 
@@ -182,6 +202,31 @@ static ZyanStatus decode_sysenter(const struct insn_decoder *decoder, enum insn_
 	ZyanStatus status = ZydisDecoderDecodeFull(&decoder->zydis[protected], bytes, size, &insn->z, insn->operand);
 	bool known = insn->z.mnemonic == ZYDIS_MNEMONIC_SYSENTER || insn->z.mnemonic == ZYDIS_MNEMONIC_SYSEXIT;
 	return ZYAN_FAILED(status) || known ? status : ZYDIS_STATUS_DECODING_ERROR;
+}
+
+/* 0F 0D with a register operand: a no-operation for Intel, undefined for AMD. */
+static bool is_prefetch_of_register(const struct insn *insn)
+{
+	return insn->z.meta.isa_set == ZYDIS_ISA_SET_PREFETCH_NOP && insn->z.opcode == 0x0d && insn->z.raw.modrm.mod == 3;
+}
+
+static u8 vex_w(const struct insn *insn)
+{
+	switch (insn->z.encoding) {
+	case ZYDIS_INSTRUCTION_ENCODING_VEX:
+		return insn->z.raw.vex.W;
+	case ZYDIS_INSTRUCTION_ENCODING_EVEX:
+		return insn->z.raw.evex.W;
+	default:
+		return 0;
+	}
+}
+
+/* VPINSRQ and VPEXTRQ outside 64-bit mode: W is ignored by Intel, undefined for AMD. */
+static bool is_wide_element_move(const struct insn *insn)
+{
+	bool element = insn->z.mnemonic == ZYDIS_MNEMONIC_VPINSRD || insn->z.mnemonic == ZYDIS_MNEMONIC_VPEXTRD;
+	return element && insn->mode != INSN_MODE_64 && vex_w(insn);
 }
 
 enum decode_result insn_decode(const struct insn_decoder *decoder, enum insn_mode mode, const u8 *bytes, size_t size,
@@ -199,7 +244,10 @@ enum decode_result insn_decode(const struct insn_decoder *decoder, enum insn_mod
 	memcpy(insn->bytes, bytes, insn->z.length);
 	insn->mode = (u8)mode;
 	note_operands(insn);
+	mend_address(insn);
 	insn->kind = (u8)refine_kind(insn);
+	if (decoder->amd && (is_prefetch_of_register(insn) || is_wide_element_move(insn)))
+		return DECODE_UD;
 	if (insn->kind == KIND_REFUSED || !insn_set_allowed(decoder->policy, insn->z.meta.isa_set))
 		return DECODE_UD;
 	if (insn->kind == KIND_LEA)

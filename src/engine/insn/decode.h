@@ -14,6 +14,7 @@ enum insn_mode { INSN_MODE_64, INSN_MODE_32, INSN_MODE_16, INSN_MODE_REAL32, INS
 
 struct insn_decoder {
 	const struct cpuid_policy *policy;
+	bool amd;
 	ZydisDecoder zydis[INSN_MODE_COUNT];
 };
 

@@ -49,6 +49,14 @@ static void put_from(const struct insn *insn, unsigned offset, struct rewritten 
 		put(out, insn->bytes[offset++]);
 }
 
+/* A register in the upper half of the immediate has three bits outside 64-bit mode, where the fourth is ignored. */
+static void mend_is4(const struct insn *insn, struct rewritten *out)
+{
+	for (unsigned i = 0; insn->mode != INSN_MODE_64 && i < insn->z.operand_count; i++)
+		if (insn->operand[i].encoding == ZYDIS_OPERAND_ENCODING_IS4)
+			out->bytes[out->length - 1] &= 0x7f;
+}
+
 static void put_modrm_and_tail(const struct insn *insn, enum gpr scratch, struct rewritten *out)
 {
 	const ZydisDecodedInstructionRaw *raw = &insn->z.raw;
@@ -58,6 +66,7 @@ static void put_modrm_and_tail(const struct insn *insn, enum gpr scratch, struct
 	} else {
 		put_from(insn, raw->modrm.offset, out);
 	}
+	mend_is4(insn, out);
 }
 
 /* Whether 66 selects the operand width of this opcode, rather than being part of it or ignored. */

@@ -6,6 +6,7 @@
 
 enum component { COMPONENT_SSE = 1, COMPONENT_AVX = 2, COMPONENT_OPMASK = 5, COMPONENT_ZMM_HI256 = 6, COMPONENT_HI16_ZMM = 7 };
 
+#define IMAGE_FSW 2
 #define IMAGE_MMX 32
 #define IMAGE_XMM 160
 #define IMAGE_XSTATE_BV 512
@@ -83,9 +84,16 @@ void image_mask_write(struct vcpu *vcpu, unsigned reg, u64 value)
 	mark_in_use(vcpu, COMPONENT_OPMASK);
 }
 
+/* The image has ST0 first; MMX registers are the physical ones below it. */
 u64 image_mmx_read(const struct vcpu *vcpu, unsigned reg)
 {
 	u64 value;
-	memcpy(&value, vcpu->xsave + IMAGE_MMX + reg * 16, sizeof(value));
+	unsigned top = vcpu->xsave[IMAGE_FSW + 1] >> 3 & 7;
+	memcpy(&value, vcpu->xsave + IMAGE_MMX + ((reg - top) & 7) * 16, sizeof(value));
 	return value;
+}
+
+bool image_x87_pending(const struct vcpu *vcpu)
+{
+	return (vcpu->xsave[IMAGE_XSTATE_BV] & 1) && (vcpu->xsave[IMAGE_FSW] & 0x80);
 }

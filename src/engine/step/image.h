@@ -16,5 +16,7 @@ void image_vector_clear(struct vcpu *vcpu, unsigned reg, unsigned offset);
 u64 image_mask_read(const struct vcpu *vcpu, unsigned reg);
 void image_mask_write(struct vcpu *vcpu, unsigned reg, u64 value);
 u64 image_mmx_read(const struct vcpu *vcpu, unsigned reg);
+/* Whether an unmasked x87 exception waits for the next waiting instruction (the status word's ES). */
+bool image_x87_pending(const struct vcpu *vcpu);
 
 #endif

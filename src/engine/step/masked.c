@@ -100,7 +100,14 @@ static int masked_slow(struct vcpu *vcpu, const struct op *op, gva_t gva)
 		return OP_FAULT;
 	vector_sync(vcpu);
 	u64 active = active_elements(vcpu, &m);
-	if (op->flags & OP_WRITES) {
+	if ((op->flags & OP_WAITS) && image_x87_pending(vcpu))
+		return vcpu_raise(vcpu, VEC_MF);
+	if ((op->flags & OP_ALIGNED) && ((gva + vcpu->seg[op->segment].base) & (op->mem_size - 1u)))
+		return vcpu_raise_gp(vcpu, 0);
+	if (op->kind == KIND_MASKMOV) { /* its whole operand must be writable, whatever the mask says */
+		if (!probe_elements(vcpu, op, gva, op->mem_size, 1))
+			return OP_FAULT;
+	} else if (op->flags & OP_WRITES) {
 		if (!probe_elements(vcpu, op, gva, m.element, active))
 			return OP_FAULT;
 	} else {
@@ -156,15 +163,13 @@ static u64 gather_mask(const struct vcpu *vcpu, const struct gather *g)
 	return mask;
 }
 
-/* The mask shows what is left to do. */
-static void gather_mask_set(struct vcpu *vcpu, const struct gather *g, u64 mask)
+/* Element i is complete. */
+static void gather_mask_clear(struct vcpu *vcpu, const struct gather *g, unsigned i)
 {
-	if (g->opmask) {
-		image_mask_write(vcpu, g->mask, mask);
-		return;
-	}
-	for (unsigned i = 0; i < g->count; i++)
-		image_vector_write(vcpu, g->mask, i * g->element, g->element, mask >> i & 1 ? ~0ull : 0);
+	if (g->opmask)
+		image_mask_write(vcpu, g->mask, image_mask_read(vcpu, g->mask) & ~BIT(i));
+	else
+		image_vector_write(vcpu, g->mask, i * g->element, g->element, 0);
 }
 
 static bool gather_begin(struct vcpu *vcpu, const struct op *op, struct gather *g)
@@ -182,22 +187,19 @@ int op_gather(struct vcpu *vcpu, const struct op *op)
 	if (!gather_begin(vcpu, op, &g))
 		return OP_FAULT;
 	u64 mask = gather_mask(vcpu, &g);
-	bool ok = true;
-	for (unsigned i = 0; i < g.count && ok; i++) {
+	for (unsigned i = 0; i < g.count; i++) {
 		u64 value = 0;
-		if (!(mask >> i & 1))
-			continue;
-		ok = memory_read_slow(vcpu, op->segment, gather_address(vcpu, op, &g, i), &value, g.element);
-		if (!ok)
-			break;
-		image_vector_write(vcpu, g.data, i * g.element, g.element, value);
-		mask &= ~BIT(i);
+		if (mask >> i & 1) {
+			if (!memory_read_slow(vcpu, op->segment, gather_address(vcpu, op, &g, i), &value, g.element))
+				return OP_FAULT;
+			image_vector_write(vcpu, g.data, i * g.element, g.element, value);
+		}
+		gather_mask_clear(vcpu, &g, i);
 	}
-	gather_mask_set(vcpu, &g, mask);
-	if (!ok)
-		return OP_FAULT;
 	image_vector_clear(vcpu, g.data, g.count * g.element);
-	if (!g.opmask)
+	if (g.opmask)
+		image_mask_write(vcpu, g.mask, 0);
+	else
 		image_vector_clear(vcpu, g.mask, 0);
 	return OP_DONE;
 }
@@ -207,19 +209,26 @@ int op_scatter(struct vcpu *vcpu, const struct op *op)
 	struct gather g;
 	if (!gather_begin(vcpu, op, &g))
 		return OP_FAULT;
-	u64 mask = gather_mask(vcpu, &g);
-	bool ok = true;
-	for (unsigned i = 0; i < g.count; i++) {
-		if (!(mask >> i & 1))
-			continue;
+	for (u64 mask = gather_mask(vcpu, &g); mask; mask &= mask - 1) {
+		unsigned i = (unsigned)__builtin_ctzll(mask);
 		u64 value = image_vector_read(vcpu, g.data, i * g.element, g.element);
-		ok = memory_write_slow(vcpu, op->segment, gather_address(vcpu, op, &g, i), &value, g.element);
-		if (!ok)
-			break;
-		mask &= ~BIT(i);
+		if (!memory_write_slow(vcpu, op->segment, gather_address(vcpu, op, &g, i), &value, g.element))
+			return OP_FAULT;
+		gather_mask_clear(vcpu, &g, i);
 	}
-	gather_mask_set(vcpu, &g, mask);
-	return ok;
+	image_mask_write(vcpu, g.mask, 0);
+	return OP_DONE;
+}
+
+/* VZEROALL (imm: 0) and VZEROUPPER (16) outside 64-bit mode, where they leave the registers alone that it cannot name. */
+int op_vzero(struct vcpu *vcpu, const struct op *op)
+{
+	if (!vector_ready(vcpu, step_of(vcpu), op->xstate))
+		return OP_FAULT;
+	vector_sync(vcpu);
+	for (unsigned reg = 0; reg < 8; reg++)
+		image_vector_clear(vcpu, reg, (unsigned)op->imm);
+	return OP_DONE;
 }
 
 /* ---- 64-byte stores ---- */

@@ -10,6 +10,15 @@ static u8 vector_number(ZydisRegister reg)
 /* Exception classes whose name ends in NF access their whole operand, whatever the mask says. */
 static bool suppresses_faults(const struct insn *insn)
 {
+	switch (insn->z.mnemonic) { /* each element of the result depends on several of memory */
+	case ZYDIS_MNEMONIC_VDBPSADBW:
+	case ZYDIS_MNEMONIC_VCVTNE2PS2BF16:
+	case ZYDIS_MNEMONIC_VGF2P8AFFINEQB:
+	case ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB:
+		return false;
+	default:
+		break;
+	}
 	switch (insn->z.meta.exception_class) {
 	case ZYDIS_EXCEPTION_CLASS_E1NF:
 	case ZYDIS_EXCEPTION_CLASS_E2NF:

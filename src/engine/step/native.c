@@ -4,6 +4,7 @@
  * The direct path keeps what the hardware gives: LOCK is atomic between vCPUs, naturally aligned accesses are single. An operand that crosses a page
  * cannot be one host access, since its pages lie apart in host memory: a locked one is then not atomic against other vCPUs. */
 #include "engine/step/handlers.h"
+#include "engine/step/image.h"
 #include "engine/step/memory.h"
 
 static void note_x87(struct step *step, struct vcpu *vcpu, const struct op *op, gva_t gva)
@@ -66,6 +67,11 @@ static int native_slow(struct vcpu *vcpu, const struct op *op, gva_t gva)
 	gla_t gla;
 	if (op->xstate != INSN_NO_XSTATE && !vector_ready(vcpu, step_of(vcpu), op->xstate))
 		return OP_FAULT;
+	vector_sync(vcpu);
+	if ((op->flags & OP_WAITS) && image_x87_pending(vcpu))
+		return vcpu_raise(vcpu, VEC_MF);
+	if ((op->flags & OP_ALIGNED) && ((gva + vcpu->seg[op->segment].base) & (op->mem_size - 1u)))
+		return vcpu_raise_gp(vcpu, 0);
 	if (!memory_linear(vcpu, op->segment, gva, op->mem_size, kind, &gla))
 		return OP_FAULT;
 	int result;

@@ -45,8 +45,9 @@ typedef int (*op_fn)(struct vcpu *vcpu, const struct op *op);
 #define OP_X87_MEMORY BIT(8) /* updates the x87 data pointer */
 #define OP_REX_W BIT(9)
 #define OP_REGISTER BIT(10) /* the rm operand is a register */
-#define OP_ALIGNED_EXEMPT BIT(11) /* never raises #AC */
+#define OP_ALIGNED BIT(11) /* #GP(0) unless the memory operand is aligned to its size, before any page fault */
 #define OP_INT BIT(12) /* delivers an event itself: no single-step trap after it */
+#define OP_WAITS BIT(13) /* a pending x87 exception is raised before its memory operand is touched */
 
 /* One decoded operation: an instruction, or several innocuous register-only ones fused into one snippet. */
 struct op {

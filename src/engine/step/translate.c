@@ -187,6 +187,14 @@ static op_fn bit_handler(const struct insn *insn, struct op *op)
 	return op_bit_memory;
 }
 
+static op_fn vzero_handler(const struct insn *insn, struct op *op)
+{
+	if (insn->mode == INSN_MODE_64)
+		return op_native_vector;
+	op->imm = insn->z.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER ? 16 : 0;
+	return op_vzero;
+}
+
 static op_fn system_move_handler(const struct insn *insn, struct op *op)
 {
 	unsigned to = insn_gpr(insn->operand[0].reg.value) >= 0 ? 1 : 0;
@@ -348,6 +356,7 @@ static const chooser choosers[KIND_COUNT] = {
 	[KIND_FWAIT] = native_handler,
 	[KIND_X87_ENV] = native_handler,
 	[KIND_BIT] = bit_handler,
+	[KIND_VZERO] = vzero_handler,
 	[KIND_MASKED] = masked_handler,
 	[KIND_VMASKMOV] = vmaskmov_handler,
 	[KIND_MASKMOV] = maskmov_handler,
@@ -441,14 +450,86 @@ static bool records_x87_pointers(const struct insn *insn)
 	}
 }
 
+/* x87 and MMX instructions wait for pending exceptions, but for the control instructions whose names begin with FN. */
+static bool waits_for_x87(const struct insn *insn)
+{
+	switch (insn->z.mnemonic) {
+	case ZYDIS_MNEMONIC_FNINIT:
+	case ZYDIS_MNEMONIC_FNCLEX:
+	case ZYDIS_MNEMONIC_FNSTCW:
+	case ZYDIS_MNEMONIC_FNSTSW:
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FNSAVE:
+		return false;
+	default:
+		break;
+	}
+	for (unsigned i = 0; i < insn->z.operand_count; i++)
+		if (insn->operand[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    ZydisRegisterGetClass(insn->operand[i].reg.value) == ZYDIS_REGCLASS_MMX)
+			return true;
+	return insn->xstate == XSTATE_X87;
+}
+
 static void note_x87(const struct insn *insn, struct op *op)
 {
+	if (waits_for_x87(insn))
+		op->flags |= OP_WAITS;
 	if (!records_x87_pointers(insn))
 		return;
 	op->flags |= OP_X87 | (insn->memory >= 0 ? OP_X87_MEMORY : 0);
+	/* A store that raises an unmasked exception stores nothing: a bounce buffer must hold what is there already. */
+	if (op->flags & OP_WRITES)
+		op->flags |= OP_READS;
 	/* FOP: the low three bits of the opcode byte and the ModRM byte. */
 	u8 modrm = (u8)(insn->z.raw.modrm.mod << 6 | insn->z.raw.modrm.reg << 3 | insn->z.raw.modrm.rm);
 	op->imm = (u64)(insn->z.opcode & 7) << 8 | modrm;
+}
+
+/* Intel SDM volume 2, "Exception Class Description": types 1, 2 and 4 of legacy SSE demand alignment of 16-byte operands, but for the
+ * moves and string comparisons that are made for unaligned ones; in VEX and EVEX only the aligned moves do. */
+static bool demands_alignment(const struct insn *insn)
+{
+	switch (insn->z.mnemonic) {
+	case ZYDIS_MNEMONIC_CMPXCHG16B:
+	case ZYDIS_MNEMONIC_CVTPD2PI:
+	case ZYDIS_MNEMONIC_CVTTPD2PI:
+		return true;
+	case ZYDIS_MNEMONIC_MOVUPS:
+	case ZYDIS_MNEMONIC_MOVUPD:
+	case ZYDIS_MNEMONIC_MOVDQU:
+	case ZYDIS_MNEMONIC_LDDQU:
+	case ZYDIS_MNEMONIC_PCMPESTRI:
+	case ZYDIS_MNEMONIC_PCMPESTRM:
+	case ZYDIS_MNEMONIC_PCMPISTRI:
+	case ZYDIS_MNEMONIC_PCMPISTRM:
+		return false;
+	default:
+		break;
+	}
+	if (insn->z.meta.isa_set == ZYDIS_ISA_SET_SHA)
+		return false; /* not on AMD's CPUs; where the CPU demands it, the snippet faults */
+	switch (insn->z.meta.exception_class) {
+	case ZYDIS_EXCEPTION_CLASS_SSE1:
+	case ZYDIS_EXCEPTION_CLASS_SSE2:
+	case ZYDIS_EXCEPTION_CLASS_SSE4:
+		return insn_memory(insn)->size == 128;
+	case ZYDIS_EXCEPTION_CLASS_AVX1:
+	case ZYDIS_EXCEPTION_CLASS_E1:
+	case ZYDIS_EXCEPTION_CLASS_E1NF:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The segment of a memory operand that is not written out. */
+static void set_implied_segment(const struct insn *insn, struct op *op)
+{
+	set_segment(op, SEG_DS);
+	for (unsigned i = 0; i < insn->z.operand_count; i++)
+		if (insn->operand[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+			set_segment(op, insn_segment(insn->operand[i].mem.segment));
 }
 
 static unsigned operand_bytes(const struct insn *insn)
@@ -471,6 +552,10 @@ bool op_prepare(struct vcpu *vcpu, struct op *op)
 	set_prefixes(insn, op);
 	set_operands(insn, op);
 	note_x87(insn, op);
+	if (insn->memory >= 0 && demands_alignment(insn))
+		op->flags |= OP_ALIGNED;
+	if (insn->kind == KIND_MASKMOV || insn->kind == KIND_CLZERO)
+		set_implied_segment(insn, op);
 	op->run = op_handler(insn, op);
 	bool native = op->run == op_native_register || op->run == op_native_read || op->run == op_native_write ||
 		      op->run == op_native_vector || op->run == op_native_vector_memory || op->run == op_bit_memory ||

@@ -17,14 +17,23 @@ static void xrstor(const void *image, u64 mask)
 	__asm__ volatile("xrstor64 (%0)" ::"r"(image), "a"((u32)mask), "d"((u32)(mask >> 32)) : "memory");
 }
 
-/* The real CPU recorded where the snippet is; the guest must see where its instruction is. */
+static u64 image_u64(const u8 *image, unsigned offset)
+{
+	u64 value;
+	__builtin_memcpy(&value, image + offset, sizeof(value));
+	return value;
+}
+
+/* The real CPU recorded where the snippet is; the guest must see where its instruction is. CPUs that save the pointers only while
+ * an exception is pending (AMD) saved zeros or what the guest had loaded: that stays. */
 static void patch_x87_pointers(struct vcpu *vcpu, struct step *step)
 {
-	if (step->x87_ip_known) {
+	bool ours = image_u64(vcpu->xsave, IMAGE_FIP) - (u64)(uintptr_t)step->code.rx < step->code.size;
+	if (ours && step->x87_ip_known) {
 		__builtin_memcpy(vcpu->xsave + IMAGE_FOP, &step->x87_op, sizeof(u16));
 		__builtin_memcpy(vcpu->xsave + IMAGE_FIP, &step->x87_ip, sizeof(u64));
 	}
-	if (step->x87_dp_known)
+	if (ours && step->x87_dp_known)
 		__builtin_memcpy(vcpu->xsave + IMAGE_FDP, &step->x87_dp, sizeof(u64));
 	step->x87_ip_known = step->x87_dp_known = false;
 }
