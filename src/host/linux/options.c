@@ -179,7 +179,7 @@ int options_parse(struct run_options *options, int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (rows[i].preset && set(options, &rows[i], rows[i].preset) < 0)
 			return -1;
-	optind = 1;
+	optind = 0; /* start anew, whatever an earlier parse left */
 	opterr = 0;
 	for (;;) {
 		int index = -1;
