@@ -1,0 +1,40 @@
+"""The running machine is confined (A7)."""
+import glob
+import os
+
+import guests
+import run
+
+
+class Sandbox(run.Case):
+    def status(self, *more):
+        """The Seccomp and NoNewPrivs lines of every thread while the guest runs."""
+        process = self.start_guest(guests.say("a") + guests.DEAF_SPIN, "--cpus", "3", "--hang-timeout", "0", *more)
+        self.assertEqual(process.stdout.read(1), b"a")
+        found = []
+        for path in glob.glob(f"/proc/{process.pid}/task/*/status"):
+            with open(path, encoding="ascii") as f:
+                fields = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+            found.append((fields["Seccomp"], fields["NoNewPrivs"]))
+        self.assertEqual(len(found), 4)
+        return found, process.pid
+
+    def test_on(self):
+        self.assertEqual(set(self.status()[0]), {("2", "1")})
+
+    def test_off(self):
+        self.assertEqual({s for s, _ in self.status("--sandbox", "off")[0]}, {self.mine()})
+
+    @staticmethod
+    def mine():
+        with open("/proc/self/status", encoding="ascii") as f:
+            return next(line.split()[1] for line in f if line.startswith("Seccomp:"))
+
+    def test_files(self):
+        """Nothing stays open but the standard files and the event loop's; no memory is writable and executable."""
+        _, pid = self.status()
+        targets = [os.readlink(path) for path in glob.glob(f"/proc/{pid}/fd/*") if int(os.path.basename(path)) > 2]
+        for target in targets:
+            self.assertRegex(target, r"^(anon_inode:\[?(eventfd|timerfd)\]?|pipe:.*)$")
+        with open(f"/proc/{pid}/maps", encoding="utf-8") as f:
+            self.assertEqual([line for line in f if line.split()[1].startswith("rwx")], [])
