@@ -1,7 +1,7 @@
 /* Registers in an XSAVE image: a ZMM register lies in up to three components. */
 #include "engine/step/image.h"
 
-#include "cpu/xstate.h"
+#include "engine/step/state.h"
 #include "lib/string.h"
 
 enum component { COMPONENT_SSE = 1, COMPONENT_AVX = 2, COMPONENT_OPMASK = 5, COMPONENT_ZMM_HI256 = 6, COMPONENT_HI16_ZMM = 7 };
@@ -59,15 +59,15 @@ void image_vector_write(struct vcpu *vcpu, unsigned reg, unsigned offset, unsign
 }
 
 /* The upper components may not exist on this host; registers end with the last that does. */
-static unsigned vector_bytes(void)
+static unsigned vector_bytes(const struct vcpu *vcpu)
 {
-	u64 mask = xstate_host_mask();
+	u64 mask = ((const struct step *)vcpu->engine_state)->xstate_mask;
 	return (mask & XCR0_AVX512) == XCR0_AVX512 ? 64 : mask & XCR0_AVX ? 32 : 16;
 }
 
 void image_vector_clear(struct vcpu *vcpu, unsigned reg, unsigned offset)
 {
-	for (; offset < vector_bytes(); offset += 8)
+	for (; offset < vector_bytes(vcpu); offset += 8)
 		image_vector_write(vcpu, reg, offset & ~7u, 8, 0);
 }
 

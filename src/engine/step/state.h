@@ -104,6 +104,7 @@ struct step {
 	u8 trap_vector;
 	u32 trap_error;
 	u64 rip_mask;
+	u64 xstate_mask; /* components saved and restored: xstate_host_mask(), whose CPUID may cost microseconds */
 	u64 x87_ip, x87_dp; /* to be put into the image at the next sync */
 	u16 x87_op;
 	bool x87_ip_known, x87_dp_known;

@@ -257,6 +257,7 @@ int step_create(struct vcpu *vcpu)
 	}
 	insn_decoder_init(&step->decoder, vcpu->cpuid, is_amd(vcpu));
 	init_image(step);
+	step->xstate_mask = xstate_host_mask();
 	vcpu->engine_state = step;
 	return 0;
 }

@@ -40,10 +40,9 @@ static void patch_x87_pointers(struct vcpu *vcpu, struct step *step)
 
 void vector_save(struct vcpu *vcpu, struct step *step)
 {
-	u64 mask = xstate_host_mask();
-	xsave(vcpu->xsave, mask);
+	xsave(vcpu->xsave, step->xstate_mask);
 	patch_x87_pointers(vcpu, step);
-	xrstor(step->init_image, mask);
+	xrstor(step->init_image, step->xstate_mask);
 	step->vector_live = false;
 	step->vector_checked = 0;
 }
@@ -53,7 +52,7 @@ bool vector_load(struct vcpu *vcpu, struct step *step, u8 class)
 	if (!xstate_check(vcpu, (enum xstate_class)class))
 		return false;
 	if (!step->vector_live)
-		xrstor(vcpu->xsave, xstate_host_mask());
+		xrstor(vcpu->xsave, step->xstate_mask);
 	step->vector_live = true;
 	step->vector_checked |= (u8)(1u << class);
 	return true;
