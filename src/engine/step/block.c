@@ -222,7 +222,7 @@ static enum build_step build_one(struct vcpu *vcpu, struct build *b, enum insn_m
 
 static unsigned hash_of(gpa_t gpa, u32 key)
 {
-	return (unsigned)((gpa ^ gpa >> 14 ^ (u64)key << 7) & (BLOCK_HASH_SIZE - 1));
+	return (unsigned)((gpa ^ (u64)key << 40) * 0x9e3779b97f4a7c15ull >> (64 - BLOCK_HASH_BITS));
 }
 
 static struct block *block_publish(struct build *b, u32 key)

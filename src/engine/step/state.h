@@ -88,8 +88,9 @@ struct block {
 	struct op op[];
 };
 
-#define JUMP_CACHE_SIZE 4096
-#define BLOCK_HASH_SIZE 16384
+#define JUMP_CACHE_SIZE 16384
+#define BLOCK_HASH_BITS 16
+#define BLOCK_HASH_SIZE (1u << BLOCK_HASH_BITS)
 #define BLOCK_OPS_MAX 32
 #define ARENA_CHUNK (1u << 20)
 #define ARENA_CHUNKS 48
