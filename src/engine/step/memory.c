@@ -51,3 +51,23 @@ bool memory_write_slow(struct vcpu *vcpu, unsigned segment, gva_t gva, const voi
 	memory_watch(vcpu, gla, size, ACCESS_WRITE);
 	return true;
 }
+
+bool memory_push(struct vcpu *vcpu, u64 value, unsigned size)
+{
+	gla_t gla;
+	u64 sp = (vcpu->gpr[RSP] - size) & size_mask(vcpu_stack_size(vcpu));
+	if (!memory_linear(vcpu, SEG_SS, sp, size, ACCESS_WRITE, &gla) || !cpu_push(vcpu, value, size))
+		return false;
+	memory_watch(vcpu, gla, size, ACCESS_WRITE);
+	return true;
+}
+
+bool memory_pop(struct vcpu *vcpu, u64 *value, unsigned size)
+{
+	gla_t gla;
+	u64 sp = vcpu->gpr[RSP] & size_mask(vcpu_stack_size(vcpu));
+	if (!memory_linear(vcpu, SEG_SS, sp, size, ACCESS_READ, &gla) || !cpu_pop(vcpu, value, size))
+		return false;
+	memory_watch(vcpu, gla, size, ACCESS_READ);
+	return true;
+}

@@ -156,6 +156,10 @@ static inline bool rm_write(struct vcpu *vcpu, const struct op *op, unsigned siz
 	return op_write(vcpu, op, size, value);
 }
 
+/* Push and pop with every check; *value is zero-extended. */
+bool memory_push(struct vcpu *vcpu, u64 value, unsigned size);
+bool memory_pop(struct vcpu *vcpu, u64 *value, unsigned size);
+
 /* Push and pop; the fast path is 64-bit mode. */
 static inline bool stack_push(struct vcpu *vcpu, const struct op *op, u64 value, unsigned size)
 {
@@ -169,8 +173,7 @@ static inline bool stack_push(struct vcpu *vcpu, const struct op *op, u64 value,
 			return true;
 		}
 	}
-	vector_sync(vcpu);
-	return cpu_push(vcpu, value, size);
+	return memory_push(vcpu, value, size);
 }
 
 static inline bool stack_pop(struct vcpu *vcpu, const struct op *op, u64 *value, unsigned size)
@@ -184,9 +187,7 @@ static inline bool stack_pop(struct vcpu *vcpu, const struct op *op, u64 *value,
 			return true;
 		}
 	}
-	vector_sync(vcpu);
-	*value = 0;
-	return cpu_pop(vcpu, value, size);
+	return memory_pop(vcpu, value, size);
 }
 
 #endif

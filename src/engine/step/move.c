@@ -161,7 +161,7 @@ int op_pusha(struct vcpu *vcpu, const struct op *op)
 	u64 rsp = vcpu->gpr[RSP];
 	vector_sync(vcpu);
 	for (unsigned reg = 0; reg < 8; reg++) {
-		if (cpu_push(vcpu, reg == RSP ? rsp : vcpu->gpr[reg], op->size))
+		if (memory_push(vcpu, reg == RSP ? rsp : vcpu->gpr[reg], op->size))
 			continue;
 		vcpu->gpr[RSP] = rsp;
 		return OP_FAULT;
@@ -175,7 +175,7 @@ int op_popa(struct vcpu *vcpu, const struct op *op)
 	vector_sync(vcpu);
 	for (unsigned reg = 8; reg-- > 0;) {
 		values[reg] = 0;
-		if (cpu_pop(vcpu, &values[reg], op->size))
+		if (memory_pop(vcpu, &values[reg], op->size))
 			continue;
 		vcpu->gpr[RSP] = rsp;
 		return OP_FAULT;
@@ -199,10 +199,10 @@ static bool enter_display(struct vcpu *vcpu, const struct op *op, unsigned level
 	for (unsigned i = 1; i < level; i++) {
 		u64 value = 0;
 		bp -= op->size;
-		if (!memory_read_slow(vcpu, SEG_SS, bp & mask, &value, op->size) || !cpu_push(vcpu, value, op->size))
+		if (!memory_read_slow(vcpu, SEG_SS, bp & mask, &value, op->size) || !memory_push(vcpu, value, op->size))
 			return false;
 	}
-	return cpu_push(vcpu, frame, op->size);
+	return memory_push(vcpu, frame, op->size);
 }
 
 /* Intel SDM volume 2, ENTER. imm: the frame's bytes; number: the nesting level. */
@@ -210,7 +210,7 @@ int op_enter(struct vcpu *vcpu, const struct op *op)
 {
 	u64 rsp = vcpu->gpr[RSP];
 	vector_sync(vcpu);
-	if (!cpu_push(vcpu, vcpu->gpr[RBP], op->size))
+	if (!memory_push(vcpu, vcpu->gpr[RBP], op->size))
 		return OP_FAULT;
 	u64 frame = vcpu->gpr[RSP];
 	bool ok = !op->number || enter_display(vcpu, op, op->number, frame);

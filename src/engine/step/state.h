@@ -101,7 +101,7 @@ struct step {
 	const struct op *current; /* whose snippet runs */
 	bool vector_live;
 	u8 vector_checked; /* xstate classes that have passed xstate_check since the state became live */
-	bool checks; /* alignment checks or data breakpoints are armed: accesses take the slow path */
+	bool checks; /* single step, alignment checks or data breakpoints: accesses take the slow path, strings go by elements */
 	u8 trap_vector;
 	u32 trap_error;
 	u64 rip_mask;

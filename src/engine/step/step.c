@@ -155,7 +155,7 @@ static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit)
 	if (!block)
 		return deliver_fault(vcpu, exit);
 	const struct op *op = block->op;
-	step->checks = alignment_checked(vcpu) || control_debug_armed(vcpu);
+	step->checks = trap || alignment_checked(vcpu) || control_debug_armed(vcpu); /* a step of a string is one element */
 	vcpu->next_rip = (vcpu->rip + op->length) & step->rip_mask;
 	int result = op->run(vcpu, op);
 	step->checks = false;
