@@ -23,6 +23,9 @@ IMAGES = {
     'strings': (32, 64),
     'apic': (32, 64),
     'pic_pit': (32,),
+    'ioapic': (32,),
+    'mmio': (32, 64),
+    'debug': (32, 64),
 }
 
 
