@@ -63,6 +63,7 @@ static inline unsigned tlb_index(gla_t gla)
 
 struct mmu {
 	struct tlb *current;
+	struct tlb_entry *explicit; /* current's entries in `view`: where explicit accesses look first */
 	u8 view;          /* enum tlb_view of explicit accesses now; kept by mmu_update_view */
 	u8 implicit_view; /* of implicit supervisor accesses */
 	struct tlb *context[MMU_CONTEXTS];
@@ -85,6 +86,7 @@ static inline void mmu_update_view(struct vcpu *vcpu)
 		vcpu->mmu->view = VIEW_USER;
 	else
 		vcpu->mmu->view = (vcpu->rflags & RFLAGS_AC) ? VIEW_SUPERVISOR : smap;
+	vcpu->mmu->explicit = vcpu->mmu->current->entry[vcpu->mmu->view];
 }
 
 /* Flushes. Intel SDM volume 4/3, "Invalidation of TLBs and Paging-Structure Caches". */
@@ -120,6 +122,14 @@ static inline struct tlb_entry *tlb_lookup(struct mmu *mmu, u8 view, gla_t gla, 
 	struct tlb_entry *e = &mmu->current->entry[view][tlb_index(gla)];
 	u64 tag = kind == ACCESS_READ ? e->read : kind == ACCESS_WRITE ? e->write : e->exec;
 	/* The tag of an access that crosses the page differs from the entry's. */
+	return likely(tag == ((gla + size - 1) & PAGE_MASK) && tag == (gla & PAGE_MASK)) ? e : NULL;
+}
+
+/* The same for the view of explicit accesses as it is now. */
+static inline struct tlb_entry *tlb_lookup_explicit(struct mmu *mmu, gla_t gla, unsigned size, unsigned kind)
+{
+	struct tlb_entry *e = &mmu->explicit[tlb_index(gla)];
+	u64 tag = kind == ACCESS_READ ? e->read : kind == ACCESS_WRITE ? e->write : e->exec;
 	return likely(tag == ((gla + size - 1) & PAGE_MASK) && tag == (gla & PAGE_MASK)) ? e : NULL;
 }
 

@@ -235,9 +235,11 @@ void mmu_load_cr3(struct vcpu *vcpu, bool noflush)
 		unsigned taken = context_take(mmu);
 		mmu->context_pcid[taken] = pcid;
 		mmu->current = mmu->context[taken];
+		mmu_update_view(vcpu);
 		return;
 	}
 	mmu->current = tlb;
+	mmu_update_view(vcpu);
 	if (!noflush)
 		mmu_flush_nonglobal(vcpu);
 }

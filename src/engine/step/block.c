@@ -114,6 +114,7 @@ struct build {
 	unsigned fused_count;
 	struct op ops[BLOCK_OPS_MAX];
 	unsigned count, length;
+	bool sensitive;
 	u8 bytes[INSN_LENGTH_MAX];
 };
 
@@ -215,6 +216,7 @@ static enum build_step build_one(struct vcpu *vcpu, struct build *b, enum insn_m
 		if (!flush_fused(vcpu, b) || !op_prepare(vcpu, &b->ops[b->count++]))
 			return BUILD_FULL;
 	}
+	b->sensitive = op_is_sensitive(&step->insn);
 	if (single || b->crosses || op_ends_block(&step->insn) || b->count >= BLOCK_OPS_MAX - 2)
 		return BUILD_END;
 	return BUILD_GO_ON;
@@ -241,6 +243,7 @@ static struct block *block_publish(struct build *b, u32 key)
 		block->generation2 = b->second.generation;
 		block->seen2 = b->second_seen;
 	}
+	block->sensitive = b->sensitive;
 	block->uncached = !b->at.page.hva || (b->crosses && !b->second.hva) || b->at.limited;
 	const u8 *from = b->crosses || !b->at.page.hva ? b->bytes : b->at.page.hva;
 	for (unsigned i = 0; i < b->length && !block->uncached; i++)
@@ -261,7 +264,7 @@ static bool block_build(struct vcpu *vcpu, const struct fetch *at, u32 key, bool
 	struct build *b = step->build;
 	b->step = step;
 	b->at = *at;
-	b->crosses = false;
+	b->crosses = b->sensitive = false;
 	b->fused_count = b->count = b->length = 0;
 	enum build_step state;
 	*block = NULL;
@@ -365,25 +368,45 @@ static struct block *block_find_slow(struct vcpu *vcpu, u32 key, bool single)
 	return block;
 }
 
+u32 block_key(const struct vcpu *vcpu, bool single)
+{
+	return (u32)mode_of(vcpu) | (single ? KEY_SINGLE : 0);
+}
+
+static unsigned jump_slot(u64 rip)
+{
+	return (unsigned)(rip ^ rip >> 12) & (JUMP_CACHE_SIZE - 1);
+}
+
+/* What the jump cache holds is a hint: that this page is executable and where it lies comes from the TLB, that the bytes are the
+ * same from the page's generation. */
+struct block *block_cached(struct vcpu *vcpu, struct step *step, u32 key)
+{
+	u64 rip = vcpu->rip;
+	gla_t gla = rip;
+	struct block *block = step->jump_cache[jump_slot(rip)];
+	if (!block)
+		return NULL;
+	if ((key & ~KEY_SINGLE) != INSN_MODE_64) {
+		gla = (u32)(vcpu->seg[SEG_CS].base + rip);
+		if (rip + block->length - 1 > vcpu->seg[SEG_CS].limit)
+			return NULL;
+	}
+	const struct tlb_entry *e = tlb_lookup_explicit(vcpu->mmu, gla, 1, ACCESS_EXEC);
+	bool found = e && block->key == key && block->gpa == (e->gpa | (gla & ~PAGE_MASK)) &&
+		     block->generation == e->generation &&
+		     block->seen == __atomic_load_n(e->generation, __ATOMIC_RELAXED) && !block->crosses;
+	return likely(found) ? block : NULL;
+}
+
 struct block *block_find(struct vcpu *vcpu, bool single)
 {
 	struct step *step = step_of(vcpu);
-	u32 key = (u32)mode_of(vcpu) | (single ? KEY_SINGLE : 0);
-	u64 rip = vcpu->rip;
-	gla_t gla = rip;
-	unsigned slot = (unsigned)(rip ^ rip >> 12) & (JUMP_CACHE_SIZE - 1);
-	struct block *block = step->jump_cache[slot];
-	if (!vcpu_64bit(vcpu)) {
-		gla = (u32)(vcpu->seg[SEG_CS].base + rip);
-		if (block && rip + block->length - 1 > vcpu->seg[SEG_CS].limit)
-			block = NULL;
-	}
-	const struct tlb_entry *e = tlb_lookup(vcpu->mmu, vcpu->mmu->view, gla, 1, ACCESS_EXEC);
-	if (likely(block && e) && block->key == key && block->gpa == (e->gpa | (gla & ~PAGE_MASK)) &&
-	    block->generation == e->generation && block->seen == __atomic_load_n(e->generation, __ATOMIC_RELAXED) &&
-	    !block->crosses)
+	u32 key = block_key(vcpu, single);
+	struct block *block = block_cached(vcpu, step, key);
+	if (likely(block))
 		return block;
 	block = block_find_slow(vcpu, key, single);
-	step->jump_cache[slot] = block && !block->uncached ? block : NULL;
+	step->jump_cache[jump_slot(vcpu->rip)] = block && !block->uncached ? block : NULL;
 	return block;
 }

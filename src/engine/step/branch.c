@@ -23,16 +23,21 @@ int op_jmp_rel(struct vcpu *vcpu, const struct op *op)
 	return jump_to(vcpu, op, vcpu->next_rip + op->imm);
 }
 
+static inline int take(struct vcpu *vcpu, const struct op *op)
+{
+	return likely(jump_to(vcpu, op, vcpu->next_rip + op->imm)) ? OP_JUMP : OP_FAULT;
+}
+
 #define CONDITION_PAIR(number, test)                                                                                   \
 	static int op_jcc##number##_set(struct vcpu *vcpu, const struct op *op)                                           \
 	{                                                                                                                 \
 		u64 f = vcpu->rflags;                                                                                     \
-		return (test) ? jump_to(vcpu, op, vcpu->next_rip + op->imm) : OP_DONE;                                    \
+		return (test) ? take(vcpu, op) : OP_DONE;                                    \
 	}                                                                                                                 \
 	static int op_jcc##number##_clear(struct vcpu *vcpu, const struct op *op)                                         \
 	{                                                                                                                 \
 		u64 f = vcpu->rflags;                                                                                     \
-		return !(test) ? jump_to(vcpu, op, vcpu->next_rip + op->imm) : OP_DONE;                                   \
+		return !(test) ? take(vcpu, op) : OP_DONE;                                   \
 	}
 #define FLAG_LESS(f) (((f) >> 7 ^ (f) >> 11) & 1)
 CONDITION_PAIR(0, f &RFLAGS_OF)

@@ -6,6 +6,9 @@
 #include "cpu/segment.h"
 #include "engine/step/state.h"
 
+/* Sizes and kinds are constants at each use: the compiler must see them. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 /* The slow path: segment, alignment, breakpoints, paging, MMIO. Calls vector_sync. Any size up to a page. */
 bool memory_read_slow(struct vcpu *vcpu, unsigned segment, gva_t gva, void *buf, unsigned size);
 bool memory_write_slow(struct vcpu *vcpu, unsigned segment, gva_t gva, const void *buf, unsigned size);
@@ -14,14 +17,14 @@ bool memory_linear(struct vcpu *vcpu, unsigned segment, gva_t gva, unsigned size
 /* After an access that succeeded: data breakpoints become a pending debug trap. */
 void memory_watch(struct vcpu *vcpu, gla_t gla, unsigned size, unsigned kind);
 
-static inline gva_t op_address(struct vcpu *vcpu, const struct op *op)
+static ALWAYS_INLINE gva_t op_address(struct vcpu *vcpu, const struct op *op)
 {
 	u64 address = *vcpu_u64(vcpu, op->base) + (*vcpu_u64(vcpu, op->index) << op->scale) + (u64)op->disp;
 	return address << op->address_shift >> op->address_shift;
 }
 
 /* Linear address if the segment obviously allows the access: an ordinary present, writable, expand-up data segment. */
-static inline bool segment_plain(const struct vcpu *vcpu, unsigned segment, gva_t gva, unsigned size, gla_t *gla)
+static ALWAYS_INLINE bool segment_plain(const struct vcpu *vcpu, unsigned segment, gva_t gva, unsigned size, gla_t *gla)
 {
 	const struct segment *s = &vcpu->seg[segment];
 	const u32 mask = SEG_ATTR_UNUSABLE | SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_CODE | SEG_ATTR_EXPAND_DOWN |
@@ -32,19 +35,19 @@ static inline bool segment_plain(const struct vcpu *vcpu, unsigned segment, gva_
 
 /* The TLB entry of an access that may go straight to memory, or NULL; *gla is its linear address. Non-canonical addresses are never in
  * the TLB. */
-static inline struct tlb_entry *memory_fast(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, unsigned kind,
+static ALWAYS_INLINE struct tlb_entry *memory_fast(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, unsigned kind,
 					    gla_t *gla)
 {
 	if (likely(op->flags & OP_LONG))
 		*gla = gva + *vcpu_u64(vcpu, op->segment_base);
 	else if (!segment_plain(vcpu, op->segment, gva, size, gla))
 		return NULL;
-	if (unlikely(step_of(vcpu)->checks))
+	if (unlikely(CHECKS(vcpu)))
 		return NULL;
-	return tlb_lookup(vcpu->mmu, vcpu->mmu->view, *gla, size, kind);
+	return tlb_lookup_explicit(vcpu->mmu, *gla, size, kind);
 }
 
-static inline u64 load_sized(const void *p, unsigned size)
+static ALWAYS_INLINE u64 load_sized(const void *p, unsigned size)
 {
 	switch (size) {
 	case 1:
@@ -58,7 +61,7 @@ static inline u64 load_sized(const void *p, unsigned size)
 	}
 }
 
-static inline void store_sized(void *p, u64 value, unsigned size)
+static ALWAYS_INLINE void store_sized(void *p, u64 value, unsigned size)
 {
 	switch (size) {
 	case 1:
@@ -77,7 +80,7 @@ static inline void store_sized(void *p, u64 value, unsigned size)
 }
 
 /* Read or write the operation's memory operand, or another address in its segment. */
-static inline bool op_read_at(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, u64 *value)
+static ALWAYS_INLINE bool op_read_at(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, u64 *value)
 {
 	gla_t gla;
 	const struct tlb_entry *e = memory_fast(vcpu, op, gva, size, ACCESS_READ, &gla);
@@ -89,7 +92,7 @@ static inline bool op_read_at(struct vcpu *vcpu, const struct op *op, gva_t gva,
 	return memory_read_slow(vcpu, op->segment, gva, value, size);
 }
 
-static inline bool op_write_at(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, u64 value)
+static ALWAYS_INLINE bool op_write_at(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, u64 value)
 {
 	gla_t gla;
 	const struct tlb_entry *e = memory_fast(vcpu, op, gva, size, ACCESS_WRITE, &gla);
@@ -101,12 +104,12 @@ static inline bool op_write_at(struct vcpu *vcpu, const struct op *op, gva_t gva
 	return memory_write_slow(vcpu, op->segment, gva, &value, size);
 }
 
-static inline bool op_read(struct vcpu *vcpu, const struct op *op, unsigned size, u64 *value)
+static ALWAYS_INLINE bool op_read(struct vcpu *vcpu, const struct op *op, unsigned size, u64 *value)
 {
 	return op_read_at(vcpu, op, op_address(vcpu, op), size, value);
 }
 
-static inline bool op_write(struct vcpu *vcpu, const struct op *op, unsigned size, u64 value)
+static ALWAYS_INLINE bool op_write(struct vcpu *vcpu, const struct op *op, unsigned size, u64 value)
 {
 	return op_write_at(vcpu, op, op_address(vcpu, op), size, value);
 }
@@ -124,7 +127,7 @@ static inline void gpr_set(struct vcpu *vcpu, unsigned reg, unsigned size, u64 v
 }
 
 /* Registers by byte offset, which also names AH to BH. */
-static inline void reg_set(struct vcpu *vcpu, unsigned offset, unsigned size, u64 value)
+static ALWAYS_INLINE void reg_set(struct vcpu *vcpu, unsigned offset, unsigned size, u64 value)
 {
 	if (size == 4)
 		*vcpu_u64(vcpu, offset) = (u32)value;
@@ -132,7 +135,7 @@ static inline void reg_set(struct vcpu *vcpu, unsigned offset, unsigned size, u6
 		store_sized((u8 *)vcpu + offset, value, size);
 }
 
-static inline u64 reg_get(const struct vcpu *vcpu, unsigned offset, unsigned size)
+static ALWAYS_INLINE u64 reg_get(const struct vcpu *vcpu, unsigned offset, unsigned size)
 {
 	return load_sized((const u8 *)vcpu + offset, size);
 }
@@ -161,11 +164,11 @@ bool memory_push(struct vcpu *vcpu, u64 value, unsigned size);
 bool memory_pop(struct vcpu *vcpu, u64 *value, unsigned size);
 
 /* Push and pop; the fast path is 64-bit mode. */
-static inline bool stack_push(struct vcpu *vcpu, const struct op *op, u64 value, unsigned size)
+static ALWAYS_INLINE bool stack_push(struct vcpu *vcpu, const struct op *op, u64 value, unsigned size)
 {
-	if (likely(op->flags & OP_LONG) && likely(!step_of(vcpu)->checks)) {
+	if (likely(op->flags & OP_LONG) && likely(!CHECKS(vcpu))) {
 		gla_t gla = vcpu->gpr[RSP] - size;
-		const struct tlb_entry *e = tlb_lookup(vcpu->mmu, vcpu->mmu->view, gla, size, ACCESS_WRITE);
+		const struct tlb_entry *e = tlb_lookup_explicit(vcpu->mmu, gla, size, ACCESS_WRITE);
 		if (likely(e)) {
 			store_sized((void *)(uintptr_t)(gla + e->addend), value, size);
 			mmu_stored(vcpu, e->flags, e->generation);
@@ -176,11 +179,11 @@ static inline bool stack_push(struct vcpu *vcpu, const struct op *op, u64 value,
 	return memory_push(vcpu, value, size);
 }
 
-static inline bool stack_pop(struct vcpu *vcpu, const struct op *op, u64 *value, unsigned size)
+static ALWAYS_INLINE bool stack_pop(struct vcpu *vcpu, const struct op *op, u64 *value, unsigned size)
 {
-	if (likely(op->flags & OP_LONG) && likely(!step_of(vcpu)->checks)) {
+	if (likely(op->flags & OP_LONG) && likely(!CHECKS(vcpu))) {
 		gla_t gla = vcpu->gpr[RSP];
-		const struct tlb_entry *e = tlb_lookup(vcpu->mmu, vcpu->mmu->view, gla, size, ACCESS_READ);
+		const struct tlb_entry *e = tlb_lookup_explicit(vcpu->mmu, gla, size, ACCESS_READ);
 		if (likely(e)) {
 			*value = load_sized((const void *)(uintptr_t)(gla + e->addend), size);
 			vcpu->gpr[RSP] = gla + size;

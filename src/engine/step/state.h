@@ -30,6 +30,7 @@ enum op_result {
 	OP_AGAIN = 2, /* progress was made but rip stays (REP): look at pending work, then run it again */
 	OP_LEAVE = 3, /* like DONE, then return from run with step->exit */
 	OP_ERROR = 4, /* the engine cannot go on: return step->exit, rip stays */
+	OP_JUMP = 5, /* like DONE, but next_rip is not the following instruction: leave the block */
 };
 
 typedef int (*op_fn)(struct vcpu *vcpu, const struct op *op);
@@ -84,6 +85,7 @@ struct block {
 	u8 ops;
 	bool crosses;
 	bool uncached;
+	bool sensitive; /* its last operation may change what the loop has looked at: mode, flags, translation */
 	u8 *bytes; /* the code as decoded, to revalidate after a write to its page */
 	struct op op[];
 };
@@ -101,7 +103,6 @@ struct step {
 	const struct op *current; /* whose snippet runs */
 	bool vector_live;
 	u8 vector_checked; /* xstate classes that have passed xstate_check since the state became live */
-	bool checks; /* single step, alignment checks or data breakpoints: accesses take the slow path, strings go by elements */
 	u8 trap_vector;
 	u32 trap_error;
 	u64 rip_mask;
@@ -140,6 +141,10 @@ static inline struct step *step_of(struct vcpu *vcpu)
 /* Where the handler of BT and its family leaves the bit offset within the element. */
 #define BIT_INDEX_SLOT ((u32)offsetof(struct vcpu, scratch))
 
+/* Non-zero in single step and while alignment checks or data breakpoints are armed: accesses then take the slow path, strings go by
+ * elements. */
+#define CHECKS(vcpu) ((vcpu)->scratch[6])
+
 static inline u64 *vcpu_u64(struct vcpu *vcpu, unsigned offset)
 {
 	return (u64 *)((u8 *)vcpu + offset);
@@ -149,6 +154,9 @@ static inline u64 *vcpu_u64(struct vcpu *vcpu, unsigned offset)
 
 /* The block at rip, decoded if need be. `single`: one instruction only, not fused. NULL: fetching faulted, vcpu->fault says how. */
 struct block *block_find(struct vcpu *vcpu, bool single);
+/* The same for the next of several blocks in one mode (key, see block_key), if the jump cache has it; else NULL. */
+u32 block_key(const struct vcpu *vcpu, bool single);
+struct block *block_cached(struct vcpu *vcpu, struct step *step, u32 key);
 void block_flush_all(struct step *step);
 size_t block_build_size(void);
 /* Memory for decoded code, freed by block_flush_all; NULL when full. */
@@ -162,6 +170,8 @@ bool op_prepare(struct vcpu *vcpu, struct op *op);
 bool op_fusable(const struct insn *insn);
 /* Whether a block must end after the operation. */
 bool op_ends_block(const struct insn *insn);
+/* Whether it may change mode, privilege, interruptibility or translation (it then ends its block). */
+bool op_is_sensitive(const struct insn *insn);
 /* Operations that raise a fixed fault. */
 int op_run_ud(struct vcpu *vcpu, const struct op *op);
 int op_run_gp(struct vcpu *vcpu, const struct op *op);

@@ -155,10 +155,12 @@ static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit)
 	if (!block)
 		return deliver_fault(vcpu, exit);
 	const struct op *op = block->op;
-	step->checks = trap || alignment_checked(vcpu) || control_debug_armed(vcpu); /* a step of a string is one element */
+	CHECKS(vcpu) = trap || alignment_checked(vcpu) || control_debug_armed(vcpu); /* a step of a string is one element */
 	vcpu->next_rip = (vcpu->rip + op->length) & step->rip_mask;
 	int result = op->run(vcpu, op);
-	step->checks = false;
+	CHECKS(vcpu) = 0;
+	if (result == OP_JUMP)
+		result = OP_DONE;
 	bool done = result == OP_DONE || result == OP_LEAVE || result == OP_AGAIN;
 	if (done && !(op->flags & OP_NEXT_RF))
 		vcpu->rflags &= ~RFLAGS_RF;
@@ -173,22 +175,50 @@ static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit)
 
 /* ---- the loop ---- */
 
-static enum boundary execute_block(struct vcpu *vcpu, struct exit *exit)
+/* Run the operations of a block. False: its end was not reached in the ordinary way, *result says why and rip is settled
+ * but for that. */
+static bool run_block(struct vcpu *vcpu, const struct block *block, u64 mask, u32 watch, int *result)
 {
+	const struct op *op = block->op, *end = op + block->ops;
+	u64 rip = vcpu->rip;
+	for (;;) {
+		vcpu->rip = rip;
+		rip = (rip + op->length) & mask;
+		vcpu->next_rip = rip;
+		*result = op->run(vcpu, op);
+		if (unlikely(*result != OP_DONE))
+			break;
+		if (++op == end) {
+			vcpu->rip = vcpu->next_rip;
+			return true;
+		}
+		if (unlikely(vcpu_pending(vcpu) & watch)) {
+			vcpu->rip = rip;
+			return false;
+		}
+	}
+	if (*result != OP_JUMP)
+		return false;
+	vcpu->rip = vcpu->next_rip;
+	return true;
+}
+
+/* Block after block, as long as nothing happens that the caller must look at. */
+static enum boundary execute_blocks(struct vcpu *vcpu, struct exit *exit)
+{
+	struct step *step = step_of(vcpu);
 	struct block *block = block_find(vcpu, false);
 	if (unlikely(!block))
 		return deliver_fault(vcpu, exit);
-	u64 mask = step_of(vcpu)->rip_mask;
-	u32 watch = watched(vcpu);
-	const struct op *op = block->op, *end = op + block->ops;
+	u32 watch = watched(vcpu), key = block_key(vcpu, false);
+	int result;
 	do {
-		vcpu->next_rip = (vcpu->rip + op->length) & mask;
-		int result = op->run(vcpu, op);
-		if (unlikely(result != OP_DONE))
-			return settle(vcpu, result, exit);
-		vcpu->rip = vcpu->next_rip;
-		op++;
-	} while (op < end && likely(!(vcpu_pending(vcpu) & watch)));
+		if (unlikely(!run_block(vcpu, block, step->rip_mask, watch, &result)))
+			return result == OP_DONE ? BOUNDARY_RUN : settle(vcpu, result, exit);
+		if (block->sensitive || unlikely(vcpu_pending(vcpu) & watch))
+			break;
+		block = block_cached(vcpu, step, key);
+	} while (likely(block));
 	return BOUNDARY_RUN;
 }
 
@@ -201,7 +231,7 @@ static enum boundary next(struct vcpu *vcpu, struct exit *exit, bool single)
 	step_of(vcpu)->rip_mask = vcpu_64bit(vcpu) ? ~0ull : 0xffffffffull;
 	if (unlikely(single || needs_care(vcpu)))
 		return execute_one(vcpu, exit);
-	return execute_block(vcpu, exit);
+	return execute_blocks(vcpu, exit);
 }
 
 static void enter(struct vcpu *vcpu, struct exit *exit)

@@ -57,7 +57,7 @@ static struct run run_at(struct vcpu *vcpu, const struct op *op, unsigned segmen
 	struct run run = { 0 };
 	gla_t gla;
 	u64 room;
-	if ((vcpu->rflags & RFLAGS_DF) || step_of(vcpu)->checks)
+	if ((vcpu->rflags & RFLAGS_DF) || CHECKS(vcpu))
 		return run;
 	if (op->flags & OP_LONG) {
 		gla = gva + (segment >= SEG_FS ? vcpu->seg[segment].base : 0);
@@ -67,7 +67,7 @@ static struct run run_at(struct vcpu *vcpu, const struct op *op, unsigned segmen
 			return run;
 		room = (u64)vcpu->seg[segment].limit - gva + 1;
 	}
-	const struct tlb_entry *e = tlb_lookup(vcpu->mmu, vcpu->mmu->view, gla, op->size, kind);
+	const struct tlb_entry *e = tlb_lookup_explicit(vcpu->mmu, gla, op->size, kind);
 	if (!e)
 		return run;
 	room = MIN(room, PAGE_SIZE - (gla & ~PAGE_MASK));

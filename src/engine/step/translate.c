@@ -584,13 +584,24 @@ bool op_fusable(const struct insn *insn)
 	}
 }
 
-/* Sensitive instructions may change mode, privilege, interruptibility or translation. */
+bool op_is_sensitive(const struct insn *insn)
+{
+	switch (insn_class_of((enum insn_kind)insn->kind)) {
+	case INSN_CLASS_CONTROL:
+		return is_far(insn);
+	case INSN_CLASS_SENSITIVE:
+	case INSN_CLASS_REFUSED:
+		return true;
+	default:
+		return insn->kind == KIND_POP && insn->operand[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		       insn_gpr(insn->operand[0].reg.value) < 0;
+	}
+}
+
+/* Conditional jumps stay inside: the block goes on where they are not taken. */
 bool op_ends_block(const struct insn *insn)
 {
-	enum insn_class class = insn_class_of((enum insn_kind)insn->kind);
-	if (insn->kind == KIND_POP || insn->kind == KIND_LOAD_FAR)
-		return true;
-	if (class == INSN_CLASS_CONTROL)
-		return true;
-	return class == INSN_CLASS_SENSITIVE || class == INSN_CLASS_REFUSED;
+	if (insn_class_of((enum insn_kind)insn->kind) == INSN_CLASS_CONTROL)
+		return insn->kind != KIND_JCC;
+	return op_is_sensitive(insn);
 }
