@@ -1,5 +1,5 @@
-/* The way of an interrupt: from the I/O APIC or another vCPU to the posted-interrupt descriptors of the vCPUs it addresses, from there
- * on the vCPU's own thread into its local APIC, and to the engine when it asks (F1, F4, F5). */
+/* The way of an interrupt: from the I/O APIC or another vCPU to the posted-interrupt descriptors of the vCPUs it
+ * addresses, from there on the vCPU's own thread into its local APIC, and to the engine when it asks (F1, F4, F5). */
 #include "vm/vm.h"
 
 /* ---- sending: any thread ---- */
@@ -41,9 +41,9 @@ void vm_interrupt(struct vm *vm, const struct interrupt *interrupt, struct vm_cp
 {
 	for (unsigned n = 0; n < vm->config.cpus; n++) {
 		struct vm_cpu *cpu = vm->cpu[n];
-		bool addressed = interrupt->shorthand == SHORTHAND_OTHERS ?
-					 cpu != sender :
-					 lapic_matches(&cpu->lapic, interrupt->destination, interrupt->logical);
+		bool addressed = interrupt->shorthand == SHORTHAND_OTHERS
+					 ? cpu != sender
+					 : lapic_matches(&cpu->lapic, interrupt->destination, interrupt->logical);
 		if (!addressed)
 			continue;
 		deliver(cpu, interrupt);
@@ -52,8 +52,8 @@ void vm_interrupt(struct vm *vm, const struct interrupt *interrupt, struct vm_cp
 			break;
 	}
 	if (vm->config.trace & TRACE_IRQ)
-		host_log(LOG_DEBUG, "interrupt vector %02x delivery %u to %s %x", interrupt->vector, interrupt->delivery,
-			 interrupt->logical ? "logical" : "physical", interrupt->destination);
+		host_log(LOG_DEBUG, "interrupt vector %02x delivery %u to %s %x", interrupt->vector,
+			 interrupt->delivery, interrupt->logical ? "logical" : "physical", interrupt->destination);
 }
 
 /* ---- taking: the vCPU's own thread ---- */
@@ -70,8 +70,8 @@ static bool interrupt_waits(struct vm_cpu *cpu)
 	return lapic_highest(&cpu->lapic) >= 0 || pic_asks(cpu);
 }
 
-/* The host timer is only ever brought forward: a guest that sets its deadline anew with each tick, later every time, costs no system
- * call each. When it fires early, it is set again. */
+/* The host timer is only ever brought forward: a guest that sets its deadline anew with each tick, later every time,
+ * costs no system call each. When it fires early, it is set again. */
 static void arm_timer(struct vm_cpu *cpu, u64 now)
 {
 	u64 deadline = lapic_deadline(&cpu->lapic);

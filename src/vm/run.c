@@ -1,7 +1,7 @@
 /* The life of a vCPU's thread: run the engine, answer what ended the run, sleep while halted, obey requests.
  *
- * A reset or a pause parks every vCPU at vm_checkpoint. The last one to park performs the reset alone, so that nobody runs while
- * memory and devices change under it; then all go on. */
+ * A reset or a pause parks every vCPU at vm_checkpoint. The last one to park performs the reset alone, so that nobody
+ * runs while memory and devices change under it; then all go on. */
 #include "vm/vm.h"
 
 #include "cpu/control.h"
@@ -137,7 +137,8 @@ static void reset_machine(struct vm *vm)
 
 static bool must_park(const struct vm *vm)
 {
-	return __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST) || __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST) ||
+	       __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST);
 }
 
 static void park(struct vm_cpu *cpu)
@@ -188,7 +189,8 @@ static void obey_requests(struct vm_cpu *cpu)
 	if (REQUESTS_TAKE(cpu, REQUEST_SIPI))
 		startup(cpu, __atomic_load_n(&cpu->sipi_vector, __ATOMIC_SEQ_CST));
 	if (REQUESTS_TAKE(cpu, REQUEST_CRASH))
-		crash(cpu, cpu->vcpu.activity == ACTIVITY_HLT ? "it halted with interrupts disabled" : "it spins with interrupts disabled");
+		crash(cpu, cpu->vcpu.activity == ACTIVITY_HLT ? "it halted with interrupts disabled"
+							      : "it spins with interrupts disabled");
 }
 
 /* Obey whatever others want of this vCPU; false when the VM has ended. */
@@ -216,7 +218,8 @@ static bool has_work(struct vm_cpu *cpu)
 			return true;
 		}
 	}
-	return __atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST) || must_park(cpu->vm) || vm_ended(cpu->vm) != VM_RUNNING;
+	return __atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST) || must_park(cpu->vm) ||
+	       vm_ended(cpu->vm) != VM_RUNNING;
 }
 
 /* Until when to sleep if nobody wakes the vCPU: the timer of a local APIC wakes only those that listen. */

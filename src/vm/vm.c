@@ -28,7 +28,8 @@ static void pic_intr_changed(void *opaque, unsigned pin, bool level)
 	if (!cpu)
 		return;
 	__atomic_store_n(&cpu->pic_intr, level, __ATOMIC_SEQ_CST);
-	vm_kick(cpu, PENDING_INTERRUPT);
+	if (level)
+		vm_kick(cpu, PENDING_INTERRUPT);
 }
 
 static void lapic_send(void *opaque, const struct interrupt *interrupt)
@@ -149,7 +150,8 @@ static bool create_machine(struct vm *vm)
 	vm->tsc_offset = -__builtin_ia32_rdtsc(); /* the guest's counter starts at 0, as after power-on */
 	if (!vm->board_timer || add_memory(vm) < 0)
 		return false;
-	if (board_create(&vm->board, &vm->config.backends, vm->config.memory, host_now(), ioapic_message, pic_intr_changed, vm) < 0)
+	if (board_create(&vm->board, &vm->config.backends, vm->config.memory, host_now(), ioapic_message,
+			 pic_intr_changed, vm) < 0)
 		return false;
 	for (unsigned i = 0; i < vm->config.cpus; i++)
 		if (create_cpu(vm, i) < 0)
@@ -163,7 +165,8 @@ static bool check_memory(const struct vm *vm, char *error, size_t error_size)
 	u64 hole = MAP_HIGH_RAM - MAP_LOW_RAM_END, limit = BIT(vm->policy->physical_bits) - hole;
 	if (vm->config.memory <= limit)
 		return true;
-	host_snprintf(error, error_size, "memory: the guest's CPUs address %u bits, which is %llu MiB of memory at most",
+	host_snprintf(error, error_size,
+		      "memory: the guest's CPUs address %u bits, which is %llu MiB of memory at most",
 		      vm->policy->physical_bits, (unsigned long long)(limit >> 20));
 	return false;
 }
@@ -193,7 +196,8 @@ struct vm *vm_create(const struct vm_config *config, char *error, size_t error_s
 	if (!vm->policy || !check_memory(vm, error, error_size)) {
 		*user_error = true;
 	} else if (!create_machine(vm)) {
-		host_snprintf(error, error_size, "the host lacks the memory or the resources for a guest of %llu MiB and %u CPUs",
+		host_snprintf(error, error_size,
+			      "the host lacks the memory or the resources for a guest of %llu MiB and %u CPUs",
 			      (unsigned long long)(config->memory >> 20), config->cpus);
 	} else if (!load_guest(vm, error, error_size)) {
 		*user_error = true;

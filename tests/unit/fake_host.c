@@ -151,8 +151,30 @@ void fake_host_advance(u64 nanoseconds)
 	fake_host_set_now(fake_now + nanoseconds);
 }
 
+static void (*idle)(void *opaque);
+static void *idle_opaque;
+static u64 idle_until;
+
+void fake_host_set_idle(void (*hook)(void *opaque), void *opaque)
+{
+	idle = hook;
+	idle_opaque = opaque;
+}
+
+u64 fake_host_idle_until(void)
+{
+	return idle_until;
+}
+
 void host_wait(u32 *word, u32 expected, u64 deadline)
 {
+	if (*word != expected)
+		return;
+	idle_until = deadline;
+	if (idle)
+		idle(idle_opaque);
+	else if (deadline == HOST_NEVER)
+		host_panic("fake host: nobody will wake this thread");
 	if (*word == expected && deadline != HOST_NEVER && deadline > fake_now)
 		fake_host_set_now(deadline);
 }

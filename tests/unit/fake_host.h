@@ -7,6 +7,10 @@
 /* Time as host_now() gives it. Moving it fires the timers that are due, in order, on the calling thread. */
 void fake_host_set_now(u64 now);
 void fake_host_advance(u64 nanoseconds);
+/* What happens in the world while a thread sleeps in host_wait; without, its sleep must have a deadline. */
+void fake_host_set_idle(void (*idle)(void *opaque), void *opaque);
+/* Until when the last sleeper means to sleep. */
+u64 fake_host_idle_until(void);
 /* The last line logged, or "". */
 const char *fake_host_last_log(void);
 
