@@ -176,11 +176,12 @@ static bool flush_fused(struct vcpu *vcpu, struct build *b)
 	return snippet_emit(b->step, b->fused, count, op);
 }
 
-static void add_fault(struct build *b, op_fn run)
+/* Bytes that are no instruction are so by all that the decoder looked at: the block stands and falls with those. */
+static void add_fault(struct build *b, op_fn run, unsigned looked_at)
 {
 	struct op *op = &b->ops[b->count++];
 	*op = (struct op){ .run = run, .kind = KIND_REFUSED, .xstate = INSN_NO_XSTATE };
-	b->length++; /* a block is never empty; the byte is one that was read */
+	b->length += looked_at;
 }
 
 enum build_step { BUILD_GO_ON, BUILD_END, BUILD_FAULT, BUILD_FULL };
@@ -204,7 +205,7 @@ static enum build_step build_one(struct vcpu *vcpu, struct build *b, enum insn_m
 	if (result != DECODE_OK) {
 		if (!flush_fused(vcpu, b))
 			return BUILD_FULL;
-		add_fault(b, result == DECODE_LONG ? op_run_gp : op_run_ud);
+		add_fault(b, result == DECODE_LONG ? op_run_gp : op_run_ud, b->crosses ? INSN_LENGTH_MAX : MIN(available, INSN_LENGTH_MAX));
 		return BUILD_END;
 	}
 	b->length += step->insn.z.length;
