@@ -26,6 +26,7 @@ IMAGES = {
     'ioapic': (32,),
     'mmio': (32, 64),
     'debug': (32, 64),
+    'msr_cpuid': (32, 64),
 }
 
 
@@ -34,6 +35,9 @@ def runs():
     for source, widths in IMAGES.items():
         for bits in widths:
             result.append({'image': f'{source}{bits}'})
+    for model in ('x86-64', 'x86-64-v2', 'x86-64-v3'):
+        result.append({'name': f'msr_cpuid64 {model}', 'image': 'msr_cpuid64', 'cpu': model, 'engines': ['step'],
+                       'not_on_qemu': 'the models are nadir\'s'})
     return result
 
 

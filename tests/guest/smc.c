@@ -178,6 +178,28 @@ static void by_port_input(void)
 	CHECK_EQ(call_at(code_pages[0]), 0x66);
 }
 
+/* Bytes that were no instruction become one, whichever of them changes. */
+static void invalid_becomes_valid(void)
+{
+	u8 *at = code_pages[0] + 4096 - 2; /* on one page, then across two */
+	for (unsigned i = 0; i < 2; i++, at -= 64) {
+		memcpy(at, "\x0f\x24\x00\xcd", 4);
+		at[4] = VECTOR_END;
+		struct state s = run_code(at, 3);
+		CHECK_FAULT(s, VEC_UD, NO_ERROR, at);
+		at[1] = 0x1f; /* NOP (AX) */
+		s = run_code(at, 3);
+		CHECK_EQ(s.vector, VECTOR_END);
+		memcpy(at, "\x66\x66\x0f\x24\x00", 5);
+		s = run_code(at, 3);
+		CHECK_FAULT(s, VEC_UD, NO_ERROR, at);
+		memcpy(at, "\x66\x66\x90\xcd", 4);
+		at[4] = VECTOR_END;
+		s = run_code(at, 3);
+		CHECK_EQ(s.vector, VECTOR_END);
+	}
+}
+
 /* The same bytes as 32- and 64-bit code: 48 is DEC EAX, or a prefix. */
 static void same_bytes_other_mode(void)
 {
@@ -206,5 +228,6 @@ void guest_main(void)
 	through_an_alias();
 	remapped();
 	by_port_input();
+	invalid_becomes_valid();
 	same_bytes_other_mode();
 }
