@@ -30,8 +30,19 @@ IMAGES = {
 }
 
 
+# 64-bit guests for several CPUs, and the runs of each.
+SMP = {
+    'litmus': [{'cpus': cpus, 'append': 'rounds=200'} for cpus in (2, 4)],
+}
+
+
+def smp_run(source, run):
+    append = f'cpus={run["cpus"]} {run.get("append", "")}'.strip()
+    return dict(run, image=f'{source}64', name=run.get('name', f'{source} {run["cpus"]} CPUs'), append=append)
+
+
 def runs():
-    result = []
+    result = [smp_run(source, run) for source, wanted in SMP.items() for run in wanted]
     for source, widths in IMAGES.items():
         for bits in widths:
             result.append({'image': f'{source}{bits}'})
@@ -45,3 +56,5 @@ if __name__ == '__main__':  # what the build makes: one "SOURCE WIDTH" a line
     for source, widths in IMAGES.items():
         for bits in widths:
             print(source, bits)
+    for source in SMP:
+        print(source, 64)
