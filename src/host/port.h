@@ -19,6 +19,10 @@ void *host_ram_create(u64 size);
 void host_ram_destroy(void *hva, u64 size);
 /* Give whole pages back to the host; they read as zero afterwards. */
 void host_ram_discard(void *hva, u64 size);
+/* A second mapping of two pages of guest RAM, side by side, for an access that crosses from the first into the second. NULL if the host
+ * cannot. It lasts until host_unmap_pair. */
+u8 *host_map_pair(u8 *first, u8 *second);
+void host_unmap_pair(u8 *pair);
 
 /* Memory for generated code, mapped twice: written through rw, executed through rx, never both through one mapping.
  * Returns 0, or a negative value on failure. */
@@ -64,6 +68,10 @@ void host_wait(u32 *word, u32 expected, u64 deadline);
 void host_wake(u32 *word);
 /* Give the CPU to somebody else for a moment (PAUSE loops). */
 void host_yield(void);
+
+/* A full memory barrier on every thread of this program that runs guest code: what they stored before this call is visible when it
+ * returns, and what they load afterwards is not older than the call. */
+void host_barrier_all(void);
 
 /* Make GS-relative addresses of the calling thread relative to `base`, for generated code. */
 void host_set_gs_base(void *base);

@@ -50,6 +50,19 @@ void host_ram_discard(void *hva, u64 size)
 	madvise(hva, size, MADV_DONTNEED);
 }
 
+u8 *host_map_pair(u8 *first, u8 *second)
+{
+	return NULL;
+}
+
+void host_unmap_pair(u8 *pair)
+{
+}
+
+void host_barrier_all(void)
+{
+}
+
 int host_code_create(struct host_code *code, size_t size)
 {
 	int fd = memfd_create("code", 0);

@@ -74,6 +74,16 @@ static bool fetch_linear(struct vcpu *vcpu, gla_t *gla)
 	return vcpu->rip <= vcpu->seg[SEG_CS].limit || vcpu_raise_gp(vcpu, 0);
 }
 
+/* From now on stores into the page are counted. A store of another vCPU may wait in its store buffer while that vCPU has already found
+ * the flag clear: it must be in memory before the bytes are read, or nobody would ever notice it. */
+static void note_code(u8 *flags)
+{
+	if (likely(__atomic_load_n(flags, __ATOMIC_SEQ_CST) & PAGE_CODE))
+		return;
+	__atomic_fetch_or(flags, PAGE_CODE, __ATOMIC_SEQ_CST);
+	host_barrier_all();
+}
+
 static bool translate_code(struct vcpu *vcpu, gla_t gla, struct translation *out, u32 *seen)
 {
 	vector_sync(vcpu);
@@ -82,7 +92,7 @@ static bool translate_code(struct vcpu *vcpu, gla_t gla, struct translation *out
 	if (!mmu_translate(vcpu, gla, ACCESS_EXEC, out))
 		return false;
 	if (out->hva) {
-		__atomic_fetch_or(out->flags, PAGE_CODE, __ATOMIC_SEQ_CST);
+		note_code(out->flags);
 		*seen = __atomic_load_n(out->generation, __ATOMIC_SEQ_CST);
 	}
 	return true;
@@ -115,7 +125,7 @@ struct build {
 	struct op ops[BLOCK_OPS_MAX];
 	unsigned count, length;
 	bool sensitive;
-	u8 bytes[INSN_LENGTH_MAX];
+	u8 bytes[PAGE_SIZE + INSN_LENGTH_MAX + 1]; /* the code as it was when decoded: another vCPU may be changing it */
 };
 
 size_t block_build_size(void)
@@ -123,17 +133,18 @@ size_t block_build_size(void)
 	return sizeof(struct build);
 }
 
+/* The next bytes to decode. */
 static const u8 *build_bytes(struct vcpu *vcpu, struct build *b, unsigned *available)
 {
-	*available = MIN(b->at.room - b->length, INSN_LENGTH_MAX + 1u);
-	if (b->at.page.hva)
-		return b->at.page.hva + b->length;
+	u8 *bytes = b->bytes + b->length;
+	unsigned n = *available = MIN(b->at.room - b->length, INSN_LENGTH_MAX + 1u);
+	if (b->at.page.hva) {
+		__builtin_memcpy(bytes, b->at.page.hva + b->length, n);
+		return bytes;
+	}
 	/* Code outside RAM is read as data is, byte by byte. */
-	unsigned n = MIN(*available, INSN_LENGTH_MAX);
-	if (!mmu_read(vcpu, b->at.gla + b->length, b->bytes, n, ACCESS_EXEC))
-		return NULL;
-	*available = n;
-	return b->bytes;
+	n = *available = MIN(n, INSN_LENGTH_MAX);
+	return mmu_read(vcpu, b->at.gla + b->length, bytes, n, ACCESS_EXEC) ? bytes : NULL;
 }
 
 /* The first instruction does not end in its page: fetch what the second page has. */
@@ -148,8 +159,7 @@ static bool decode_crossing(struct vcpu *vcpu, struct build *b, enum insn_mode m
 	if (!translate_code(vcpu, next, &b->second, &b->second_seen))
 		return false;
 	u8 bytes[INSN_LENGTH_MAX];
-	for (unsigned i = 0; i < first; i++)
-		bytes[i] = b->at.page.hva ? b->at.page.hva[i] : b->bytes[i];
+	__builtin_memcpy(bytes, b->bytes, first);
 	if (b->second.hva)
 		__builtin_memcpy(bytes + first, b->second.hva, INSN_LENGTH_MAX - first);
 	else if (!mmu_read(vcpu, next, bytes + first, INSN_LENGTH_MAX - first, ACCESS_EXEC))
@@ -246,9 +256,8 @@ static struct block *block_publish(struct build *b, u32 key)
 	}
 	block->sensitive = b->sensitive;
 	block->uncached = !b->at.page.hva || (b->crosses && !b->second.hva) || b->at.limited;
-	const u8 *from = b->crosses || !b->at.page.hva ? b->bytes : b->at.page.hva;
 	for (unsigned i = 0; i < b->length && !block->uncached; i++)
-		block->bytes[i] = from[i];
+		block->bytes[i] = b->bytes[i];
 	if (!block->uncached) {
 		unsigned h = hash_of(block->gpa, key);
 		block->next = b->step->hash[h];

@@ -1,8 +1,9 @@
 /* Innocuous instructions: run by their snippets, on registers, directly on guest RAM, or on a bounce buffer where the operand crosses a page
  * or is MMIO.
  *
- * The direct path keeps what the hardware gives: LOCK is atomic between vCPUs, naturally aligned accesses are single. An operand that crosses a page
- * cannot be one host access, since its pages lie apart in host memory: a locked one is then not atomic against other vCPUs. */
+ * The direct path keeps what the hardware gives: LOCK is atomic between vCPUs, naturally aligned accesses are single. The pages of an
+ * operand that crosses may lie apart in host memory; one that is read and written is then accessed through a second mapping, in which
+ * they lie side by side, so that LOCK holds there, too. */
 #include "engine/step/handlers.h"
 #include "engine/step/image.h"
 #include "engine/step/memory.h"
@@ -61,6 +62,35 @@ static int native_bounce(struct vcpu *vcpu, const struct op *op, gva_t gva, gla_
 	return mmu_write(vcpu, gla, buffer, op->mem_size, ACCESS_WRITE);
 }
 
+/* A read-modify-write operand in two pages of RAM. OP_AGAIN: it is not that, or the host cannot map it. */
+static int native_pair(struct vcpu *vcpu, const struct op *op, gva_t gva, gla_t gla)
+{
+	struct translation first, second;
+	gla_t next = (gla | ~PAGE_MASK) + 1;
+	if ((op->flags & (OP_READS | OP_WRITES)) != (OP_READS | OP_WRITES) || next - gla >= op->mem_size)
+		return OP_AGAIN;
+	if (!vcpu_64bit(vcpu))
+		next = (u32)next;
+	if (!mmu_translate(vcpu, gla, ACCESS_WRITE, &first) || !mmu_translate(vcpu, next, ACCESS_WRITE, &second))
+		return OP_FAULT;
+	if (!first.hva || !second.hva)
+		return OP_AGAIN;
+	u8 *page = first.hva - (gla & ~PAGE_MASK), *pair = page;
+	if (second.hva != page + PAGE_SIZE)
+		pair = host_map_pair(page, second.hva);
+	if (!pair)
+		return OP_AGAIN;
+	int result = call(vcpu, op, pair + (gla & ~PAGE_MASK), gva);
+	vector_sync(vcpu);
+	if (pair != page)
+		host_unmap_pair(pair);
+	if (result == OP_DONE) {
+		mmu_stored(vcpu, first.flags, first.generation);
+		mmu_stored(vcpu, second.flags, second.generation);
+	}
+	return result;
+}
+
 static int native_slow(struct vcpu *vcpu, const struct op *op, gva_t gva)
 {
 	unsigned kind = op->flags & OP_WRITES ? ACCESS_WRITE : ACCESS_READ;
@@ -83,7 +113,9 @@ static int native_slow(struct vcpu *vcpu, const struct op *op, gva_t gva)
 		if (result == OP_DONE && kind == ACCESS_WRITE)
 			mmu_stored(vcpu, t.flags, t.generation);
 	} else {
-		result = native_bounce(vcpu, op, gva, gla);
+		result = native_pair(vcpu, op, gva, gla);
+		if (result == OP_AGAIN)
+			result = native_bounce(vcpu, op, gva, gla);
 	}
 	if (result == OP_DONE)
 		memory_watch(vcpu, gla, op->mem_size, kind);

@@ -60,6 +60,24 @@ void host_ram_discard(void *hva, u64 size)
 		memset(hva, 0, size);
 }
 
+u8 *host_map_pair(u8 *first, u8 *second)
+{
+	u8 *pair = mmap(NULL, 2 * PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (pair == MAP_FAILED)
+		return NULL;
+	/* An old size of 0 makes a second mapping of a shared page. */
+	if (mremap(first, 0, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, pair) != MAP_FAILED &&
+	    mremap(second, 0, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, pair + PAGE_SIZE) != MAP_FAILED)
+		return pair;
+	munmap(pair, 2 * PAGE_SIZE);
+	return NULL;
+}
+
+void host_unmap_pair(u8 *pair)
+{
+	munmap(pair, 2 * PAGE_SIZE);
+}
+
 int host_code_create(struct host_code *code, size_t size)
 {
 	int fd = memory_object("nadir-code", size);

@@ -5,6 +5,7 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/auxv.h>
@@ -50,6 +51,23 @@ void host_wake(u32 *word)
 void host_yield(void)
 {
 	sched_yield();
+}
+
+static bool barrier_registered;
+
+static void barrier_register(void)
+{
+	barrier_registered = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+/* The fallback is slow (milliseconds), but old kernels have it. */
+void host_barrier_all(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, barrier_register);
+	int command = barrier_registered ? MEMBARRIER_CMD_PRIVATE_EXPEDITED : MEMBARRIER_CMD_GLOBAL;
+	if (syscall(SYS_membarrier, command, 0, 0) < 0)
+		host_panic("membarrier failed: errno %d", errno);
 }
 
 void host_set_gs_base(void *base)
