@@ -47,17 +47,22 @@ static ALWAYS_INLINE struct tlb_entry *memory_fast(struct vcpu *vcpu, const stru
 	return tlb_lookup_explicit(vcpu->mmu, *gla, size, kind);
 }
 
+/* Guest operands lie where the guest put them. */
+typedef u16 __attribute__((aligned(1), may_alias)) u16_anywhere;
+typedef u32 __attribute__((aligned(1), may_alias)) u32_anywhere;
+typedef u64 __attribute__((aligned(1), may_alias)) u64_anywhere;
+
 static ALWAYS_INLINE u64 load_sized(const void *p, unsigned size)
 {
 	switch (size) {
 	case 1:
 		return *(const u8 *)p;
 	case 2:
-		return *(const u16 *)p;
+		return *(const u16_anywhere *)p;
 	case 4:
-		return *(const u32 *)p;
+		return *(const u32_anywhere *)p;
 	default:
-		return *(const u64 *)p;
+		return *(const u64_anywhere *)p;
 	}
 }
 
@@ -68,13 +73,13 @@ static ALWAYS_INLINE void store_sized(void *p, u64 value, unsigned size)
 		*(volatile u8 *)p = (u8)value;
 		break;
 	case 2:
-		*(volatile u16 *)p = (u16)value;
+		*(volatile u16_anywhere *)p = (u16)value;
 		break;
 	case 4:
-		*(volatile u32 *)p = (u32)value;
+		*(volatile u32_anywhere *)p = (u32)value;
 		break;
 	default:
-		*(volatile u64 *)p = value;
+		*(volatile u64_anywhere *)p = value;
 		break;
 	}
 }
