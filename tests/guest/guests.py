@@ -1,9 +1,15 @@
 """The list of runs: image, engine options and what must come out.
 
 A run is a dictionary: `image` (SOURCE without .c, and its width), `append` (command line), `cpu` (CPU model), `cpus`,
-`status` (exit status; 1 is success by the debug-exit convention (v << 1) | 1), `output` (text that must appear),
-`not_on_qemu` (why QEMU's TCG cannot run it). `engines` restricts the engines.
+`status` (exit status, or several; 1 is success by the debug-exit convention (v << 1) | 1), `output` (text that must
+appear), `options` (nadir's), `qemu_status`, `not_on_qemu` (why QEMU's TCG cannot run it). `engines` restricts the engines.
 """
+
+# Those that end otherwise than by the debug-exit port; see runs().
+HOSTILE = {
+    'triple': (32, 64),
+    'spin': (64,),
+}
 
 # Source files and the widths they are built in.
 IMAGES = {
@@ -27,6 +33,9 @@ IMAGES = {
     'mmio': (32, 64),
     'debug': (32, 64),
     'msr_cpuid': (32, 64),
+    'legacy': (32,),
+    'fpu_xsave': (32, 64),
+    'double_fault': (32, 64),
 }
 
 
@@ -45,15 +54,19 @@ def runs():
     result = [smp_run(source, run) for source, wanted in SMP.items() for run in wanted]
     for source, widths in IMAGES.items():
         for bits in widths:
-            result.append({'image': f'{source}{bits}'})
+            result.append({'image': f'{source}-{bits}'})
     for model in ('x86-64', 'x86-64-v2', 'x86-64-v3'):
-        result.append({'name': f'msr_cpuid64 {model}', 'image': 'msr_cpuid64', 'cpu': model, 'engines': ['step'],
+        result.append({'name': f'msr_cpuid-64 {model}', 'image': 'msr_cpuid-64', 'cpu': model, 'engines': ['step'],
                        'not_on_qemu': 'the models are nadir\'s'})
+    for bits in HOSTILE['triple']:
+        result.append({'image': f'triple-{bits}', 'status': 3, 'output': 'triple fault', 'qemu_status': 0})
+    result.append({'image': 'spin-64', 'status': 3, 'output': 'spins with interrupts disabled', 'options': ['--hang-timeout', '1'],
+                   'not_on_qemu': 'would spin for ever'})
     return result
 
 
 if __name__ == '__main__':  # what the build makes: one "SOURCE WIDTH" a line
-    for source, widths in IMAGES.items():
+    for source, widths in {**IMAGES, **HOSTILE}.items():
         for bits in widths:
             print(source, bits)
     for source in SMP:
