@@ -29,6 +29,7 @@ struct ram_slot {
 struct ram {
 	struct ram_slot slot[RAM_SLOTS_MAX];
 	unsigned slots;
+	u32 split_lock; /* atomic; held while a locked access that crosses a page is done in two pieces */
 };
 
 /* Add a slot. base and size are page multiples; slots must not overlap. The host memory stays the caller's; the flag

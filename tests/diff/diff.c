@@ -117,6 +117,7 @@ static void run_engine(struct diff *d, const struct test_case *c, struct outcome
 	v->activity = ACTIVITY_ACTIVE;
 	v->pending = 0;
 	v->cr2 = 0;
+	engine_step.state_changed(v);
 	engine_step.run(v, &exit);
 	memcpy(o->gpr, v->gpr, sizeof(o->gpr));
 	memcpy(o->image, v->xsave, sizeof(o->image));

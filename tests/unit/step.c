@@ -115,6 +115,20 @@ static void test_bit_scans_of_zero(void **state)
 	flat_destroy(g);
 }
 
+/* The environment shows the guest's addresses, not those of the engine's. */
+PROGRAM(pointers, "fninit\n lea 1f(%rip), %rbx\n fld1\n mov $0x500ffc, %edi\n 1: fldl (%rdi)\n fnstenv 8(%rdi)\n mov 20(%rdi), %eax\n"
+		  "mov 28(%rdi), %ecx\n mov 24(%rdi), %edx\n fnop");
+
+static void test_pointers(void **state)
+{
+	struct flat_guest *g = guest();
+	RUN(g, pointers);
+	assert_int_equal(g->vcpu.gpr[RAX], g->vcpu.gpr[RBX]);
+	assert_int_equal(g->vcpu.gpr[RCX], 0x500ffc);
+	assert_int_equal(g->vcpu.gpr[RDX] >> 16, 0x507);
+	flat_destroy(g);
+}
+
 /* Code that writes itself: the second run of the loop must see the new immediate. */
 PROGRAM(patched, "mov $2, %ecx\n lea 2f+1(%rip), %rdi\n 1: 2: mov $1, %eax\n add %eax, %ebx\n movb $7, (%rdi)\n dec %ecx\n jnz 1b");
 
@@ -139,7 +153,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_complete), cmocka_unit_test(test_loops),   cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_strings),  cmocka_unit_test(test_vectors), cmocka_unit_test(test_bit_scans_of_zero), cmocka_unit_test(test_patched),
+		cmocka_unit_test(test_strings),  cmocka_unit_test(test_vectors), cmocka_unit_test(test_bit_scans_of_zero), cmocka_unit_test(test_patched), cmocka_unit_test(test_pointers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,7 +34,7 @@ op_fn op_jcc_handler(unsigned condition);
 	X(clts) X(invlpg) X(invpcid) X(wbinvd) X(swapgs) X(rdsegbase) X(wrsegbase) X(hypercall)                           \
 	X(xsave) X(xrstor) X(fxsave) X(fxrstor) X(ldmxcsr) X(stmxcsr) X(mov_from_cr) X(mov_to_cr) X(mov_from_dr)          \
 	X(mov_to_dr) X(mov_from_segment) X(mov_to_segment)                                                                \
-	X(maskmov) X(movdir64b) X(clzero) X(masked) X(vmaskmov) X(gather) X(scatter) X(vzero)
+	X(maskmov) X(movdir64b) X(clzero) X(masked) X(vmaskmov) X(gather) X(scatter) X(vzero) X(x87_store) X(x87_load) X(x87_init)
 
 #define X(name) int op_##name(struct vcpu *vcpu, const struct op *op);
 OP_HANDLERS(X)

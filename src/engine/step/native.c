@@ -7,19 +7,7 @@
 #include "engine/step/handlers.h"
 #include "engine/step/image.h"
 #include "engine/step/memory.h"
-
-static void note_x87(struct step *step, struct vcpu *vcpu, const struct op *op, gva_t gva)
-{
-	if (!(op->flags & OP_X87))
-		return;
-	step->x87_ip = vcpu->rip;
-	step->x87_op = (u16)op->imm;
-	step->x87_ip_known = true;
-	if (op->flags & OP_X87_MEMORY) {
-		step->x87_dp = gva;
-		step->x87_dp_known = true;
-	}
-}
+#include "engine/step/x87.h"
 
 static int call(struct vcpu *vcpu, const struct op *op, void *memory, gva_t gva)
 {
@@ -30,7 +18,7 @@ static int call(struct vcpu *vcpu, const struct op *op, void *memory, gva_t gva)
 		return OP_FAULT;
 	int result = snippet_call(vcpu, step, op, memory);
 	if (result == OP_DONE)
-		note_x87(step, vcpu, op, gva);
+		x87_note(vcpu, step, op, gva);
 	return result;
 }
 
@@ -91,6 +79,16 @@ static int native_pair(struct vcpu *vcpu, const struct op *op, gva_t gva, gla_t 
 	return result;
 }
 
+static int native_bounce_locked(struct vcpu *vcpu, const struct op *op, gva_t gva, gla_t gla)
+{
+	u32 *lock = &vcpu->ram->split_lock;
+	while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE))
+		host_yield();
+	int result = native_bounce(vcpu, op, gva, gla);
+	__atomic_store_n(lock, 0, __ATOMIC_RELEASE);
+	return result;
+}
+
 static int native_slow(struct vcpu *vcpu, const struct op *op, gva_t gva)
 {
 	unsigned kind = op->flags & OP_WRITES ? ACCESS_WRITE : ACCESS_READ;
@@ -115,7 +113,7 @@ static int native_slow(struct vcpu *vcpu, const struct op *op, gva_t gva)
 	} else {
 		result = native_pair(vcpu, op, gva, gla);
 		if (result == OP_AGAIN)
-			result = native_bounce(vcpu, op, gva, gla);
+			result = (op->flags & OP_LOCKED ? native_bounce_locked : native_bounce)(vcpu, op, gva, gla);
 	}
 	if (result == OP_DONE)
 		memory_watch(vcpu, gla, op->mem_size, kind);

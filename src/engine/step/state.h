@@ -98,6 +98,12 @@ struct block {
 #define ARENA_CHUNKS 48
 #define CODE_SIZE (24u << 20)
 
+/* Where the guest's last x87 instruction and its operand lie; x87.h. */
+struct x87_pointers {
+	u64 ip, dp;
+	u16 op, cs, ds;
+};
+
 struct step {
 	/* hot */
 	const struct op *current; /* whose snippet runs */
@@ -107,9 +113,7 @@ struct step {
 	u32 trap_error;
 	u64 rip_mask;
 	u64 xstate_mask; /* components saved and restored: xstate_host_mask(), whose CPUID may cost microseconds */
-	u64 x87_ip, x87_dp; /* to be put into the image at the next sync */
-	u16 x87_op;
-	bool x87_ip_known, x87_dp_known;
+	struct x87_pointers x87; /* of the last x87 instruction that records them */
 	unsigned pause_count;
 	struct exit *exit;
 

@@ -10,6 +10,7 @@
 #include "cpu/xstate.h"
 #include "engine/step/handlers.h"
 #include "engine/step/memory.h"
+#include "engine/step/x87.h"
 
 /* ---- events at an instruction boundary ---- */
 
@@ -313,6 +314,7 @@ static bool step_available(const char **why)
 static void step_state_changed(struct vcpu *vcpu)
 {
 	vcpu->shadow = 0;
+	x87_reload(vcpu, step_of(vcpu));
 }
 
 const struct engine_ops engine_step = {

@@ -6,6 +6,7 @@
 #include "cpu/xstate.h"
 #include "engine/step/handlers.h"
 #include "engine/step/memory.h"
+#include "engine/step/x87.h"
 
 static bool require_cpl0(struct vcpu *vcpu)
 {
@@ -574,8 +575,11 @@ int op_xsave(struct vcpu *vcpu, const struct op *op)
 int op_xrstor(struct vcpu *vcpu, const struct op *op)
 {
 	gla_t gla;
-	return state_address(vcpu, op, ACCESS_READ, &gla) &&
-	       xstate_restore(vcpu, op->number == XSAVE_SUPERVISOR, gla, get_edx_eax(vcpu), op->flags & OP_REX_W);
+	if (!state_address(vcpu, op, ACCESS_READ, &gla) ||
+	    !xstate_restore(vcpu, op->number == XSAVE_SUPERVISOR, gla, get_edx_eax(vcpu), op->flags & OP_REX_W))
+		return OP_FAULT;
+	x87_reload(vcpu, step_of(vcpu));
+	return OP_DONE;
 }
 
 int op_fxsave(struct vcpu *vcpu, const struct op *op)
@@ -587,7 +591,10 @@ int op_fxsave(struct vcpu *vcpu, const struct op *op)
 int op_fxrstor(struct vcpu *vcpu, const struct op *op)
 {
 	gla_t gla;
-	return state_address(vcpu, op, ACCESS_READ, &gla) && xstate_fxrstor(vcpu, gla, op->flags & OP_REX_W);
+	if (!state_address(vcpu, op, ACCESS_READ, &gla) || !xstate_fxrstor(vcpu, gla, op->flags & OP_REX_W))
+		return OP_FAULT;
+	x87_reload(vcpu, step_of(vcpu));
+	return OP_DONE;
 }
 
 static bool mxcsr_allowed(struct vcpu *vcpu, const struct op *op)

@@ -87,7 +87,7 @@ static void set_prefixes(const struct insn *insn, struct op *op)
 	ZydisInstructionAttributes a = insn->z.attributes;
 	if (insn->mode == INSN_MODE_64)
 		op->flags |= OP_LONG;
-	if (a & ZYDIS_ATTRIB_HAS_LOCK)
+	if ((a & ZYDIS_ATTRIB_HAS_LOCK) || insn->z.mnemonic == ZYDIS_MNEMONIC_XCHG)
 		op->flags |= OP_LOCKED;
 	if (a & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
 		op->flags |= OP_REP;
@@ -185,6 +185,14 @@ static op_fn bit_handler(const struct insn *insn, struct op *op)
 	if (insn->memory < 0 || insn->operand[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
 		return native_handler(insn, op);
 	return op_bit_memory;
+}
+
+static op_fn x87_handler(const struct insn *insn, struct op *op)
+{
+	if (insn->z.mnemonic == ZYDIS_MNEMONIC_FNINIT)
+		return op_x87_init;
+	op->imm = insn->z.mnemonic == ZYDIS_MNEMONIC_FNSAVE; /* which initializes */
+	return op->flags & OP_WRITES ? op_x87_store : op_x87_load;
 }
 
 static op_fn vzero_handler(const struct insn *insn, struct op *op)
@@ -354,7 +362,7 @@ typedef op_fn (*chooser)(const struct insn *insn, struct op *op);
 static const chooser choosers[KIND_COUNT] = {
 	[KIND_NATIVE] = native_handler,
 	[KIND_FWAIT] = native_handler,
-	[KIND_X87_ENV] = native_handler,
+	[KIND_X87_ENV] = x87_handler,
 	[KIND_BIT] = bit_handler,
 	[KIND_VZERO] = vzero_handler,
 	[KIND_MASKED] = masked_handler,
@@ -559,7 +567,7 @@ bool op_prepare(struct vcpu *vcpu, struct op *op)
 	op->run = op_handler(insn, op);
 	bool native = op->run == op_native_register || op->run == op_native_read || op->run == op_native_write ||
 		      op->run == op_native_vector || op->run == op_native_vector_memory || op->run == op_bit_memory ||
-		      op->run == op_masked;
+		      op->run == op_masked || op->run == op_x87_store || op->run == op_x87_load || op->run == op_x87_init;
 	return !native || snippet_emit(step, insn, 1, op);
 }
 
