@@ -47,7 +47,7 @@ SMP = {
 
 def smp_run(source, run):
     append = f'cpus={run["cpus"]} {run.get("append", "")}'.strip()
-    return dict(run, image=f'{source}64', name=run.get('name', f'{source} {run["cpus"]} CPUs'), append=append)
+    return dict(run, image=f'{source}-64', name=run.get('name', f'{source} {run["cpus"]} CPUs'), append=append)
 
 
 def runs():
