@@ -190,6 +190,6 @@ void vm_exit(struct vcpu *vcpu, struct exit *exit)
 		host_log(LOG_DEBUG, "%llx: %s %x", (unsigned long long)vcpu->rip, exit_reason_name(exit->reason), exit_detail(exit));
 	if (handlers[exit->reason])
 		handlers[exit->reason](cpu, exit);
-	cpu->progress++;
+	vm_progress(cpu);
 	stats_count(&cpu->stats, exit->reason, vcpu->rip, exit_detail(exit), read_tsc() - start);
 }

@@ -142,6 +142,6 @@ int vm_interrupt_acknowledge(struct vcpu *vcpu)
 		return -1;
 	tell_engine(cpu);
 	cpu->stats.interrupts++;
-	cpu->progress++;
+	vm_progress(cpu);
 	return vector;
 }

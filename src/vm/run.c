@@ -249,7 +249,7 @@ static void finish_run(struct vm_cpu *cpu, const struct exit *exit)
 	switch (exit->reason) {
 	case EXIT_HLT:
 		stats_count(&cpu->stats, EXIT_HLT, cpu->vcpu.rip, 0, 0);
-		cpu->progress++;
+		vm_progress(cpu);
 		break;
 	case EXIT_PAUSE:
 		stats_count(&cpu->stats, EXIT_PAUSE, cpu->vcpu.rip, 0, 0);

@@ -77,7 +77,7 @@ struct vm_cpu {
 	bool lint0; /* the level the local APIC has been told; this vCPU's thread only */
 	u32 wake; /* sleeping place; bumped by whoever wants attention, atomic */
 	struct stats stats; /* this vCPU's thread */
-	u64 progress; /* exits and interrupts so far; read by the watchdog */
+	u64 progress; /* exits and interrupts so far: this vCPU's thread, read by the watchdog, atomic */
 	u64 progress_seen; /* the watchdog's */
 };
 
@@ -133,6 +133,12 @@ void vm_stats(const struct vm *vm, struct stats *sum);
 static inline struct vm_cpu *vm_cpu_of(struct vcpu *vcpu)
 {
 	return container_of(vcpu, struct vm_cpu, vcpu);
+}
+
+/* The vCPU did something that the VMM sees; on its thread. */
+static inline void vm_progress(struct vm_cpu *cpu)
+{
+	__atomic_store_n(&cpu->progress, cpu->progress + 1, __ATOMIC_RELAXED);
 }
 
 /* End the VM, if it has not ended yet. From any thread. */

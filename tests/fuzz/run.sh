@@ -20,9 +20,13 @@ fuzz() {
 	# Its own exit status for a failure, 77, means "skipped" to Meson.
 	set -- -error_exitcode=1 -timeout=20 -artifact_prefix="fuzz-$name-"
 	if [ "$mode" = short ]; then
+		# What it learns goes to the first directory, which must not be the one that is kept.
+		learnt=$(mktemp -d)
+		trap 'rm -rf "$learnt"' EXIT
 		# shellcheck disable=SC2086
-		exec "$program" "$@" -seed=1 -runs="${FUZZ_RUNS:-100000}" -max_total_time=10 -max_len=1024 -len_control=10 \
-			-verbosity=0 $kept
+		"$program" "$@" -seed=1 -runs="${FUZZ_RUNS:-100000}" -max_total_time=10 -max_len=1024 -len_control=10 \
+			-verbosity=0 "$learnt" $kept
+		return
 	fi
 	mkdir -p "fuzz-$name.corpus"
 	echo "$name: ${FUZZ_SECONDS:-600} s"
