@@ -42,6 +42,8 @@ IMAGES = {
 # 64-bit guests for several CPUs, and the runs of each.
 SMP = {
     'litmus': [{'cpus': cpus, 'append': 'rounds=200'} for cpus in (2, 4)],
+    'torture': [{'cpus': cpus, 'append': 'actions=20000'} for cpus in (2, 4)] +
+               [{'cpus': 4, 'append': 'seconds=60 seed=2', 'name': 'torture for a minute', 'long': True, 'timeout': 180}],
 }
 
 

@@ -67,7 +67,7 @@ def select(options):
     names = options.names
     for run in guests.runs():
         name = run.get('name', run['image'])
-        if names and not any(n in name for n in names):
+        if names and not any(n in name for n in names) or run.get('long', False) != options.long:
             continue
         if options.qemu:
             yield dict(run, engine='qemu', name=name)
@@ -97,6 +97,7 @@ def main():
     parser.add_argument('--engine', default='step', help='engines, separated by commas')
     parser.add_argument('--jobs', type=int, default=2)
     parser.add_argument('--timeout', type=float, default=60)
+    parser.add_argument('--long', action='store_true', help='the runs that take a minute, and no others')
     parser.add_argument('--verbose', action='store_true', help="show every guest's output")
     parser.add_argument('names', nargs='*', help='parts of names of the runs wanted (default: all)')
     options = parser.parse_args()
