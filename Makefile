@@ -5,17 +5,14 @@ NADIR = $(BUILD)/src/host/linux/nadir
 
 .PHONY: all run test test-long bench lint fuzz install deb clean
 
-all: $(BUILD)/build.ninja
-	@ninja -C $(BUILD) --quiet
-
-$(BUILD)/build.ninja:
+all:
 	@scripts/depend.sh build
-	@meson setup $(BUILD) >/dev/null || { cat $(BUILD)/meson-logs/meson-log.txt; exit 1; }
+	@scripts/build.sh $(BUILD) all
 
 # Boot Debian's cloud kernel to a shell here. ARGS are further options of `nadir run`.
 run:
 	@scripts/depend.sh build run
-	@$(MAKE) --no-print-directory all
+	@scripts/build.sh $(BUILD) nadir
 	@scripts/run.sh $(NADIR) $(CACHE) $(ARGS)
 
 test:
@@ -27,22 +24,24 @@ test-long:
 	@scripts/test.sh $(BUILD) $(CACHE) --long
 
 bench:
-	@scripts/depend.sh build run test
-	@$(MAKE) --no-print-directory all
+	@scripts/depend.sh build run bench
+	@scripts/build.sh $(BUILD) nadir
 	@scripts/bench.py --nadir $(NADIR) --cache $(CACHE) $(ARGS)
 
 lint:
 	@scripts/depend.sh build test lint
-	@$(MAKE) --no-print-directory all
+	@scripts/build.sh $(BUILD) tests
 	@tests/style/lint.sh $(BUILD)
 
 fuzz:
 	@scripts/depend.sh build test
-	@$(MAKE) --no-print-directory all
+	@scripts/build.sh $(BUILD) tests
 	@FUZZ_SECONDS=$(or $(SECONDS),600) ninja -C $(BUILD) fuzz
 
-install: all
-	@meson install -C $(BUILD) $(if $(DESTDIR),--destdir $(DESTDIR))
+install:
+	@scripts/depend.sh build
+	@scripts/build.sh $(BUILD) all
+	@meson install -C $(BUILD) --no-rebuild --quiet $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
 deb:
 	@scripts/depend.sh build package

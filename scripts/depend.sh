@@ -1,11 +1,12 @@
 #!/bin/sh
-# Install the Debian packages that a task needs and that are missing: depend.sh build|run|test|lint|package ...
+# Install the Debian packages that a task needs and that are missing: depend.sh build|run|test|bench|lint|package ...
 # Uses apt-get, through sudo where the user is not root. Prints nothing and takes no time when nothing is missing.
 set -eu
 
-build='gcc make meson ninja-build libzydis-dev libzycore-dev libseccomp-dev libjson-c-dev python3'
+build='gcc libc6-dev make meson ninja-build libzydis-dev libzycore-dev libseccomp-dev libjson-c-dev python3'
 run='cpio gzip'
-test='libcmocka-dev clang libclang-rt-dev acpica-tools qemu-system-x86 cpio gzip git'
+test='libcmocka-dev clang libclang-rt-dev acpica-tools cpio gzip git'
+bench='qemu-system-x86 cpio gzip'
 lint='clang clang-tidy clang-format cppcheck'
 package='build-essential debhelper'
 
@@ -15,33 +16,45 @@ for task; do
 	build) packages="$packages $build" ;;
 	run) packages="$packages $run" ;;
 	test) packages="$packages $test" ;;
+	bench) packages="$packages $bench" ;;
 	lint) packages="$packages $lint" ;;
 	package) packages="$packages $package" ;;
 	*) echo "depend.sh: there is no task $task" >&2; exit 2 ;;
 	esac
 done
+packages=$(echo "$packages" | tr ' ' '\n' | sort -u | tr '\n' ' ')
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
 	echo "nadir: this is not a Debian system; if the build fails, install what corresponds to:$packages" >&2
 	exit 0
 fi
 
+# shellcheck disable=SC2086
+installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $packages 2>/dev/null | sed -n 's/^installed //p' || true)
 missing=
 for package in $packages; do
-	status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-	[ "$status" = installed ] || missing="$missing $package"
+	echo "$installed" | grep -qxF "$package" || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
 
+ask()
+{
+	echo "nadir: please install, as root:$missing" >&2
+	exit 1
+}
+
 root=
 if [ "$(id -u)" -ne 0 ]; then
-	if ! command -v sudo >/dev/null; then
-		echo "nadir: please install, as root:$missing" >&2
-		exit 1
-	fi
+	command -v sudo >/dev/null || ask
+	sudo -v || ask
 	root=sudo
 fi
 echo "nadir: installing$missing"
-$root apt-get -q update >/dev/null
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT INT TERM
+$root apt-get -q update >"$log" 2>&1 || true # one source of several may be out of reach; the installation tells
 # shellcheck disable=SC2086
-$root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install $missing >/dev/null
+$root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install $missing >>"$log" 2>&1 || {
+	cat "$log" >&2
+	ask
+}

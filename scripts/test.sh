@@ -13,8 +13,7 @@ for package in linux-image-cloud-amd64:linux-cloud linux-image-amd64:linux-gener
 done
 export NADIR_CACHE="$cache"
 
-[ -e "$build/build.ninja" ] || meson setup "$build" >/dev/null
-ninja -C "$build" --quiet
+"$here/build.sh" "$build" tests
 skip='--no-suite long'
 [ -z "$long" ] || skip=
 status=0

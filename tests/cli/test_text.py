@@ -33,14 +33,6 @@ class Text(run.Case):
                 done = run.nadir(*arguments, stdout=full)
             self.expect_sentence(done, "No space left", status=1)
 
-    def test_manual_page(self):
-        with open(run.MAN_PAGE, encoding="utf-8") as f:
-            source = f.read().replace("\\-", "-")
-        for option in long_options(run.nadir("run", "--help").stdout.decode()):
-            self.assertIn(option, source)
-        version = run.nadir("--version").stdout.decode().strip()
-        self.assertIn(f'"{version}"', source)
-
     def test_manual_page_renders(self):
         if not shutil.which("man"):
             self.skipTest("no man")
