@@ -1,5 +1,6 @@
-/* The differential test: random innocuous instructions with random state, natively and through the step engine, everything compared:
- * general registers, flags, x87 and vector state, memory, and how a fault ends them (vector, error code, CR2, RIP).
+/* The differential test: random innocuous instructions with random state, natively and through the step engine,
+ * everything compared: general registers, flags, x87 and vector state, memory, and how a fault ends them (vector, error
+ * code, CR2, RIP).
  *
  *   diff-native [--mode 64|32] [--seed N] [--first N] [--cases N] [--verbose]
  *
@@ -46,7 +47,8 @@ static u8 *guest_page(struct flat_guest *g, unsigned page)
 static void set_gate(u8 *idt, unsigned vector)
 {
 	u64 handler = HANDLERS + vector * 16;
-	u64 low = (handler & 0xffff) | 8ull << 16 | 0x8e00ull << 32 | (handler >> 16 & 0xffff) << 48, high = handler >> 32;
+	u64 low = (handler & 0xffff) | 8ull << 16 | 0x8e00ull << 32 | (handler >> 16 & 0xffff) << 48,
+	    high = handler >> 32;
 	memcpy(idt + vector * 16, &low, 8);
 	memcpy(idt + vector * 16 + 8, &high, 8);
 }
@@ -67,8 +69,9 @@ static void setup_system(struct flat_guest *g)
 		guest_page(g, 3)[vector * 16] = 0xf4;
 	}
 	v->gdtr = (struct table_register){ base, 0xff };
-	v->tr = (struct segment){ .selector = 0x40, .base = base + PAGE_SIZE, .limit = 0x67,
-				  .attr = SEG_ATTR_P | SYS_TSS_BUSY };
+	v->tr = (struct segment){
+		.selector = 0x40, .base = base + PAGE_SIZE, .limit = 0x67, .attr = SEG_ATTR_P | SYS_TSS_BUSY
+	};
 	v->idtr = (struct table_register){ base + 2 * PAGE_SIZE, 0x1ff };
 }
 
@@ -89,8 +92,8 @@ static void setup_memory(struct flat_guest *g)
 /* What the interrupt pushed; Intel SDM volume 3, "64-Bit Mode Stack Frame". */
 static void take_frame(struct diff *d, struct outcome *o)
 {
-	static const u32 with_error = BIT(VEC_DF) | BIT(VEC_TS) | BIT(VEC_NP) | BIT(VEC_SS) | BIT(VEC_GP) | BIT(VEC_PF) |
-				      BIT(VEC_AC);
+	static const u32 with_error =
+		BIT(VEC_DF) | BIT(VEC_TS) | BIT(VEC_NP) | BIT(VEC_SS) | BIT(VEC_GP) | BIT(VEC_PF) | BIT(VEC_AC);
 	struct vcpu *v = &d->guest->vcpu;
 	u64 frame[6] = { 0 };
 	bool error = with_error >> o->vector & 1;
@@ -165,7 +168,7 @@ static bool differs(const char *what, unsigned index, u64 was_native, u64 was_en
 
 static bool compare_registers(const struct diff *d, const struct outcome *n, const struct outcome *e, u64 flags)
 {
-	static const char *const names[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+	static const char *const names[16] = { "rax", "rcx", "rdx",  "rbx",  "rsp",  "rbp",  "rsi",  "rdi",
 					       "r8_", "r9_", "r10_", "r11_", "r12_", "r13_", "r14_", "r15_" };
 	bool bad = false;
 	u64 mask = d->bits == 64 ? ~0ull : 0xffffffff;
@@ -185,17 +188,20 @@ static u64 image_word(const u8 *image, unsigned offset, unsigned component)
 	return offset == 0 ? 0x37f : 0;
 }
 
-/* Offsets in the x87 part that are not compared: FIP, FDP and FOP of the last instruction, which CPUs record differently. */
+/* Offsets in the x87 part that are not compared: FIP, FDP and FOP of the last instruction, which CPUs record
+ * differently. */
 static bool compare_legacy(const struct outcome *n, const struct outcome *e)
 {
 	bool bad = false;
 	u64 control_mask = 0x0000ffffffffffff; /* FCW, FSW, abridged FTW; not FOP */
-	bad |= differs("x87 control", 0, image_word(n->image, 0, 0) & control_mask, image_word(e->image, 0, 0) & control_mask);
+	bad |= differs("x87 control", 0, image_word(n->image, 0, 0) & control_mask,
+		       image_word(e->image, 0, 0) & control_mask);
 	bad |= differs("x87 FOP", 0, image_word(n->image, 0, 0) >> 48, image_word(e->image, 0, 0) >> 48);
 	bad |= differs("x87 FIP", 0, image_word(n->image, 8, 0), image_word(e->image, 8, 0));
 	bad |= differs("x87 FDP", 0, image_word(n->image, 16, 0), image_word(e->image, 16, 0));
 	for (unsigned i = 0; i < 8; i++) {
-		bad |= differs("st mantissa", i, image_word(n->image, 32 + i * 16, 0), image_word(e->image, 32 + i * 16, 0));
+		bad |= differs("st mantissa", i, image_word(n->image, 32 + i * 16, 0),
+			       image_word(e->image, 32 + i * 16, 0));
 		bad |= differs("st exponent", i, image_word(n->image, 40 + i * 16, 0) & 0xffff,
 			       image_word(e->image, 40 + i * 16, 0) & 0xffff);
 	}
@@ -204,7 +210,8 @@ static bool compare_legacy(const struct outcome *n, const struct outcome *e)
 	memcpy(&b, e->image + 24, 4);
 	bad |= differs("mxcsr", 0, a, b);
 	for (unsigned i = 0; i < 32; i++)
-		bad |= differs("xmm half", i, image_word(n->image, 160 + i * 8, 1), image_word(e->image, 160 + i * 8, 1));
+		bad |= differs("xmm half", i, image_word(n->image, 160 + i * 8, 1),
+			       image_word(e->image, 160 + i * 8, 1));
 	return bad;
 }
 
@@ -252,7 +259,8 @@ static bool compare_fault(const struct test_case *c, const struct outcome *n, co
 	return bad | differs("error code ", 0, n->error, e->error);
 }
 
-/* Status flags that some instruction of the case leaves undefined and that C computes: only where there is no 64-bit form. */
+/* Status flags that some instruction of the case leaves undefined and that C computes: only where there is no 64-bit
+ * form. */
 static u64 compared_flags(const struct test_case *c)
 {
 	u64 flags = RFLAGS_STATUS | RFLAGS_DF;
@@ -278,12 +286,13 @@ static void print_case(const struct diff *d, const struct test_case *c, u64 numb
 {
 	ZydisFormatter formatter;
 	ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
-	printf("case %" PRIu64 " differs; again with: --mode %u --seed %" PRIu64 " --first %" PRIu64 " --cases 1\n", number, d->bits,
-	       d->seed, number);
+	printf("case %" PRIu64 " differs; again with: --mode %u --seed %" PRIu64 " --first %" PRIu64 " --cases 1\n",
+	       number, d->bits, d->seed, number);
 	for (unsigned i = 0, at = 0; i < c->count; at += c->insn[i].z.length, i++) {
 		char text[200];
-		ZydisFormatterFormatInstruction(&formatter, &c->insn[i].z, c->insn[i].operand, c->insn[i].z.operand_count_visible,
-						text, sizeof(text), CODE_ADDRESS + at, NULL);
+		ZydisFormatterFormatInstruction(&formatter, &c->insn[i].z, c->insn[i].operand,
+						c->insn[i].z.operand_count_visible, text, sizeof(text),
+						CODE_ADDRESS + at, NULL);
 		printf("  %08x ", CODE_ADDRESS + at);
 		for (unsigned b = 0; b < c->insn[i].z.length; b++)
 			printf("%02x", c->code[at + b]);
@@ -292,8 +301,8 @@ static void print_case(const struct diff *d, const struct test_case *c, u64 numb
 	printf("  before:");
 	for (unsigned i = 0; i < 16; i++)
 		printf(" %" PRIx64, c->gpr[i]);
-	printf(" flags %" PRIx64 " fcw %02x%02x fsw %02x%02x ftw %02x\n", c->rflags, c->image[1], c->image[0], c->image[3],
-	       c->image[2], c->image[4]);
+	printf(" flags %" PRIx64 " fcw %02x%02x fsw %02x%02x ftw %02x\n", c->rflags, c->image[1], c->image[0],
+	       c->image[3], c->image[2], c->image[4]);
 }
 
 static void run_case(struct diff *d, u64 number)
@@ -346,7 +355,8 @@ int main(int argc, char **argv)
 	struct exit exit;
 	d.guest->vcpu.rip = 0;
 	d.guest->vcpu.activity = ACTIVITY_SHUTDOWN;
-	engine_step.run(&d.guest->vcpu, &exit); /* installs the engine's trap handler, which native_init puts itself before */
+	engine_step.run(&d.guest->vcpu,
+			&exit); /* installs the engine's trap handler, which native_init puts itself before */
 	if (!native_init(d.xstate_mask)) {
 		printf("the fixed addresses of this test are not free here\n");
 		return 77;

@@ -1,5 +1,5 @@
-/* Random instructions: random bytes behind every kind of prefix and opcode map, kept if they decode to something that user mode may run
- * natively, and thinned out so that frequent mnemonics do not crowd out rare ones. */
+/* Random instructions: random bytes behind every kind of prefix and opcode map, kept if they decode to something that
+ * user mode may run natively, and thinned out so that frequent mnemonics do not crowd out rare ones. */
 #include "generate.h"
 
 #include <string.h>
@@ -10,7 +10,8 @@
 
 #define DATA_SIZE (DATA_PAGES * PAGE_SIZE)
 
-static unsigned char acceptance[INSN_MODE_COUNT][ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* out of 255; 0: not seen, always accepted */
+static unsigned char acceptance[INSN_MODE_COUNT]
+			       [ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* out of 255; 0: not seen, always accepted */
 
 /* ---- bytes ---- */
 
@@ -118,7 +119,8 @@ static bool kind_testable(const struct insn *insn)
 		return true;
 	case KIND_PUSH:
 	case KIND_POP:
-		return insn->operand[0].type != ZYDIS_OPERAND_TYPE_REGISTER || insn_gpr(insn->operand[0].reg.value) >= 0;
+		return insn->operand[0].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+		       insn_gpr(insn->operand[0].reg.value) >= 0;
 	default:
 		return false;
 	}
@@ -194,9 +196,19 @@ static u64 random_value(struct random *r)
 /* Bit patterns of floating-point numbers, special ones among them, and integers. */
 static u64 random_element(struct random *r)
 {
-	static const u64 special[] = { 0, 0x8000000000000000, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000,
-				       0x7ff8000000000000, 0x7ff4000000000000, 0x3f8000003f800000, 0x7f8000007fc00000,
-				       0x0000000100000001, 0x000fffffffffffff, 0x3c003c0040004000, 0x41e0000000000000 };
+	static const u64 special[] = { 0,
+				       0x8000000000000000,
+				       0x3ff0000000000000,
+				       0xbff0000000000000,
+				       0x7ff0000000000000,
+				       0x7ff8000000000000,
+				       0x7ff4000000000000,
+				       0x3f8000003f800000,
+				       0x7f8000007fc00000,
+				       0x0000000100000001,
+				       0x000fffffffffffff,
+				       0x3c003c0040004000,
+				       0x41e0000000000000 };
 	u64 v = random_next(r);
 	switch (v & 7) {
 	case 0:
@@ -351,8 +363,8 @@ static bool wide_index(ZydisMnemonic m)
 }
 
 /* Choose registers so that the operand's address is `target`. */
-static bool aim(struct random *r, struct test_case *c, struct insn *insn, unsigned start, const ZydisDecodedOperandMem *mem,
-		u64 target)
+static bool aim(struct random *r, struct test_case *c, struct insn *insn, unsigned start,
+		const ZydisDecodedOperandMem *mem, u64 target)
 {
 	u64 disp = mem->disp.has_displacement ? (u64)mem->disp.value : 0, index = 0;
 	bool vsib = mem->type == ZYDIS_MEMOP_TYPE_VSIB;
@@ -409,8 +421,8 @@ static bool fix_implied(struct random *r, struct test_case *c, const struct insn
 	case KIND_STRING_CMPS:
 	case KIND_STRING_SCAS:
 		c->gpr[RSI] = random_target(r, (enum insn_mode)insn->mode, 8);
-		c->gpr[RDI] = random_chance(r, 30) ? c->gpr[RSI] + random_below(r, 32) - 16 :
-						     random_target(r, (enum insn_mode)insn->mode, 8);
+		c->gpr[RDI] = random_chance(r, 30) ? c->gpr[RSI] + random_below(r, 32) - 16
+						   : random_target(r, (enum insn_mode)insn->mode, 8);
 		c->gpr[RCX] = random_below(r, 60);
 		if (random_chance(r, 40))
 			c->rflags |= RFLAGS_DF;
@@ -425,7 +437,8 @@ static bool fix_operands(struct random *r, struct test_case *c, struct insn *ins
 	const ZydisDecodedOperand *o = insn_memory(insn);
 	bool implied = insn_class_of((enum insn_kind)insn->kind) == INSN_CLASS_LEGACY && insn->kind != KIND_BOUND;
 	if (o && o->mem.type != ZYDIS_MEMOP_TYPE_AGEN && insn->kind != KIND_XLAT && !implied) {
-		unsigned size = insn->kind == KIND_MASKED || insn->z.meta.category == ZYDIS_CATEGORY_EXPAND ? 64 : o->size / 8u;
+		unsigned size =
+			insn->kind == KIND_MASKED || insn->z.meta.category == ZYDIS_CATEGORY_EXPAND ? 64 : o->size / 8u;
 		if (!aim(r, c, insn, start, &o->mem, random_target(r, (enum insn_mode)insn->mode, MAX(size, 1u))))
 			return false;
 	}

@@ -24,7 +24,7 @@ static struct sigaction engine_action[NSIG];
 static void take_registers(const greg_t *g)
 {
 	static const int order[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-				       REG_R8,	REG_R9,	 REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
+				       REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
 	for (unsigned i = 0; i < 16; i++)
 		native->out_gpr[i] = (u64)g[order[i]];
 	native->out_rflags = (u64)g[REG_EFL];

@@ -2,7 +2,8 @@
 #ifndef NADIR_TESTS_NATIVE_H
 #define NADIR_TESTS_NATIVE_H
 
-/* Fixed addresses, the same in this process and in the guest. All lie below 2 GBytes, so that 32-bit code reaches them. */
+/* Fixed addresses, the same in this process and in the guest. All lie below 2 GBytes, so that 32-bit code reaches them.
+ */
 #define CODE_ADDRESS 0x10000000
 #define CODE_SIZE_BYTES 0x2000
 #define DATA_ADDRESS 0x10010000
@@ -48,8 +49,8 @@ struct native_context {
 /* The context, at its fixed address. */
 #define native ((struct native_context *)CONTEXT_ADDRESS)
 
-/* Map code, data and context, and catch signals. Call when the engine's own handlers are in place: they are asked for faults
- * outside the code page. False: the addresses are not free here. */
+/* Map code, data and context, and catch signals. Call when the engine's own handlers are in place: they are asked for
+ * faults outside the code page. False: the addresses are not free here. */
 bool native_init(u64 xstate_mask);
 /* Run `size` bytes of code with native's in-state; bits is 64 or 32. */
 void native_run(const u8 *code, unsigned size, unsigned bits);

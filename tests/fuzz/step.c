@@ -1,10 +1,10 @@
-/* The step engine on hostile code: any bytes as code, tables and data, in every mode. Nothing a guest does may crash the engine;
- * what the vCPU looks like after each instruction must make sense. */
+/* The step engine on hostile code: any bytes as code, tables and data, in every mode. Nothing a guest does may crash
+ * the engine; what the vCPU looks like after each instruction must make sense. */
+#include "engine/step/step.h"
 #include "arch/paging.h"
 #include "cpu/control.h"
 #include "cpu/cpuid.h"
 #include "cpu/segment.h"
-#include "engine/step/step.h"
 #include "host/linux/trap.h"
 #include "host/port.h"
 #include "input.h"
@@ -23,8 +23,8 @@ static u8 *memory;
 static void answer(struct vcpu *v, struct exit *exit)
 {
 	if (exit->reason == EXIT_CPUID)
-		cpuid_answer(v, exit->cpuid.leaf, exit->cpuid.subleaf, &exit->cpuid.eax, &exit->cpuid.ebx, &exit->cpuid.ecx,
-			     &exit->cpuid.edx);
+		cpuid_answer(v, exit->cpuid.leaf, exit->cpuid.subleaf, &exit->cpuid.eax, &exit->cpuid.ebx,
+			     &exit->cpuid.ecx, &exit->cpuid.edx);
 }
 
 static int no_interrupt(struct vcpu *v)
@@ -56,7 +56,8 @@ static void set_segments(u32 size, u8 cpl)
 		vcpu->seg[i] = (struct segment){
 			.selector = (u16)(0x10 | cpl),
 			.limit = 0xfffff,
-			.attr = SEG_ATTR_P | SEG_ATTR_S | (u32)cpl << SEG_ATTR_DPL_SHIFT | (i == SEG_CS ? 0xb | size : 3 | SEG_ATTR_DB),
+			.attr = SEG_ATTR_P | SEG_ATTR_S | (u32)cpl << SEG_ATTR_DPL_SHIFT |
+				(i == SEG_CS ? 0xb | size : 3 | SEG_ATTR_DB),
 		};
 	cpu_set_cpl(vcpu, cpl);
 }
@@ -75,7 +76,8 @@ static void make_tables(void)
 static void set_mode(struct input *in)
 {
 	u8 mode = input_u8(in), cpl = mode >> 4 & 3;
-	vcpu->cr4 |= CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | (mode & 0x80 ? CR4_SMAP | CR4_SMEP | CR4_UMIP | CR4_DE : 0);
+	vcpu->cr4 |=
+		CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | (mode & 0x80 ? CR4_SMAP | CR4_SMEP | CR4_UMIP | CR4_DE : 0);
 	vcpu->xcr0 = vcpu->xcr0_valid;
 	if ((mode & 7) == 0)
 		return; /* real mode */

@@ -1,5 +1,5 @@
-/* A vCPU in 64-bit (or 32-bit) mode with flat segments and a page table that the test fills: the ground of the tests of the
- * software engines. */
+/* A vCPU in 64-bit (or 32-bit) mode with flat segments and a page table that the test fills: the ground of the tests of
+ * the software engines. */
 #ifndef NADIR_TESTS_FLAT_GUEST_H
 #define NADIR_TESTS_FLAT_GUEST_H
 
@@ -80,7 +80,8 @@ static inline void flat_mode(struct flat_guest *g, unsigned bits, unsigned cpl)
 	flat_segment(&v->seg[SEG_CS], (u16)(8 | cpl), SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_G | 0xb | dpl | size);
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		if (i != SEG_CS)
-			flat_segment(&v->seg[i], (u16)(16 | cpl), SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_G | SEG_ATTR_DB | 3 | dpl);
+			flat_segment(&v->seg[i], (u16)(16 | cpl),
+				     SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_G | SEG_ATTR_DB | 3 | dpl);
 	cpu_set_cpl(v, (u8)cpl);
 }
 

@@ -1,4 +1,5 @@
-/* The step engine on a flat 64-bit guest: whole small programs, given as code of this test program, and their results. */
+/* The step engine on a flat 64-bit guest: whole small programs, given as code of this test program, and their results.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +16,7 @@
 
 /* A program: bytes between two labels, ended by HLT. */
 #define PROGRAM(name, text)                                                                                            \
-	__asm__(".pushsection .rodata\n" #name "_start:\n" text "\nhlt\n" #name "_end:\n.popsection\n");                  \
+	__asm__(".pushsection .rodata\n" #name "_start:\n" text "\nhlt\n" #name "_end:\n.popsection\n");               \
 	extern const u8 name##_start[], name##_end[]
 
 static struct flat_guest *guest(void)
@@ -64,7 +65,8 @@ static void test_loops(void **state)
 }
 
 PROGRAM(memory, "mov $0x500ffc, %edi\n movabs $0x1122334455667788, %rax\n mov %rax, (%rdi)\n add $1, %rax\n"
-		"lock xadd %rax, (%rdi)\n addl $0x10, 4(%rdi)\n mov (%rdi), %rbx\n movzwl 2(%rdi), %ecx\n movsbq 7(%rdi), %rdx\n"
+		"lock xadd %rax, (%rdi)\n addl $0x10, 4(%rdi)\n mov (%rdi), %rbx\n movzwl 2(%rdi), %ecx\n movsbq "
+		"7(%rdi), %rdx\n"
 		"bts %rcx, -0x80(%rdi)");
 
 static void test_memory(void **state)
@@ -76,8 +78,9 @@ static void test_memory(void **state)
 	flat_destroy(g);
 }
 
-PROGRAM(strings, "mov $0x500f00, %edi\n mov $0x5a, %eax\n mov $0x300, %ecx\n rep stosb\n mov $0x500f10, %esi\n"
-		 "mov $0x502ff3, %edi\n mov $0x100, %ecx\n rep movsl\n mov $0x500f00, %edi\n mov $0xffff, %ecx\n repe scasb\n");
+PROGRAM(strings,
+	"mov $0x500f00, %edi\n mov $0x5a, %eax\n mov $0x300, %ecx\n rep stosb\n mov $0x500f10, %esi\n"
+	"mov $0x502ff3, %edi\n mov $0x100, %ecx\n rep movsl\n mov $0x500f00, %edi\n mov $0xffff, %ecx\n repe scasb\n");
 
 static void test_strings(void **state)
 {
@@ -88,9 +91,10 @@ static void test_strings(void **state)
 	flat_destroy(g);
 }
 
-PROGRAM(vectors, "fninit\n mov $0x500ff8, %edi\n movabs $0x4008000000000000, %rax\n movq %rax, %xmm1\n addsd %xmm1, %xmm1\n"
-		 "unpcklpd %xmm1, %xmm1\n movupd %xmm1, (%rdi)\n mov 8(%rdi), %rbx\n fldl (%rdi)\n fsqrt\n fistpl 16(%rdi)\n"
-		 "mov 16(%rdi), %ecx\n cpuid");
+PROGRAM(vectors,
+	"fninit\n mov $0x500ff8, %edi\n movabs $0x4008000000000000, %rax\n movq %rax, %xmm1\n addsd %xmm1, %xmm1\n"
+	"unpcklpd %xmm1, %xmm1\n movupd %xmm1, (%rdi)\n mov 8(%rdi), %rbx\n fldl (%rdi)\n fsqrt\n fistpl 16(%rdi)\n"
+	"mov 16(%rdi), %ecx\n cpuid");
 
 static void test_vectors(void **state)
 {
@@ -102,8 +106,9 @@ static void test_vectors(void **state)
 }
 
 /* With a zero source the destination stays; Linux's fls64() lives on it. */
-PROGRAM(bit_scans, "mov $-1, %eax\n mov $-2, %rbx\n xor %ecx, %ecx\n mov $1, %edx\n nop\n bsr %rcx, %rax\n bsf %rcx, %rbx\n"
-		   "mov $0x80, %ecx\n bsr %rcx, %rdx");
+PROGRAM(bit_scans,
+	"mov $-1, %eax\n mov $-2, %rbx\n xor %ecx, %ecx\n mov $1, %edx\n nop\n bsr %rcx, %rax\n bsf %rcx, %rbx\n"
+	"mov $0x80, %ecx\n bsr %rcx, %rdx");
 
 static void test_bit_scans_of_zero(void **state)
 {
@@ -116,7 +121,8 @@ static void test_bit_scans_of_zero(void **state)
 }
 
 /* The environment shows the guest's addresses, not those of the engine's. */
-PROGRAM(pointers, "fninit\n lea 1f(%rip), %rbx\n fld1\n mov $0x500ffc, %edi\n 1: fldl (%rdi)\n fnstenv 8(%rdi)\n mov 20(%rdi), %eax\n"
+PROGRAM(pointers, "fninit\n lea 1f(%rip), %rbx\n fld1\n mov $0x500ffc, %edi\n 1: fldl (%rdi)\n fnstenv 8(%rdi)\n mov "
+		  "20(%rdi), %eax\n"
 		  "mov 28(%rdi), %ecx\n mov 24(%rdi), %edx\n fnop");
 
 static void test_pointers(void **state)
@@ -130,7 +136,8 @@ static void test_pointers(void **state)
 }
 
 /* Code that writes itself: the second run of the loop must see the new immediate. */
-PROGRAM(patched, "mov $2, %ecx\n lea 2f+1(%rip), %rdi\n 1: 2: mov $1, %eax\n add %eax, %ebx\n movb $7, (%rdi)\n dec %ecx\n jnz 1b");
+PROGRAM(patched, "mov $2, %ecx\n lea 2f+1(%rip), %rdi\n 1: 2: mov $1, %eax\n add %eax, %ebx\n movb $7, (%rdi)\n dec "
+		 "%ecx\n jnz 1b");
 
 static void test_patched(void **state)
 {
@@ -152,8 +159,10 @@ static void test_complete(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_complete), cmocka_unit_test(test_loops),   cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_strings),  cmocka_unit_test(test_vectors), cmocka_unit_test(test_bit_scans_of_zero), cmocka_unit_test(test_patched), cmocka_unit_test(test_pointers),
+		cmocka_unit_test(test_complete), cmocka_unit_test(test_loops),
+		cmocka_unit_test(test_memory),   cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_vectors),  cmocka_unit_test(test_bit_scans_of_zero),
+		cmocka_unit_test(test_patched),  cmocka_unit_test(test_pointers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

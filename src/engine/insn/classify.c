@@ -1,5 +1,5 @@
-/* The classification table and the CPUID gate of every instruction set. Intel SDM volume 2 and AMD APM volume 3: the "CPUID Feature
- * Flag" of each instruction's page. */
+/* The classification table and the CPUID gate of every instruction set. Intel SDM volume 2 and AMD APM volume 3: the
+ * "CPUID Feature Flag" of each instruction's page. */
 #include "engine/insn/classify.h"
 
 #include "engine/insn/mnemonics.h"
@@ -10,10 +10,10 @@ static const u8 kinds[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	INSN_NATIVE(X)
 #undef X
 #define X(name) [ZYDIS_MNEMONIC_##name] = KIND_REFUSED + 1,
-	INSN_REFUSED(X)
+		INSN_REFUSED(X)
 #undef X
 #define X(name, kind) [ZYDIS_MNEMONIC_##name] = KIND_##kind + 1,
-	INSN_SPECIAL(X)
+			INSN_SPECIAL(X)
 #undef X
 };
 
@@ -39,12 +39,24 @@ struct gate {
 
 _Static_assert(FEATURE_COUNT <= 256, "a feature fits a byte");
 
-#define NEED_NOTHING { GATE_OPEN }
-#define REFUSE { GATE_CLOSED }
-#define NEED(...) { GATE_FEATURES, sizeof((u8[]){ __VA_ARGS__ }), { __VA_ARGS__ } }
+#define NEED_NOTHING                                                                                                   \
+	{                                                                                                              \
+		GATE_OPEN                                                                                              \
+	}
+#define REFUSE                                                                                                         \
+	{                                                                                                              \
+		GATE_CLOSED                                                                                            \
+	}
+#define NEED(...)                                                                                                      \
+	{                                                                                                              \
+		GATE_FEATURES, sizeof((u8[]){ __VA_ARGS__ }),                                                          \
+		{                                                                                                      \
+			__VA_ARGS__                                                                                    \
+		}                                                                                                      \
+	}
 
-/* Sets whose handlers ask for the feature themselves stand open: LAHF (a feature in 64-bit mode only), the hypercalls of VTX
- * and SVM, and hints that are no-operations where they are not known. */
+/* Sets whose handlers ask for the feature themselves stand open: LAHF (a feature in 64-bit mode only), the hypercalls
+ * of VTX and SVM, and hints that are no-operations where they are not known. */
 static const struct gate gates[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
 	[ZYDIS_ISA_SET_ADOX_ADCX] = NEED(FEATURE_ADX),
 	[ZYDIS_ISA_SET_AES] = NEED(FEATURE_AES),

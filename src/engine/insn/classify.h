@@ -1,8 +1,8 @@
 /* What every instruction is to a virtual CPU: the one table of classes, shared by all software engines.
  *
- * Popek and Goldberg: an innocuous instruction may run on the real CPU; a sensitive one reads or changes what virtualization
- * must keep to itself and is answered in C; a control transfer only changes RIP and is done by the engine. The gate says which
- * CPUID feature shows an instruction: outside the guest's policy it is #UD. */
+ * Popek and Goldberg: an innocuous instruction may run on the real CPU; a sensitive one reads or changes what
+ * virtualization must keep to itself and is answered in C; a control transfer only changes RIP and is done by the
+ * engine. The gate says which CPUID feature shows an instruction: outside the guest's policy it is #UD. */
 #ifndef NADIR_ENGINE_INSN_CLASSIFY_H
 #define NADIR_ENGINE_INSN_CLASSIFY_H
 
@@ -11,12 +11,12 @@
 #include "cpu/cpuid.h"
 
 enum insn_class {
-	INSN_CLASS_REFUSED, /* #UD on every virtual CPU */
+	INSN_CLASS_REFUSED,   /* #UD on every virtual CPU */
 	INSN_CLASS_INNOCUOUS, /* runs natively, memory operands rebased */
-	INSN_CLASS_MOVE, /* innocuous, but so frequent or so simple that C does it */
-	INSN_CLASS_CONTROL, /* changes RIP */
+	INSN_CLASS_MOVE,      /* innocuous, but so frequent or so simple that C does it */
+	INSN_CLASS_CONTROL,   /* changes RIP */
 	INSN_CLASS_SENSITIVE, /* answered in C: privilege, segments, state of the virtual machine */
-	INSN_CLASS_LEGACY, /* innocuous, but has no 64-bit form or an implied memory operand: C semantics */
+	INSN_CLASS_LEGACY,    /* innocuous, but has no 64-bit form or an implied memory operand: C semantics */
 };
 
 /* Each kind has one handler in an engine. */
@@ -51,11 +51,11 @@ enum insn_kind {
 #define X(kind, class) KIND_##kind,
 	INSN_KINDS(X)
 #undef X
-	KIND_COUNT
+		KIND_COUNT
 };
 
-/* The kind of a mnemonic. MOVSD and CMPSD, which name a string and an SSE instruction, and MOV, which has privileged forms, are
- * refined by insn_decode. */
+/* The kind of a mnemonic. MOVSD and CMPSD, which name a string and an SSE instruction, and MOV, which has privileged
+ * forms, are refined by insn_decode. */
 enum insn_kind insn_kind_of(ZydisMnemonic mnemonic);
 /* Whether a list names the mnemonic at all (for the test of completeness). */
 bool insn_kind_listed(ZydisMnemonic mnemonic);

@@ -1,4 +1,5 @@
-/* Decoding with Zydis and the summary of an instruction that engines work from. Intel SDM volume 2, "Instruction Format". */
+/* Decoding with Zydis and the summary of an instruction that engines work from. Intel SDM volume 2, "Instruction
+ * Format". */
 #include "engine/insn/decode.h"
 
 #include "lib/string.h"
@@ -73,8 +74,9 @@ static enum insn_kind refine_kind(const struct insn *insn)
 	return kind;
 }
 
-/* Registers read and written. A write of 8 or 16 bits keeps the rest of the register, and a conditional write may keep all
- * of it, so both count as reads. BSF and BSR keep their destination when the source is zero, which Zydis does not tell. */
+/* Registers read and written. A write of 8 or 16 bits keeps the rest of the register, and a conditional write may keep
+ * all of it, so both count as reads. BSF and BSR keep their destination when the source is zero, which Zydis does not
+ * tell. */
 static void note_gpr(struct insn *insn, const ZydisDecodedOperand *o)
 {
 	int reg = insn_gpr(o->reg.value);
@@ -99,16 +101,19 @@ static void note_operands(struct insn *insn)
 			 o->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN)
 			insn->memory = (s8)i;
 	}
-	/* Intel SDM volume 2, BSF and BSR: with a source of zero the destination keeps its value on every CPU there is. */
+	/* Intel SDM volume 2, BSF and BSR: with a source of zero the destination keeps its value on every CPU there is.
+	 */
 	if (insn->z.mnemonic == ZYDIS_MNEMONIC_BSF || insn->z.mnemonic == ZYDIS_MNEMONIC_BSR)
 		insn->gpr_read |= insn->gpr_written;
 }
 
-/* Zydis 4.0 names R13D as base where SIB says "no base, displacement of 32 bits" and an address-size prefix meets REX.B. */
+/* Zydis 4.0 names R13D as base where SIB says "no base, displacement of 32 bits" and an address-size prefix meets
+ * REX.B. */
 static void mend_address(struct insn *insn)
 {
 	const ZydisDecodedInstructionRaw *raw = &insn->z.raw;
-	if (insn->memory < 0 || !(insn->z.attributes & ZYDIS_ATTRIB_HAS_SIB) || raw->modrm.mod || (raw->sib.base & 7) != 5)
+	if (insn->memory < 0 || !(insn->z.attributes & ZYDIS_ATTRIB_HAS_SIB) || raw->modrm.mod ||
+	    (raw->sib.base & 7) != 5)
 		return;
 	ZydisDecodedOperandMem *mem = &insn->operand[insn->memory].mem;
 	mem->base = ZYDIS_REGISTER_NONE;
@@ -124,8 +129,8 @@ static void note_address(struct insn *insn)
 	insn->gpr_read |= (base >= 0 ? 1u << base : 0) | (index >= 0 ? 1u << index : 0);
 }
 
-/* Flags the manual calls undefined are left to the real CPU, which may leave them as they were: they count as read, but for the
- * logical operations, whose AF every CPU clears. */
+/* Flags the manual calls undefined are left to the real CPU, which may leave them as they were: they count as read, but
+ * for the logical operations, whose AF every CPU clears. */
 static void note_flags(struct insn *insn)
 {
 	const ZydisAccessedFlags *f = insn->z.cpu_flags;
@@ -207,7 +212,8 @@ static ZyanStatus decode_sysenter(const struct insn_decoder *decoder, enum insn_
 /* 0F 0D with a register operand: a no-operation for Intel, undefined for AMD. */
 static bool is_prefetch_of_register(const struct insn *insn)
 {
-	return insn->z.meta.isa_set == ZYDIS_ISA_SET_PREFETCH_NOP && insn->z.opcode == 0x0d && insn->z.raw.modrm.mod == 3;
+	return insn->z.meta.isa_set == ZYDIS_ISA_SET_PREFETCH_NOP && insn->z.opcode == 0x0d &&
+	       insn->z.raw.modrm.mod == 3;
 }
 
 static u8 vex_w(const struct insn *insn)

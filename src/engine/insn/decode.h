@@ -1,15 +1,16 @@
-/* From guest bytes to a decoded instruction: Zydis, plus what engines need to know about it (kind, registers read and written, the
- * memory operand, the class of extended state it uses, the CPUID gate). */
+/* From guest bytes to a decoded instruction: Zydis, plus what engines need to know about it (kind, registers read and
+ * written, the memory operand, the class of extended state it uses, the CPUID gate). */
 #ifndef NADIR_ENGINE_INSN_DECODE_H
 #define NADIR_ENGINE_INSN_DECODE_H
 
-#include "engine/insn/classify.h"
 #include "cpu/xstate.h"
+#include "engine/insn/classify.h"
 
 #define INSN_LENGTH_MAX 15
 #define INSN_NO_XSTATE 0xff
 
-/* How the code segment makes instructions be read. Real and V86 mode differ from 16-bit protected mode in what is defined. */
+/* How the code segment makes instructions be read. Real and V86 mode differ from 16-bit protected mode in what is
+ * defined. */
 enum insn_mode { INSN_MODE_64, INSN_MODE_32, INSN_MODE_16, INSN_MODE_REAL32, INSN_MODE_REAL16, INSN_MODE_COUNT };
 
 struct insn_decoder {
@@ -22,25 +23,25 @@ struct insn {
 	ZydisDecodedInstruction z;
 	ZydisDecodedOperand operand[ZYDIS_MAX_OPERAND_COUNT];
 	u8 bytes[INSN_LENGTH_MAX];
-	u8 mode; /* enum insn_mode */
-	u8 kind; /* enum insn_kind */
-	u8 xstate; /* enum xstate_class, or INSN_NO_XSTATE */
-	s8 memory; /* index of the explicit memory operand, or -1 */
+	u8 mode;      /* enum insn_mode */
+	u8 kind;      /* enum insn_kind */
+	u8 xstate;    /* enum xstate_class, or INSN_NO_XSTATE */
+	s8 memory;    /* index of the explicit memory operand, or -1 */
 	u16 gpr_read; /* general registers whose old value matters, those of the memory operand's address not counted */
 	u16 gpr_written;
-	u16 flags_read; /* status flags whose old value matters */
+	u16 flags_read;    /* status flags whose old value matters */
 	u16 flags_written; /* status flags changed or left undefined */
 };
 
 enum decode_result {
 	DECODE_OK,
 	DECODE_MORE, /* the bytes end inside the instruction */
-	DECODE_UD, /* undefined, or not in the guest's CPUID */
+	DECODE_UD,   /* undefined, or not in the guest's CPUID */
 	DECODE_LONG, /* longer than 15 bytes: #GP(0) */
 };
 
-/* `policy` decides which mnemonics some encodings have (LZCNT or BSR) and the gate; `amd` chooses AMD's reading of 66 before
- * near branches in 64-bit mode. */
+/* `policy` decides which mnemonics some encodings have (LZCNT or BSR) and the gate; `amd` chooses AMD's reading of 66
+ * before near branches in 64-bit mode. */
 void insn_decoder_init(struct insn_decoder *decoder, const struct cpuid_policy *policy, bool amd);
 /* Decode one instruction from `size` bytes. Uses vector registers (Zydis is ordinary code). */
 enum decode_result insn_decode(const struct insn_decoder *decoder, enum insn_mode mode, const u8 *bytes, size_t size,

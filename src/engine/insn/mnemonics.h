@@ -1,5 +1,5 @@
-/* Every mnemonic of Zydis, sorted by what the engines do with it. A mnemonic stands in exactly one list; the unit test walks
- * Zydis's enumeration and fails on one that is missing. Read by classify.c only.
+/* Every mnemonic of Zydis, sorted by what the engines do with it. A mnemonic stands in exactly one list; the unit test
+ * walks Zydis's enumeration and fails on one that is missing. Read by classify.c only.
  *
  * INSN_NATIVE: innocuous in the sense of Popek and Goldberg: runs on the real CPU as it is, its memory operand rebased.
  * INSN_REFUSED: no virtual CPU has it (the CPUID policy never shows it), or it is undefined by design: #UD.

@@ -1,13 +1,13 @@
-/* The rewriter. Intel SDM volume 2, "Instruction Format", "Intel Advanced Vector Extensions" (VEX), "EVEX Prefix"; AMD APM volume 3,
- * "Instruction Encoding" (XOP).
+/* The rewriter. Intel SDM volume 2, "Instruction Format", "Intel Advanced Vector Extensions" (VEX), "EVEX Prefix"; AMD
+ * APM volume 3, "Instruction Encoding" (XOP).
  *
- *   legacy  [F2|F3|66|F0] [REX] [0F [38|3A]] opcode ModRM tail      segment and 67 prefixes dropped, 66 by operand width
- *   VEX     C5 P0 | C4 P0 P1  opcode ModRM tail                     X, B set (inverted) with a memory operand
- *   EVEX    62 P0 P1 P2       opcode ModRM tail                     likewise
- *   XOP     8F P0 P1          opcode ModRM tail                     likewise
+ *   legacy  [F2|F3|66|F0] [REX] [0F [38|3A]] opcode ModRM tail      segment and 67 prefixes dropped, 66 by operand
+ * width VEX     C5 P0 | C4 P0 P1  opcode ModRM tail                     X, B set (inverted) with a memory operand EVEX
+ * 62 P0 P1 P2       opcode ModRM tail                     likewise XOP     8F P0 P1          opcode ModRM tail likewise
  *
- * tail: what follows ModRM, SIB and displacement: immediates. Outside 64-bit mode the register-extension bits are ignored by the CPU or
- * fixed to "none"; they are set to "none" here, and VEX.W is cleared where it would widen a general register. */
+ * tail: what follows ModRM, SIB and displacement: immediates. Outside 64-bit mode the register-extension bits are
+ * ignored by the CPU or fixed to "none"; they are set to "none" here, and VEX.W is cleared where it would widen a
+ * general register. */
 #include "engine/insn/rewrite.h"
 
 #include "lib/string.h"
@@ -286,7 +286,8 @@ bool insn_rewrite_lea(const struct insn *insn, struct rewritten *out)
 	if (insn->z.operand_width == 16)
 		put(out, 0x66);
 	if (insn->z.attributes & ZYDIS_ATTRIB_HAS_REX)
-		put(out, 0x40 | insn->z.raw.rex.W << 3 | insn->z.raw.rex.R << 2 | insn->z.raw.rex.X << 1 | insn->z.raw.rex.B);
+		put(out, 0x40 | insn->z.raw.rex.W << 3 | insn->z.raw.rex.R << 2 | insn->z.raw.rex.X << 1 |
+				 insn->z.raw.rex.B);
 	put(out, insn->z.opcode);
 	put_from(insn, insn->z.raw.modrm.offset, out);
 	return true;

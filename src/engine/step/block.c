@@ -1,8 +1,8 @@
 /* Blocks of decoded operations, cached by guest physical address and mode.
  *
- * A block is valid while the generation of its page stands where it was when the bytes were read: PAGE_CODE is set before
- * reading, and every store into such a page counts the generation up. If it moved but the bytes are the same (data beside code),
- * the block is kept. Memory is given out in order and freed all at once when full. */
+ * A block is valid while the generation of its page stands where it was when the bytes were read: PAGE_CODE is set
+ * before reading, and every store into such a page counts the generation up. If it moved but the bytes are the same
+ * (data beside code), the block is kept. Memory is given out in order and freed all at once when full. */
 #include "engine/step/handlers.h"
 #include "engine/step/memory.h"
 
@@ -61,7 +61,7 @@ struct fetch {
 	struct translation page;
 	u32 seen;
 	unsigned room; /* bytes to the end of the page or of the segment */
-	bool limited; /* the segment ends first */
+	bool limited;  /* the segment ends first */
 };
 
 static bool fetch_linear(struct vcpu *vcpu, gla_t *gla)
@@ -74,8 +74,8 @@ static bool fetch_linear(struct vcpu *vcpu, gla_t *gla)
 	return vcpu->rip <= vcpu->seg[SEG_CS].limit || vcpu_raise_gp(vcpu, 0);
 }
 
-/* From now on stores into the page are counted. A store of another vCPU may wait in its store buffer while that vCPU has already found
- * the flag clear: it must be in memory before the bytes are read, or nobody would ever notice it. */
+/* From now on stores into the page are counted. A store of another vCPU may wait in its store buffer while that vCPU
+ * has already found the flag clear: it must be in memory before the bytes are read, or nobody would ever notice it. */
 static void note_code(u8 *flags)
 {
 	if (likely(__atomic_load_n(flags, __ATOMIC_SEQ_CST) & PAGE_CODE))
@@ -125,7 +125,8 @@ struct build {
 	struct op ops[BLOCK_OPS_MAX];
 	unsigned count, length;
 	bool sensitive;
-	u8 bytes[PAGE_SIZE + INSN_LENGTH_MAX + 1]; /* the code as it was when decoded: another vCPU may be changing it */
+	u8 bytes[PAGE_SIZE + INSN_LENGTH_MAX +
+		 1]; /* the code as it was when decoded: another vCPU may be changing it */
 };
 
 size_t block_build_size(void)
@@ -167,7 +168,8 @@ static bool decode_crossing(struct vcpu *vcpu, struct build *b, enum insn_mode m
 	*result = insn_decode(&b->step->decoder, mode, bytes, INSN_LENGTH_MAX, &b->step->insn);
 	__builtin_memcpy(b->bytes, bytes, INSN_LENGTH_MAX);
 	b->crosses = true;
-	if (!vcpu_64bit(vcpu) && *result == DECODE_OK && vcpu->rip + b->step->insn.z.length - 1 > vcpu->seg[SEG_CS].limit)
+	if (!vcpu_64bit(vcpu) && *result == DECODE_OK &&
+	    vcpu->rip + b->step->insn.z.length - 1 > vcpu->seg[SEG_CS].limit)
 		return vcpu_raise_gp(vcpu, 0);
 	return true;
 }
@@ -215,7 +217,8 @@ static enum build_step build_one(struct vcpu *vcpu, struct build *b, enum insn_m
 	if (result != DECODE_OK) {
 		if (!flush_fused(vcpu, b))
 			return BUILD_FULL;
-		add_fault(b, result == DECODE_LONG ? op_run_gp : op_run_ud, b->crosses ? INSN_LENGTH_MAX : MIN(available, INSN_LENGTH_MAX));
+		add_fault(b, result == DECODE_LONG ? op_run_gp : op_run_ud,
+			  b->crosses ? INSN_LENGTH_MAX : MIN(available, INSN_LENGTH_MAX));
 		return BUILD_END;
 	}
 	b->length += step->insn.z.length;
@@ -244,8 +247,13 @@ static struct block *block_publish(struct build *b, u32 key)
 	struct block *block = block_alloc(b->step, sizeof(*block) + ops_size + b->length);
 	if (!block)
 		return NULL;
-	*block = (struct block){ .gpa = b->at.page.gpa, .generation = b->at.page.generation, .seen = b->at.seen,
-				 .key = key, .length = (u16)b->length, .ops = (u8)b->count, .crosses = b->crosses };
+	*block = (struct block){ .gpa = b->at.page.gpa,
+				 .generation = b->at.page.generation,
+				 .seen = b->at.seen,
+				 .key = key,
+				 .length = (u16)b->length,
+				 .ops = (u8)b->count,
+				 .crosses = b->crosses };
 	for (unsigned i = 0; i < b->count; i++)
 		block->op[i] = b->ops[i];
 	block->bytes = (u8 *)&block->op[b->count];
@@ -315,7 +323,8 @@ static bool block_current(struct block *block, const struct fetch *f)
 	return true;
 }
 
-/* The second page of a crossing block: mapped where it was, and unchanged. NULL with a fault raised, or with none: build anew. */
+/* The second page of a crossing block: mapped where it was, and unchanged. NULL with a fault raised, or with none:
+ * build anew. */
 static bool second_page_current(struct vcpu *vcpu, struct block *block, gla_t gla, bool *fault)
 {
 	struct translation t;
@@ -388,8 +397,8 @@ static unsigned jump_slot(u64 rip)
 	return (unsigned)(rip ^ rip >> 12) & (JUMP_CACHE_SIZE - 1);
 }
 
-/* What the jump cache holds is a hint: that this page is executable and where it lies comes from the TLB, that the bytes are the
- * same from the page's generation. */
+/* What the jump cache holds is a hint: that this page is executable and where it lies comes from the TLB, that the
+ * bytes are the same from the page's generation. */
 struct block *block_cached(struct vcpu *vcpu, struct step *step, u32 key)
 {
 	u64 rip = vcpu->rip;

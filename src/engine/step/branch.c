@@ -1,4 +1,5 @@
-/* Near control transfers. Targets are checked before anything is pushed or popped. Intel SDM volume 2, CALL, RET, JMP, Jcc, LOOP. */
+/* Near control transfers. Targets are checked before anything is pushed or popped. Intel SDM volume 2, CALL, RET, JMP,
+ * Jcc, LOOP. */
 #include "cpu/transfer.h"
 #include "engine/step/handlers.h"
 #include "engine/step/memory.h"
@@ -29,21 +30,21 @@ static inline int take(struct vcpu *vcpu, const struct op *op)
 }
 
 #define CONDITION_PAIR(number, test)                                                                                   \
-	static int op_jcc##number##_set(struct vcpu *vcpu, const struct op *op)                                           \
-	{                                                                                                                 \
-		u64 f = vcpu->rflags;                                                                                     \
-		return (test) ? take(vcpu, op) : OP_DONE;                                    \
-	}                                                                                                                 \
-	static int op_jcc##number##_clear(struct vcpu *vcpu, const struct op *op)                                         \
-	{                                                                                                                 \
-		u64 f = vcpu->rflags;                                                                                     \
-		return !(test) ? take(vcpu, op) : OP_DONE;                                   \
+	static int op_jcc##number##_set(struct vcpu *vcpu, const struct op *op)                                        \
+	{                                                                                                              \
+		u64 f = vcpu->rflags;                                                                                  \
+		return (test) ? take(vcpu, op) : OP_DONE;                                                              \
+	}                                                                                                              \
+	static int op_jcc##number##_clear(struct vcpu *vcpu, const struct op *op)                                      \
+	{                                                                                                              \
+		u64 f = vcpu->rflags;                                                                                  \
+		return !(test) ? take(vcpu, op) : OP_DONE;                                                             \
 	}
 #define FLAG_LESS(f) (((f) >> 7 ^ (f) >> 11) & 1)
 CONDITION_PAIR(0, f &RFLAGS_OF)
 CONDITION_PAIR(1, f &RFLAGS_CF)
 CONDITION_PAIR(2, f &RFLAGS_ZF)
-CONDITION_PAIR(3, f & (RFLAGS_CF | RFLAGS_ZF))
+CONDITION_PAIR(3, f &(RFLAGS_CF | RFLAGS_ZF))
 CONDITION_PAIR(4, f &RFLAGS_SF)
 CONDITION_PAIR(5, f &RFLAGS_PF)
 CONDITION_PAIR(6, FLAG_LESS(f))

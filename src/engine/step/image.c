@@ -4,7 +4,13 @@
 #include "engine/step/state.h"
 #include "lib/string.h"
 
-enum component { COMPONENT_SSE = 1, COMPONENT_AVX = 2, COMPONENT_OPMASK = 5, COMPONENT_ZMM_HI256 = 6, COMPONENT_HI16_ZMM = 7 };
+enum component {
+	COMPONENT_SSE = 1,
+	COMPONENT_AVX = 2,
+	COMPONENT_OPMASK = 5,
+	COMPONENT_ZMM_HI256 = 6,
+	COMPONENT_HI16_ZMM = 7
+};
 
 #define IMAGE_FSW 2
 #define IMAGE_MMX 32

@@ -1,5 +1,6 @@
-/* Instructions without a 64-bit form: decimal arithmetic, SALC, BOUND, ARPL. Flags that the manual leaves undefined are left as AMD's and Intel's
- * CPUs are known to compute them: from the result, or cleared. Intel SDM volume 2, AAA, AAS, AAD, AAM, DAA, DAS, BOUND, ARPL. */
+/* Instructions without a 64-bit form: decimal arithmetic, SALC, BOUND, ARPL. Flags that the manual leaves undefined are
+ * left as AMD's and Intel's CPUs are known to compute them: from the result, or cleared. Intel SDM volume 2, AAA, AAS,
+ * AAD, AAM, DAA, DAS, BOUND, ARPL. */
 #include "engine/step/handlers.h"
 #include "engine/step/memory.h"
 

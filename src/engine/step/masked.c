@@ -1,9 +1,10 @@
 /* Memory operands under a mask: elements that are masked off are not accessed and cannot fault.
  *
- * An operand inside one page of RAM that is mapped for the access runs natively, mask and all. Otherwise the elements that the
- * mask selects are moved one by one to or from a bounce buffer on which the instruction runs. Gathers and scatters, whose elements lie
- * anywhere, are done entirely here, on the XSAVE image, and stop at a faulting element with those before it complete.
- * Intel SDM volume 1, "Exception Conditions of EVEX Instructions" (fault suppression); volume 2, VMASKMOV, MASKMOVDQU, VPGATHERDD. */
+ * An operand inside one page of RAM that is mapped for the access runs natively, mask and all. Otherwise the elements
+ * that the mask selects are moved one by one to or from a bounce buffer on which the instruction runs. Gathers and
+ * scatters, whose elements lie anywhere, are done entirely here, on the XSAVE image, and stop at a faulting element
+ * with those before it complete. Intel SDM volume 1, "Exception Conditions of EVEX Instructions" (fault suppression);
+ * volume 2, VMASKMOV, MASKMOVDQU, VPGATHERDD. */
 #include "engine/step/masked.h"
 
 #include "engine/step/handlers.h"
@@ -220,7 +221,8 @@ int op_scatter(struct vcpu *vcpu, const struct op *op)
 	return OP_DONE;
 }
 
-/* VZEROALL (imm: 0) and VZEROUPPER (16) outside 64-bit mode, where they leave the registers alone that it cannot name. */
+/* VZEROALL (imm: 0) and VZEROUPPER (16) outside 64-bit mode, where they leave the registers alone that it cannot name.
+ */
 int op_vzero(struct vcpu *vcpu, const struct op *op)
 {
 	if (!vector_ready(vcpu, step_of(vcpu), op->xstate))

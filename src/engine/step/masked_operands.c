@@ -60,7 +60,8 @@ op_fn vmaskmov_handler(const struct insn *insn, struct op *op)
 {
 	const ZydisDecodedOperand *memory = insn_memory(insn);
 	bool wide = insn->z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVPD || insn->z.mnemonic == ZYDIS_MNEMONIC_VPMASKMOVQ;
-	struct masked m = { .source = MASK_VECTOR_SIGNS, .mask_register = vector_number(insn->operand[1].reg.value),
+	struct masked m = { .source = MASK_VECTOR_SIGNS,
+			    .mask_register = vector_number(insn->operand[1].reg.value),
 			    .element = wide ? 8 : 4 };
 	m.elements = m.mask_bits = (u8)(memory->size / 8 / m.element);
 	pack(op, &m);
@@ -71,7 +72,8 @@ op_fn vmaskmov_handler(const struct insn *insn, struct op *op)
 op_fn maskmov_handler(const struct insn *insn, struct op *op)
 {
 	bool mmx = insn->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ;
-	struct masked m = { .source = mmx ? MASK_MMX_SIGNS : MASK_VECTOR_SIGNS, .element = 1,
+	struct masked m = { .source = mmx ? MASK_MMX_SIGNS : MASK_VECTOR_SIGNS,
+			    .element = 1,
 			    .mask_register = vector_number(insn->operand[1].reg.value) };
 	m.elements = m.mask_bits = mmx ? 8 : 16;
 	op->mem_size = m.elements;

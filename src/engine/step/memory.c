@@ -1,9 +1,11 @@
-/* The slow path of operand accesses. Intel SDM volume 3, "Alignment Check Exception", "Breakpoint Field Recognition". */
+/* The slow path of operand accesses. Intel SDM volume 3, "Alignment Check Exception", "Breakpoint Field Recognition".
+ */
 #include "engine/step/memory.h"
 
 #include "cpu/control.h"
 
-/* #AC: with CR0.AM and EFLAGS.AC at CPL 3, for operands of 2, 4, 8 (and 10: 8) bytes; larger ones have their own rules. */
+/* #AC: with CR0.AM and EFLAGS.AC at CPL 3, for operands of 2, 4, 8 (and 10: 8) bytes; larger ones have their own rules.
+ */
 static bool alignment_ok(struct vcpu *vcpu, gla_t gla, unsigned size)
 {
 	if (!(vcpu->cr0 & CR0_AM) || !(vcpu->rflags & RFLAGS_AC) || vcpu->cpl != 3 || size < 2 || size > 10)
@@ -17,7 +19,8 @@ static bool alignment_ok(struct vcpu *vcpu, gla_t gla, unsigned size)
 bool memory_linear(struct vcpu *vcpu, unsigned segment, gva_t gva, unsigned size, unsigned kind, gla_t *gla)
 {
 	vector_sync(vcpu);
-	return segment_linear(vcpu, (enum segment_register)segment, gva, size, kind, gla) && alignment_ok(vcpu, *gla, size);
+	return segment_linear(vcpu, (enum segment_register)segment, gva, size, kind, gla) &&
+	       alignment_ok(vcpu, *gla, size);
 }
 
 void memory_watch(struct vcpu *vcpu, gla_t gla, unsigned size, unsigned kind)

@@ -1,5 +1,5 @@
-/* Guest memory as operations see it: an inlined fast path for accesses that hit the TLB inside one page of RAM, and a slow path with all
- * checks for the rest. Values are little-endian integers of 1, 2, 4 or 8 bytes. */
+/* Guest memory as operations see it: an inlined fast path for accesses that hit the TLB inside one page of RAM, and a
+ * slow path with all checks for the rest. Values are little-endian integers of 1, 2, 4 or 8 bytes. */
 #ifndef NADIR_ENGINE_STEP_MEMORY_H
 #define NADIR_ENGINE_STEP_MEMORY_H
 
@@ -27,16 +27,16 @@ static ALWAYS_INLINE gva_t op_address(struct vcpu *vcpu, const struct op *op)
 static ALWAYS_INLINE bool segment_plain(const struct vcpu *vcpu, unsigned segment, gva_t gva, unsigned size, gla_t *gla)
 {
 	const struct segment *s = &vcpu->seg[segment];
-	const u32 mask = SEG_ATTR_UNUSABLE | SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_CODE | SEG_ATTR_EXPAND_DOWN |
-			 SEG_ATTR_WRITABLE;
+	const u32 mask =
+		SEG_ATTR_UNUSABLE | SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_CODE | SEG_ATTR_EXPAND_DOWN | SEG_ATTR_WRITABLE;
 	*gla = (u32)(s->base + gva);
 	return (s->attr & mask) == (SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_WRITABLE) && gva + size - 1 <= s->limit;
 }
 
-/* The TLB entry of an access that may go straight to memory, or NULL; *gla is its linear address. Non-canonical addresses are never in
- * the TLB. */
-static ALWAYS_INLINE struct tlb_entry *memory_fast(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, unsigned kind,
-					    gla_t *gla)
+/* The TLB entry of an access that may go straight to memory, or NULL; *gla is its linear address. Non-canonical
+ * addresses are never in the TLB. */
+static ALWAYS_INLINE struct tlb_entry *memory_fast(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size,
+						   unsigned kind, gla_t *gla)
 {
 	if (likely(op->flags & OP_LONG))
 		*gla = gva + *vcpu_u64(vcpu, op->segment_base);

@@ -1,26 +1,26 @@
-/* Frequent data movement in C, where a snippet would cost more than it does: MOV, MOVZX, MOVSX, LEA, PUSH, POP, and what only moves
- * flags. Intel SDM volume 2, the instruction's page. */
+/* Frequent data movement in C, where a snippet would cost more than it does: MOV, MOVZX, MOVSX, LEA, PUSH, POP, and
+ * what only moves flags. Intel SDM volume 2, the instruction's page. */
 #include "engine/step/handlers.h"
 #include "engine/step/memory.h"
 
 /* ---- MOV: a function per size and direction, so that sizes are constants ---- */
 
 #define MOV_HANDLERS(size)                                                                                             \
-	static int op_mov_load##size(struct vcpu *vcpu, const struct op *op)                                              \
-	{                                                                                                                 \
-		u64 value;                                                                                                \
-		if (!op_read(vcpu, op, size, &value))                                                                     \
-			return OP_FAULT;                                                                                  \
-		reg_set(vcpu, op->reg, size, value);                                                                      \
-		return OP_DONE;                                                                                           \
-	}                                                                                                                 \
-	static int op_mov_store##size(struct vcpu *vcpu, const struct op *op)                                             \
-	{                                                                                                                 \
-		return op_write(vcpu, op, size, reg_get(vcpu, op->reg, size));                                            \
-	}                                                                                                                 \
-	static int op_mov_store_imm##size(struct vcpu *vcpu, const struct op *op)                                         \
-	{                                                                                                                 \
-		return op_write(vcpu, op, size, op->imm);                                                                 \
+	static int op_mov_load##size(struct vcpu *vcpu, const struct op *op)                                           \
+	{                                                                                                              \
+		u64 value;                                                                                             \
+		if (!op_read(vcpu, op, size, &value))                                                                  \
+			return OP_FAULT;                                                                               \
+		reg_set(vcpu, op->reg, size, value);                                                                   \
+		return OP_DONE;                                                                                        \
+	}                                                                                                              \
+	static int op_mov_store##size(struct vcpu *vcpu, const struct op *op)                                          \
+	{                                                                                                              \
+		return op_write(vcpu, op, size, reg_get(vcpu, op->reg, size));                                         \
+	}                                                                                                              \
+	static int op_mov_store_imm##size(struct vcpu *vcpu, const struct op *op)                                      \
+	{                                                                                                              \
+		return op_write(vcpu, op, size, op->imm);                                                              \
 	}
 MOV_HANDLERS(1)
 MOV_HANDLERS(2)
@@ -48,21 +48,21 @@ op_fn op_mov_handler(const struct insn *insn, struct op *op)
 /* ---- MOVZX and MOVSX from memory ---- */
 
 #define EXTEND_HANDLERS(from)                                                                                          \
-	static int op_zero_extend##from(struct vcpu *vcpu, const struct op *op)                                           \
-	{                                                                                                                 \
-		u64 value;                                                                                                \
-		if (!op_read(vcpu, op, from, &value))                                                                     \
-			return OP_FAULT;                                                                                  \
-		reg_set(vcpu, op->reg, op->size, value);                                                                  \
-		return OP_DONE;                                                                                           \
-	}                                                                                                                 \
-	static int op_sign_extend##from(struct vcpu *vcpu, const struct op *op)                                           \
-	{                                                                                                                 \
-		u64 value;                                                                                                \
-		if (!op_read(vcpu, op, from, &value))                                                                     \
-			return OP_FAULT;                                                                                  \
-		reg_set(vcpu, op->reg, op->size, (u64)((s64)(value << (64 - (from) * 8)) >> (64 - (from) * 8)));              \
-		return OP_DONE;                                                                                           \
+	static int op_zero_extend##from(struct vcpu *vcpu, const struct op *op)                                        \
+	{                                                                                                              \
+		u64 value;                                                                                             \
+		if (!op_read(vcpu, op, from, &value))                                                                  \
+			return OP_FAULT;                                                                               \
+		reg_set(vcpu, op->reg, op->size, value);                                                               \
+		return OP_DONE;                                                                                        \
+	}                                                                                                              \
+	static int op_sign_extend##from(struct vcpu *vcpu, const struct op *op)                                        \
+	{                                                                                                              \
+		u64 value;                                                                                             \
+		if (!op_read(vcpu, op, from, &value))                                                                  \
+			return OP_FAULT;                                                                               \
+		reg_set(vcpu, op->reg, op->size, (u64)((s64)(value << (64 - (from)*8)) >> (64 - (from)*8)));           \
+		return OP_DONE;                                                                                        \
 	}
 EXTEND_HANDLERS(1)
 EXTEND_HANDLERS(2)
@@ -218,8 +218,8 @@ int op_enter(struct vcpu *vcpu, const struct op *op)
 		sp_add(vcpu, -op->imm);
 		/* The new top must be writable, though nothing is written. */
 		gla_t gla;
-		ok = segment_linear(vcpu, SEG_SS, vcpu->gpr[RSP] & size_mask(vcpu_stack_size(vcpu)), op->size, ACCESS_WRITE,
-				    &gla) &&
+		ok = segment_linear(vcpu, SEG_SS, vcpu->gpr[RSP] & size_mask(vcpu_stack_size(vcpu)), op->size,
+				    ACCESS_WRITE, &gla) &&
 		     mmu_probe_write(vcpu, gla, op->size, ACCESS_WRITE);
 	}
 	if (!ok) {

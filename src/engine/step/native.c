@@ -1,9 +1,9 @@
-/* Innocuous instructions: run by their snippets, on registers, directly on guest RAM, or on a bounce buffer where the operand crosses a page
- * or is MMIO.
+/* Innocuous instructions: run by their snippets, on registers, directly on guest RAM, or on a bounce buffer where the
+ * operand crosses a page or is MMIO.
  *
- * The direct path keeps what the hardware gives: LOCK is atomic between vCPUs, naturally aligned accesses are single. The pages of an
- * operand that crosses may lie apart in host memory; one that is read and written is then accessed through a second mapping, in which
- * they lie side by side, so that LOCK holds there, too. */
+ * The direct path keeps what the hardware gives: LOCK is atomic between vCPUs, naturally aligned accesses are single.
+ * The pages of an operand that crosses may lie apart in host memory; one that is read and written is then accessed
+ * through a second mapping, in which they lie side by side, so that LOCK holds there, too. */
 #include "engine/step/handlers.h"
 #include "engine/step/image.h"
 #include "engine/step/memory.h"
@@ -32,8 +32,8 @@ int op_native_vector(struct vcpu *vcpu, const struct op *op)
 	return call(vcpu, op, NULL, 0);
 }
 
-/* The operand crosses a page or is MMIO. The buffer lies in its line as the operand does in memory, so that the instruction's own alignment check
- * sees the guest's alignment. */
+/* The operand crosses a page or is MMIO. The buffer lies in its line as the operand does in memory, so that the
+ * instruction's own alignment check sees the guest's alignment. */
 static int native_bounce(struct vcpu *vcpu, const struct op *op, gva_t gva, gla_t gla)
 {
 	u8 *buffer = step_of(vcpu)->bounce + (gla & 63);
@@ -163,8 +163,8 @@ int op_native_vector_memory(struct vcpu *vcpu, const struct op *op)
 	return native_memory_at(vcpu, op, op_address(vcpu, op));
 }
 
-/* BT, BTS, BTR, BTC with a register bit offset: a signed index of bits from the operand's address. The snippet takes it modulo the operand
- * size, as it does with a register. Intel SDM volume 2, BT, "Bit(BitBase, BitOffset)". */
+/* BT, BTS, BTR, BTC with a register bit offset: a signed index of bits from the operand's address. The snippet takes it
+ * modulo the operand size, as it does with a register. Intel SDM volume 2, BT, "Bit(BitBase, BitOffset)". */
 int op_bit_memory(struct vcpu *vcpu, const struct op *op)
 {
 	s64 bit = (s64)(reg_get(vcpu, op->reg, op->size) << (64 - op->size * 8)) >> (64 - op->size * 8);

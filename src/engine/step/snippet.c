@@ -85,23 +85,23 @@ static void emit_load_flags(struct emitter *e)
 	emit32(e, FLAGS_OFFSET + 1);
 	EMIT(e, 0x24, 0x08); /* and al, 8 */
 	EMIT(e, 0x04, 0x78); /* add al, 0x78: overflows if the bit was set */
-	EMIT(e, 0x9e); /* sahf */
+	EMIT(e, 0x9e);       /* sahf */
 }
 
 /* Merge the host's status flags into vcpu->rflags; clobbers EAX and ECX. */
 static void emit_store_flags(struct emitter *e)
 {
-	EMIT(e, 0x9f); /* lahf */
-	EMIT(e, 0x0f, 0x90, 0xc0); /* seto al */
-	EMIT(e, 0x0f, 0xb6, 0xcc); /* movzx ecx, ah */
-	EMIT(e, 0x0f, 0xb6, 0xc0); /* movzx eax, al */
-	EMIT(e, 0xc1, 0xe0, 0x0b); /* shl eax, 11 */
-	EMIT(e, 0x09, 0xc8); /* or eax, ecx */
+	EMIT(e, 0x9f);                   /* lahf */
+	EMIT(e, 0x0f, 0x90, 0xc0);       /* seto al */
+	EMIT(e, 0x0f, 0xb6, 0xcc);       /* movzx ecx, ah */
+	EMIT(e, 0x0f, 0xb6, 0xc0);       /* movzx eax, al */
+	EMIT(e, 0xc1, 0xe0, 0x0b);       /* shl eax, 11 */
+	EMIT(e, 0x09, 0xc8);             /* or eax, ecx */
 	EMIT(e, 0x65, 0x8b, 0x0c, 0x25); /* mov ecx, gs:[rflags] */
 	emit32(e, FLAGS_OFFSET);
 	EMIT(e, 0x81, 0xe1); /* and ecx, ~status */
 	emit32(e, ~(u32)RFLAGS_STATUS);
-	EMIT(e, 0x09, 0xc8); /* or eax, ecx */
+	EMIT(e, 0x09, 0xc8);             /* or eax, ecx */
 	EMIT(e, 0x65, 0x89, 0x04, 0x25); /* mov gs:[rflags], eax */
 	emit32(e, FLAGS_OFFSET);
 }
@@ -122,8 +122,8 @@ static struct summary summarize(const struct insn *insns, unsigned count)
 		s.flags_load |= n->flags_read & ~s.flags_store;
 		s.flags_store |= n->flags_written;
 	}
-	/* A run that writes some flags only conditionally or partly leaves the others as they were: they are merged from the host's,
-	 * so they must have been loaded. */
+	/* A run that writes some flags only conditionally or partly leaves the others as they were: they are merged
+	 * from the host's, so they must have been loaded. */
 	if (s.flags_store && s.flags_store != RFLAGS_STATUS)
 		s.flags_load |= RFLAGS_STATUS;
 	s.used = s.load | s.store;

@@ -1,17 +1,18 @@
 /* What the step engine keeps for a vCPU, and how its parts work together.
  *
- * The engine decodes guest code into blocks of operations (struct op), cached by guest physical address, and runs one operation after the
- * other. An operation is a C handler, which for innocuous instructions calls a snippet: a few bytes of host code that load
- * the guest registers the instruction reads, run the instruction itself on the real CPU, and store what it wrote.
+ * The engine decodes guest code into blocks of operations (struct op), cached by guest physical address, and runs one
+ * operation after the other. An operation is a C handler, which for innocuous instructions calls a snippet: a few bytes
+ * of host code that load the guest registers the instruction reads, run the instruction itself on the real CPU, and
+ * store what it wrote.
  *
- *   snippet(hva):  push callee-saved used; load flags; load registers; INSTRUCTION; store registers; store flags; pop; return 0
- *   fault tail:    (restore RSP); pop; return 1                       reached through the host's trap handler
+ *   snippet(hva):  push callee-saved used; load flags; load registers; INSTRUCTION; store registers; store flags; pop;
+ * return 0 fault tail:    (restore RSP); pop; return 1                       reached through the host's trap handler
  *
  * Snippets reach the vCPU by GS. They are ordinary functions of the host's ABI, so C calls them without a trampoline.
  *
- * Extended state: the guest's x87/SSE/AVX state lives in vcpu->xsave, and in the real registers while `vector_live`. The core is compiled for
- * general registers only, so it stays live across handlers; whoever calls anything else (Zydis, another layer of the core, which may call
- * the host or memcpy) calls vector_sync first. */
+ * Extended state: the guest's x87/SSE/AVX state lives in vcpu->xsave, and in the real registers while `vector_live`.
+ * The core is compiled for general registers only, so it stays live across handlers; whoever calls anything else
+ * (Zydis, another layer of the core, which may call the host or memcpy) calls vector_sync first. */
 #ifndef NADIR_ENGINE_STEP_STATE_H
 #define NADIR_ENGINE_STEP_STATE_H
 
@@ -26,29 +27,29 @@ struct build;
 /* How an operation ended. A handler may return the bool of a function that can fault. */
 enum op_result {
 	OP_FAULT = 0, /* vcpu->fault says which; nothing is committed */
-	OP_DONE = 1, /* rip = next_rip */
+	OP_DONE = 1,  /* rip = next_rip */
 	OP_AGAIN = 2, /* progress was made but rip stays (REP): look at pending work, then run it again */
 	OP_LEAVE = 3, /* like DONE, then return from run with step->exit */
 	OP_ERROR = 4, /* the engine cannot go on: return step->exit, rip stays */
-	OP_JUMP = 5, /* like DONE, but next_rip is not the following instruction: leave the block */
+	OP_JUMP = 5,  /* like DONE, but next_rip is not the following instruction: leave the block */
 };
 
 typedef int (*op_fn)(struct vcpu *vcpu, const struct op *op);
 
-#define OP_LONG BIT(0) /* decoded in 64-bit mode: segments but FS and GS are flat */
-#define OP_READS BIT(1) /* the memory operand is read */
+#define OP_LONG BIT(0)   /* decoded in 64-bit mode: segments but FS and GS are flat */
+#define OP_READS BIT(1)  /* the memory operand is read */
 #define OP_WRITES BIT(2) /* the memory operand is written */
 #define OP_LOCKED BIT(3)
 #define OP_REP BIT(4) /* REP or REPE */
 #define OP_REPNE BIT(5)
 #define OP_NEXT_RF BIT(6) /* the instruction sets RF itself (IRET, and POPF-like ones): it survives the instruction */
-#define OP_X87 BIT(7) /* updates the x87 instruction pointer */
+#define OP_X87 BIT(7)     /* updates the x87 instruction pointer */
 #define OP_X87_MEMORY BIT(8) /* updates the x87 data pointer */
 #define OP_REX_W BIT(9)
 #define OP_REGISTER BIT(10) /* the rm operand is a register */
-#define OP_ALIGNED BIT(11) /* #GP(0) unless the memory operand is aligned to its size, before any page fault */
-#define OP_INT BIT(12) /* delivers an event itself: no single-step trap after it */
-#define OP_WAITS BIT(13) /* a pending x87 exception is raised before its memory operand is touched */
+#define OP_ALIGNED BIT(11)  /* #GP(0) unless the memory operand is aligned to its size, before any page fault */
+#define OP_INT BIT(12)      /* delivers an event itself: no single-step trap after it */
+#define OP_WAITS BIT(13)    /* a pending x87 exception is raised before its memory operand is touched */
 
 /* One decoded operation: an instruction, or several innocuous register-only ones fused into one snippet. */
 struct op {
@@ -56,22 +57,22 @@ struct op {
 	const u8 *snippet;
 	s64 disp;
 	u64 imm;
-	u16 base, index; /* byte offsets in struct vcpu of the address registers (the zero slot if none) */
+	u16 base, index;  /* byte offsets in struct vcpu of the address registers (the zero slot if none) */
 	u16 segment_base; /* byte offset in struct vcpu of the segment base that counts in 64-bit mode */
-	u16 flags; /* OP_* */
-	u16 mem_size; /* bytes of the memory operand */
-	u16 reg; /* byte offset in struct vcpu of the register operand (a byte register: of that byte) */
-	u16 fault_tail; /* offset from snippet */
+	u16 flags;        /* OP_* */
+	u16 mem_size;     /* bytes of the memory operand */
+	u16 reg;          /* byte offset in struct vcpu of the register operand (a byte register: of that byte) */
+	u16 fault_tail;   /* offset from snippet */
 	u8 scale;
-	u8 segment; /* enum segment_register of the memory operand */
+	u8 segment;       /* enum segment_register of the memory operand */
 	u8 address_shift; /* 0, 32 or 48: bits an address loses */
 	u8 length;
-	u8 size; /* operand size in bytes */
-	u8 number; /* number of a register operand, or a condition */
-	u8 xstate; /* enum xstate_class or INSN_NO_XSTATE */
-	u8 kind; /* enum insn_kind */
+	u8 size;        /* operand size in bytes */
+	u8 number;      /* number of a register operand, or a condition */
+	u8 xstate;      /* enum xstate_class or INSN_NO_XSTATE */
+	u8 kind;        /* enum insn_kind */
 	u8 source_size; /* MOVZX, MOVSX, far pointers */
-	u8 rm; /* number of the register rm operand */
+	u8 rm;          /* number of the register rm operand */
 };
 
 struct block {
@@ -80,13 +81,13 @@ struct block {
 	gpa_t gpa2; /* second page, if the only instruction crosses */
 	u32 *generation, *generation2;
 	u32 seen, seen2;
-	u32 key; /* mode it was decoded for */
+	u32 key;    /* mode it was decoded for */
 	u16 length; /* bytes of code */
 	u8 ops;
 	bool crosses;
 	bool uncached;
 	bool sensitive; /* its last operation may change what the loop has looked at: mode, flags, translation */
-	u8 *bytes; /* the code as decoded, to revalidate after a write to its page */
+	u8 *bytes;      /* the code as decoded, to revalidate after a write to its page */
 	struct op op[];
 };
 
@@ -126,7 +127,7 @@ struct step {
 	size_t code_used;
 	u64 flushes, blocks_built;
 	struct insn_decoder decoder;
-	struct insn insn; /* of the build in progress */
+	struct insn insn;    /* of the build in progress */
 	struct build *build; /* the block being built */
 	const char *error;
 	char error_text[96];
@@ -145,8 +146,8 @@ static inline struct step *step_of(struct vcpu *vcpu)
 /* Where the handler of BT and its family leaves the bit offset within the element. */
 #define BIT_INDEX_SLOT ((u32)offsetof(struct vcpu, scratch))
 
-/* Non-zero in single step and while alignment checks or data breakpoints are armed: accesses then take the slow path, strings go by
- * elements. */
+/* Non-zero in single step and while alignment checks or data breakpoints are armed: accesses then take the slow path,
+ * strings go by elements. */
 #define CHECKS(vcpu) ((vcpu)->scratch[6])
 
 static inline u64 *vcpu_u64(struct vcpu *vcpu, unsigned offset)
@@ -156,7 +157,8 @@ static inline u64 *vcpu_u64(struct vcpu *vcpu, unsigned offset)
 
 /* ---- block.c ---- */
 
-/* The block at rip, decoded if need be. `single`: one instruction only, not fused. NULL: fetching faulted, vcpu->fault says how. */
+/* The block at rip, decoded if need be. `single`: one instruction only, not fused. NULL: fetching faulted, vcpu->fault
+ * says how. */
 struct block *block_find(struct vcpu *vcpu, bool single);
 /* The same for the next of several blocks in one mode (key, see block_key), if the jump cache has it; else NULL. */
 u32 block_key(const struct vcpu *vcpu, bool single);
@@ -176,18 +178,19 @@ bool op_fusable(const struct insn *insn);
 bool op_ends_block(const struct insn *insn);
 /* Whether it may change mode, privilege, interruptibility or translation (it then ends its block). */
 bool op_is_sensitive(const struct insn *insn);
+
+/* ---- choose.c ---- */
+
 /* Operations that raise a fixed fault. */
 int op_run_ud(struct vcpu *vcpu, const struct op *op);
 int op_run_gp(struct vcpu *vcpu, const struct op *op);
 /* A kind without a handler: leaves with EXIT_ERROR, naming it. */
 int op_unimplemented(struct vcpu *vcpu, const struct op *op);
-/* The handler of a kind that C answers. */
-op_fn op_handler(const struct insn *insn, struct op *op);
 
 /* ---- snippet.c ---- */
 
-/* Emit one snippet that runs `count` instructions one after the other. Only a single one may have a memory operand or fault. Sets
- * op->snippet and op->fault_tail. False: the code area is full. */
+/* Emit one snippet that runs `count` instructions one after the other. Only a single one may have a memory operand or
+ * fault. Sets op->snippet and op->fault_tail. False: the code area is full. */
 bool snippet_emit(struct step *step, const struct insn *insns, unsigned count, struct op *op);
 /* The handler of a fault taken in a snippet. */
 bool snippet_trap(struct host_trap *trap);

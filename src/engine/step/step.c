@@ -1,8 +1,9 @@
 /* The engine's loop: look at what is pending, find the block, run its operations.
  *
- * The fast loop runs whole blocks and looks at vcpu->pending after each operation. Everything rare (single step, breakpoints,
- * RF, the interrupt shadow, alignment checks) makes the loop careful: one instruction at a time with all checks.
- * Intel SDM volume 3, "Priority Among Simultaneous Exceptions and Interrupts", "Single-Step Exception Condition". */
+ * The fast loop runs whole blocks and looks at vcpu->pending after each operation. Everything rare (single step,
+ * breakpoints, RF, the interrupt shadow, alignment checks) makes the loop careful: one instruction at a time with all
+ * checks. Intel SDM volume 3, "Priority Among Simultaneous Exceptions and Interrupts", "Single-Step Exception
+ * Condition". */
 #include "engine/step/step.h"
 
 #include "cpu/control.h"
@@ -54,8 +55,8 @@ static enum boundary deliver_interrupt(struct vcpu *vcpu, struct exit *exit)
 	return event_deliver(vcpu, (u8)vector, EVENT_EXTERNAL) ? BOUNDARY_RUN : shut_down(exit);
 }
 
-/* What is pending, in the manual's order: debug traps of the last instruction, NMI, interrupts; a kick first of all, since
- * it only leaves. */
+/* What is pending, in the manual's order: debug traps of the last instruction, NMI, interrupts; a kick first of all,
+ * since it only leaves. */
 static enum boundary look_at_pending(struct vcpu *vcpu, struct exit *exit)
 {
 	u32 pending = vcpu_pending(vcpu);
@@ -156,7 +157,8 @@ static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit)
 	if (!block)
 		return deliver_fault(vcpu, exit);
 	const struct op *op = block->op;
-	CHECKS(vcpu) = trap || alignment_checked(vcpu) || control_debug_armed(vcpu); /* a step of a string is one element */
+	CHECKS(vcpu) =
+		trap || alignment_checked(vcpu) || control_debug_armed(vcpu); /* a step of a string is one element */
 	vcpu->next_rip = (vcpu->rip + op->length) & step->rip_mask;
 	int result = op->run(vcpu, op);
 	CHECKS(vcpu) = 0;
@@ -176,8 +178,8 @@ static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit)
 
 /* ---- the loop ---- */
 
-/* Run the operations of a block. False: its end was not reached in the ordinary way, *result says why and rip is settled
- * but for that. */
+/* Run the operations of a block. False: its end was not reached in the ordinary way, *result says why and rip is
+ * settled but for that. */
 static bool run_block(struct vcpu *vcpu, const struct block *block, u64 mask, u32 watch, int *result)
 {
 	const struct op *op = block->op, *end = op + block->ops;

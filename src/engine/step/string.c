@@ -1,6 +1,6 @@
-/* String instructions, with and without REP. One call does as many elements as lie in the current pages (or one element by the slow path), then
- * gives the engine a chance to look at interrupts; registers are right after each element, so a fault is precise.
- * Intel SDM volume 2, REP, MOVS, STOS, LODS, CMPS, SCAS, INS, OUTS. */
+/* String instructions, with and without REP. One call does as many elements as lie in the current pages (or one element
+ * by the slow path), then gives the engine a chance to look at interrupts; registers are right after each element, so a
+ * fault is precise. Intel SDM volume 2, REP, MOVS, STOS, LODS, CMPS, SCAS, INS, OUTS. */
 #include "cpu/control.h"
 #include "engine/step/handlers.h"
 #include "engine/step/memory.h"
@@ -81,7 +81,7 @@ static struct run run_at(struct vcpu *vcpu, const struct op *op, unsigned segmen
 }
 
 /* The host's own string instructions have the guest's semantics for overlapping operands too. */
-#define HOST_REP(insn, ...) __asm__ volatile("rep " insn : __VA_ARGS__ : : "memory")
+#define HOST_REP(insn, ...) __asm__ volatile("rep " insn:__VA_ARGS__ : : "memory")
 
 static void host_movs(u8 *to, const u8 *from, u64 count, unsigned size)
 {
@@ -286,7 +286,8 @@ static void port_watch(struct vcpu *vcpu, u16 port, unsigned size)
 
 static u32 port_access(struct vcpu *vcpu, u16 port, unsigned size, bool write, u32 value)
 {
-	struct exit exit = { .reason = EXIT_IO, .io = { .port = port, .size = (u8)size, .write = write, .value = value } };
+	struct exit exit = { .reason = EXIT_IO,
+			     .io = { .port = port, .size = (u8)size, .write = write, .value = value } };
 	vcpu->ops->exit(vcpu, &exit);
 	port_watch(vcpu, port, size);
 	return exit.io.value;

@@ -1,4 +1,5 @@
-/* The guest's extended state in and out of the real registers. Intel SDM volume 1, "Managing State Using the XSAVE Feature Set". */
+/* The guest's extended state in and out of the real registers. Intel SDM volume 1, "Managing State Using the XSAVE
+ * Feature Set". */
 #include "cpu/xstate.h"
 #include "engine/step/x87.h"
 
@@ -23,7 +24,7 @@ void vector_save(struct vcpu *vcpu, struct step *step)
 
 bool vector_load(struct vcpu *vcpu, struct step *step, u8 class)
 {
-	if (!xstate_check(vcpu, (enum xstate_class)class))
+	if (!xstate_check(vcpu, (enum xstate_class) class))
 		return false;
 	if (!step->vector_live)
 		xrstor(vcpu->xsave, step->xstate_mask);

@@ -1,5 +1,6 @@
-/* x87 instruction and data pointers, and the instructions that show or load them: FNSTENV, FNSAVE, FLDENV, FRSTOR, FNINIT.
- * Intel SDM volume 1, "Saving the x87 FPU's State with FSTENV/FNSTENV and FSAVE/FNSAVE", with the formats of the environment. */
+/* x87 instruction and data pointers, and the instructions that show or load them: FNSTENV, FNSAVE, FLDENV, FRSTOR,
+ * FNINIT. Intel SDM volume 1, "Saving the x87 FPU's State with FSTENV/FNSTENV and FSAVE/FNSAVE", with the formats of
+ * the environment. */
 #include "engine/step/x87.h"
 
 #include "engine/step/handlers.h"
@@ -26,7 +27,8 @@ void x87_note(struct vcpu *vcpu, struct step *step, const struct op *op, gva_t g
 	}
 }
 
-/* CPUs that save the pointers only while an exception is pending (AMD) saved zeros or what the guest had loaded: that stays. */
+/* CPUs that save the pointers only while an exception is pending (AMD) saved zeros or what the guest had loaded: that
+ * stays. */
 void x87_patch_image(struct vcpu *vcpu, struct step *step)
 {
 	u64 ip;

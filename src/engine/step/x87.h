@@ -1,6 +1,6 @@
-/* The x87 instruction and data pointers. The real CPU records where snippets and host memory lie, which a guest must neither rely on nor
- * learn; the engine records where the guest's instruction and operand lie and puts that in its place wherever the guest can look.
- * Intel SDM volume 1, "x87 FPU Instruction and Data (Operand) Pointers". */
+/* The x87 instruction and data pointers. The real CPU records where snippets and host memory lie, which a guest must
+ * neither rely on nor learn; the engine records where the guest's instruction and operand lie and puts that in its
+ * place wherever the guest can look. Intel SDM volume 1, "x87 FPU Instruction and Data (Operand) Pointers". */
 #ifndef NADIR_ENGINE_STEP_X87_H
 #define NADIR_ENGINE_STEP_X87_H
 

@@ -1,6 +1,6 @@
-/* host_set_trap_handler of the Linux host: SIGSEGV, SIGBUS, SIGFPE and SIGILL carry the exception vector, error code and CR2 in their
- * context, and the handler may send the thread elsewhere. A fault that is nobody's ends the program as it would have. Compiled into the
- * unit tests' host as well. */
+/* host_set_trap_handler of the Linux host: SIGSEGV, SIGBUS, SIGFPE and SIGILL carry the exception vector, error code
+ * and CR2 in their context, and the handler may send the thread elsewhere. A fault that is nobody's ends the program as
+ * it would have. Compiled into the unit tests' host as well. */
 #define _GNU_SOURCE
 #include "host/linux/trap.h"
 

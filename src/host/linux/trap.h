@@ -4,8 +4,8 @@
 
 #include "host/port.h"
 
-/* Every thread that runs generated code calls this once before: generated code may use the stack pointer for something else, so
- * that signals need a stack of their own. Prints and exits if the host refuses. */
+/* Every thread that runs generated code calls this once before: generated code may use the stack pointer for something
+ * else, so that signals need a stack of their own. Prints and exits if the host refuses. */
 void trap_thread_init(void);
 
 /* What to do, on the signal stack, before a fault that the core does not claim ends the program. */
