@@ -2,7 +2,7 @@
  * everything compared: general registers, flags, x87 and vector state, memory, and how a fault ends them (vector, error
  * code, CR2, RIP).
  *
- *   diff-native [--mode 64|32] [--seed N] [--first N] [--cases N] [--verbose]
+ *   diff-native [--mode 64|32|16] [--seed N] [--first N] [--cases N] [--verbose]
  *
  * A case depends on the seed and its number alone: a failure prints how to run it again. */
 #include "../unit/flat_guest.h"
@@ -99,7 +99,7 @@ static void take_frame(struct diff *d, struct outcome *o)
 	bool error = with_error >> o->vector & 1;
 	memcpy(frame + !error, guest_page(d->guest, 4) + (v->gpr[RSP] & (PAGE_SIZE - 1)), 48 - 8 * !error);
 	o->error = frame[0];
-	o->rip = frame[1];
+	o->rip = frame[1] + (d->bits == 16 ? CODE_ADDRESS : 0);
 	o->rflags = frame[3];
 	o->gpr[RSP] = frame[4];
 }
@@ -116,6 +116,10 @@ static void run_engine(struct diff *d, const struct test_case *c, struct outcome
 	memcpy(v->xsave, c->image, sizeof(v->xsave));
 	flat_mode(d->guest, d->bits, 3);
 	v->rip = CODE_ADDRESS;
+	if (d->bits == 16) {
+		v->seg[SEG_CS].base = CODE_ADDRESS;
+		v->rip = 0;
+	}
 	v->rflags = c->rflags;
 	v->activity = ACTIVITY_ACTIVE;
 	v->pending = 0;
@@ -342,7 +346,7 @@ int main(int argc, char **argv)
 {
 	static struct diff d;
 	d.bits = (unsigned)argument(argc, argv, "--mode", 64);
-	d.mode = d.bits == 64 ? INSN_MODE_64 : INSN_MODE_32;
+	d.mode = d.bits == 64 ? INSN_MODE_64 : d.bits == 32 ? INSN_MODE_32 : INSN_MODE_16;
 	d.seed = argument(argc, argv, "--seed", 1);
 	u64 first = argument(argc, argv, "--first", 0), cases = argument(argc, argv, "--cases", 1000000);
 	d.guest = flat_create("host");
@@ -359,6 +363,10 @@ int main(int argc, char **argv)
 			&exit); /* installs the engine's trap handler, which native_init puts itself before */
 	if (!native_init(d.xstate_mask)) {
 		printf("the fixed addresses of this test are not free here\n");
+		return 77;
+	}
+	if (d.bits == 16 && !native_has_16bit()) {
+		printf("this host does not let a process have 16-bit segments\n");
 		return 77;
 	}
 	printf("diff-native: %u-bit code, seed %" PRIu64 ", %" PRIu64 " cases\n", d.bits, d.seed, cases);

@@ -15,12 +15,13 @@ static unsigned char acceptance[INSN_MODE_COUNT]
 
 /* ---- bytes ---- */
 
-static u8 *put_prefixes(struct random *r, u8 *p)
+static u8 *put_prefixes(struct random *r, enum insn_mode mode, u8 *p)
 {
 	static const u8 segment[] = { 0x26, 0x2e, 0x36, 0x3e };
 	if (random_chance(r, 25))
 		*p++ = 0x66;
-	if (random_chance(r, 4))
+	/* 16-bit addresses do not reach the data. */
+	if (random_chance(r, mode == INSN_MODE_16 ? 70 : 4))
 		*p++ = 0x67;
 	if (random_chance(r, 20))
 		*p++ = random_chance(r, 50) ? 0xf2 : 0xf3;
@@ -35,27 +36,33 @@ static u8 *put_opcode_start(struct random *r, enum insn_mode mode, u8 *p)
 {
 	switch (random_below(r, 10)) {
 	case 0: /* VEX, two bytes */
+		if (mode == INSN_MODE_16)
+			*p++ = 0x67;
 		*p++ = 0xc5;
 		*p++ = (u8)(random_next(r) | (mode == INSN_MODE_64 ? 0 : 0xc0));
 		return p;
 	case 1:
 	case 2: /* VEX, three bytes */
+		if (mode == INSN_MODE_16)
+			*p++ = 0x67;
 		*p++ = 0xc4;
 		*p++ = (u8)((random_next(r) & 0xe0) | (mode == INSN_MODE_64 ? 0 : 0xc0) | (1 + random_below(r, 3)));
 		return p;
 	case 3:
 	case 4:
 	case 5: /* EVEX */
+		if (mode == INSN_MODE_16)
+			*p++ = 0x67;
 		*p++ = 0x62;
 		*p++ = (u8)((random_next(r) & 0xf0) | (mode == INSN_MODE_64 ? 0 : 0xc0) | (1 + random_below(r, 3)));
 		return p;
 	case 6:
-		p = put_prefixes(r, p);
+		p = put_prefixes(r, mode, p);
 		if (mode == INSN_MODE_64 && random_chance(r, 50))
 			*p++ = (u8)(0x40 | random_below(r, 16));
 		return p;
 	default:
-		p = put_prefixes(r, p);
+		p = put_prefixes(r, mode, p);
 		if (mode == INSN_MODE_64 && random_chance(r, 50))
 			*p++ = (u8)(0x40 | random_below(r, 16));
 		*p++ = 0x0f;

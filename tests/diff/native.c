@@ -2,10 +2,13 @@
 #define _GNU_SOURCE
 #include "native.h"
 
+#include <asm/ldt.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 _Static_assert(offsetof(struct native_context, rflags) == CTX_RFLAGS - CONTEXT_ADDRESS, "offset");
 _Static_assert(offsetof(struct native_context, mask) == CTX_MASK - CONTEXT_ADDRESS, "offset");
@@ -34,16 +37,26 @@ static void take_registers(const greg_t *g)
 	native->out_rip = (u64)g[REG_RIP];
 }
 
+/* 16-bit code runs in a segment of its own that begins at the code page. */
+#define CS16 7 /* first entry of the LDT, RPL 3 */
+
+static u64 code_base(u64 cs)
+{
+	return (cs & 0xffff) == CS16 ? CODE_ADDRESS : 0;
+}
+
 static void on_signal(int number, siginfo_t *info, void *opaque)
 {
 	ucontext_t *context = opaque;
 	greg_t *g = context->uc_mcontext.gregs;
-	if ((u64)g[REG_RIP] - CODE_ADDRESS >= CODE_SIZE_BYTES) {
+	u64 base = code_base((u64)g[REG_CSGSFS]);
+	if (base + (u64)g[REG_RIP] - CODE_ADDRESS >= CODE_SIZE_BYTES) {
 		if (engine_action[number].sa_sigaction)
 			engine_action[number].sa_sigaction(number, info, opaque);
 		return;
 	}
 	take_registers(g);
+	native->out_rip += base;
 	memcpy(native->out_image, context->uc_mcontext.fpregs, sizeof(native->out_image) - 1024);
 	g[REG_RIP] = (greg_t)(uintptr_t)native_leave;
 	g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xffffll) | NATIVE_CS64;
@@ -81,6 +94,14 @@ bool native_init(u64 xstate_mask)
 	return true;
 }
 
+bool native_has_16bit(void)
+{
+	struct user_desc code = {
+		.base_addr = CODE_ADDRESS, .limit = 0xfffff, .contents = MODIFY_LDT_CONTENTS_CODE, .limit_in_pages = 1
+	};
+	return syscall(SYS_modify_ldt, 1, &code, sizeof(code)) == 0;
+}
+
 void native_run(const u8 *code, unsigned size, unsigned bits)
 {
 	u8 *at = (u8 *)CODE_ADDRESS;
@@ -94,10 +115,12 @@ void native_run(const u8 *code, unsigned size, unsigned bits)
 		return;
 	}
 	static const u32 exit64 = EXIT64;
+	if (bits == 16)
+		at[size++] = 0x66;
 	at[size] = 0xea;
 	memcpy(at + size + 1, &exit64, sizeof(exit64));
 	at[size + 5] = NATIVE_CS64;
 	at[size + 6] = 0;
-	native->far32 = (u64)NATIVE_CS32 << 32 | CODE_ADDRESS;
+	native->far32 = bits == 32 ? (u64)NATIVE_CS32 << 32 | CODE_ADDRESS : (u64)CS16 << 32;
 	native_enter32();
 }

@@ -52,7 +52,9 @@ struct native_context {
 /* Map code, data and context, and catch signals. Call when the engine's own handlers are in place: they are asked for
  * faults outside the code page. False: the addresses are not free here. */
 bool native_init(u64 xstate_mask);
-/* Run `size` bytes of code with native's in-state; bits is 64 or 32. */
+/* Whether this host lets a process make a 16-bit code segment. Makes it. */
+bool native_has_16bit(void);
+/* Run `size` bytes of code with native's in-state; bits is 64, 32 or 16. 16-bit code has RIP 0 at CODE_ADDRESS. */
 void native_run(const u8 *code, unsigned size, unsigned bits);
 
 #endif

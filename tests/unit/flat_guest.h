@@ -71,12 +71,12 @@ static inline void flat_segment(struct segment *s, u16 selector, u32 attr)
 	*s = (struct segment){ .selector = selector, .attr = attr, .limit = 0xffffffff };
 }
 
-/* bits: 64 or 32; at CPL `cpl`. */
+/* bits: 64, 32 or 16, of the code segment; at CPL `cpl`. */
 static inline void flat_mode(struct flat_guest *g, unsigned bits, unsigned cpl)
 {
 	struct vcpu *v = &g->vcpu;
 	u32 dpl = cpl << SEG_ATTR_DPL_SHIFT;
-	u32 size = bits == 64 ? SEG_ATTR_L : SEG_ATTR_DB;
+	u32 size = bits == 64 ? SEG_ATTR_L : bits == 32 ? SEG_ATTR_DB : 0;
 	flat_segment(&v->seg[SEG_CS], (u16)(8 | cpl), SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_G | 0xb | dpl | size);
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		if (i != SEG_CS)

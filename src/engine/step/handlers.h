@@ -33,8 +33,9 @@ op_fn op_jcc_handler(unsigned condition);
 	X(wrmsr) X(xgetbv) X(xsetbv) X(lgdt) X(lidt) X(sgdt) X(sidt) X(lldt) X(sldt) X(ltr) X(lmsw) X(smsw) \
 	X(lar) X(lsl) X(verr) X(verw) X(clts) X(invlpg) X(invpcid) X(wbinvd) X(swapgs) X(rdsegbase) \
 	X(wrsegbase) X(hypercall) X(xsave) X(xrstor) X(fxsave) X(fxrstor) X(ldmxcsr) X(stmxcsr) \
-	X(mov_from_cr) X(mov_to_cr) X(mov_to_dr) X(mov_from_segment) X(mov_to_segment) X(maskmov) \
-	X(movdir64b) X(clzero) X(masked) X(scatter) X(vzero) X(x87_store) X(x87_load) X(gather) X(jmp_far) X(leave) X(mov_from_dr) X(rdtsc) X(stos) X(str) X(x87_init)
+	X(mov_from_cr) X(mov_to_cr) X(mov_to_dr) X(mov_from_segment) X(mov_to_segment) \
+	X(movdir64b) X(clzero) X(masked) X(scatter) X(vzero) X(x87_store) X(x87_load) \
+	X(gather) X(jmp_far) X(leave) X(mov_from_dr) X(rdtsc) X(stos) X(str) X(x87_init)
 /* clang-format on */
 
 #define X(name) int op_##name(struct vcpu *vcpu, const struct op *op);
