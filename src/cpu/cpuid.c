@@ -324,7 +324,7 @@ static bool build(struct builder *b, const char *spec)
 	size_t length = word_length(spec, ',');
 	const struct cpu_model *model = find_model(spec, length);
 	if (!model)
-		return fail(b, "there is no CPU model named '%.*s'", spec, length);
+		return fail(b, "there is no CPU model named '%.*s': nadir run --help names them", spec, length);
 	read_available(&b->available);
 	set_identity(b->policy, model);
 	add_model_features(b->policy, model, &b->available);

@@ -216,7 +216,7 @@ class Diagnostics(run.Case):
         self.assertRegex(done.stderr.decode(), re.compile(r"^0000000000007c05  port I/O +80 +1 ", re.M))
 
     def test_stats_json(self):
-        done = self.run_guest(self.GUEST, "--stats", "--json")
+        done = self.run_guest(self.GUEST, "--json")
         stats = json.loads(done.stderr)
         self.assertEqual(stats["exits"]["port I/O"]["count"], 2)
         self.assertIn({"rip": "0x7c05", "reason": "port I/O", "detail": 0x80, "count": 1},

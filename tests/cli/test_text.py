@@ -21,6 +21,7 @@ class Text(run.Case):
         done = run.nadir("run", "--help")
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         self.assertGreater(len(long_options(done.stdout.decode())), 15)
+        self.assertRegex(done.stdout, rb"\nCPU models: .*\bhost\b.*\n")
 
     def test_version(self):
         done = run.nadir("--version")

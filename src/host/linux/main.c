@@ -1,4 +1,5 @@
 /* The command line: `nadir run`, `nadir probe`. */
+#include "cpu/cpuid.h"
 #include "host/linux/options.h"
 #include "host/linux/probe.h"
 #include "host/linux/run.h"
@@ -20,6 +21,14 @@ static void help(FILE *out)
 	      out);
 }
 
+static void print_cpu_models(void)
+{
+	printf("\nCPU models:");
+	for (const char *const *name = cpuid_model_names(); *name; name++)
+		printf(" %s", *name);
+	putchar('\n');
+}
+
 static int run_command(int argc, char **argv)
 {
 	struct run_options options;
@@ -28,6 +37,7 @@ static int run_command(int argc, char **argv)
 	if (options.help) {
 		printf("usage: nadir run --kernel FILE [OPTION...]\n\n");
 		options_help(stdout);
+		print_cpu_models();
 		printf("\nOn a terminal, Ctrl-a x ends the machine and Ctrl-a h helps.\n"
 		       "Exit status: 0 the guest powered off; 1 nadir failed; 2 an option or file is wrong; 3 the guest crashed.\n");
 		return STATUS_OK;

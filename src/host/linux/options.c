@@ -46,7 +46,7 @@ static const struct option_row rows[] = {
 	  "how long a guest may spin with interrupts disabled before it counts as crashed; 0: for ever" },
 	{ "no-reboot", 0, TYPE_FLAG, FIELD(no_reboot), NULL, NULL, 0, 0, "end when the guest reboots" },
 	{ "stats", 0, TYPE_FLAG, FIELD(stats), NULL, NULL, 0, 0, "print exit statistics to stderr at the end" },
-	{ "json", 0, TYPE_FLAG, FIELD(json), NULL, NULL, 0, 0, "print the statistics as JSON" },
+	{ "json", 0, TYPE_FLAG, FIELD(json), NULL, NULL, 0, 0, "print the statistics as JSON; implies --stats" },
 	{ "trace", 't', TYPE_TEXT, FIELD(trace), "WHAT[,WHAT]", NULL, 0, 0, "log what happens: exits, io, mmio, msr, irq" },
 	{ "log-level", 0, TYPE_CHOICE, FIELD(log_level), "error|warn|info|debug", "warn", 0, 0, "which diagnostics are shown" },
 	{ "log-file", 0, TYPE_TEXT, FIELD(log_file), "PATH", NULL, 0, 0, "diagnostics go there instead of stderr" },

@@ -213,7 +213,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
 		.no_reboot = o->no_reboot,
-		.stats_by_site = o->stats,
+		.stats_by_site = o->stats || o->json,
 		.trace = trace,
 		.ended = machine_ended,
 		.report = report_line,
@@ -274,7 +274,7 @@ static int exit_status(const struct machine *m)
 
 static void print_final_stats(struct machine *m)
 {
-	struct stats *sum = m->options->stats ? calloc(1, sizeof(*sum)) : NULL;
+	struct stats *sum = m->options->stats || m->options->json ? calloc(1, sizeof(*sum)) : NULL;
 	if (!sum)
 		return;
 	vm_stats(m->vm, sum);
