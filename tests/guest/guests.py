@@ -1,7 +1,7 @@
 """The list of runs: image, engine options and what must come out.
 
 A run is a dictionary: `image` (SOURCE without .c, and its width), `append` (command line), `cpu` (CPU model), `cpus`,
-`status` (exit status, or several; 1 is success by the debug-exit convention (v << 1) | 1), `output` (text that must
+`status` (exit status, or several, or `any_status` but for a signal; 1 is success by the debug-exit convention (v << 1) | 1), `output` (text that must
 appear), `options` (nadir's), `qemu_status`, `not_on_qemu` (why QEMU's TCG cannot run it). `engines` restricts the engines.
 """
 
@@ -9,6 +9,8 @@ appear), `options` (nadir's), `qemu_status`, `not_on_qemu` (why QEMU's TCG canno
 HOSTILE = {
     'triple': (32, 64),
     'spin': (64,),
+    'chaos': (32, 64),
+    'garbage': (32, 64),
 }
 
 # Source files and the widths they are built in.
@@ -41,6 +43,7 @@ IMAGES = {
 
 # 64-bit guests for several CPUs, and the runs of each.
 SMP = {
+    'smp': [{'cpus': cpus} for cpus in (1, 2, 4)],
     'litmus': [{'cpus': cpus, 'append': 'rounds=200'} for cpus in (2, 4)],
     'torture': [{'cpus': cpus, 'append': 'actions=20000'} for cpus in (2, 4)] +
                [{'cpus': 4, 'append': 'seconds=60 seed=2', 'name': 'torture for a minute', 'long': True, 'timeout': 180}],
@@ -64,6 +67,17 @@ def runs():
         result.append({'image': f'triple-{bits}', 'status': 3, 'output': 'triple fault', 'qemu_status': 0})
     result.append({'image': 'spin-64', 'status': 3, 'output': 'spins with interrupts disabled', 'options': ['--hang-timeout', '1'],
                    'not_on_qemu': 'would spin for ever'})
+    # Whatever becomes of these guests, nadir must end in order: powered off or reset (0), done (1), or with a report (3).
+    for seed in (1, 2, 3):
+        for bits in HOSTILE['chaos']:
+            result.append({'name': f'chaos-{bits} {seed}', 'image': f'chaos-{bits}', 'append': f'seed={seed}', 'status': (0, 1, 3),
+                           'options': ['--no-reboot', '--hang-timeout', '3'], 'not_on_qemu': 'chance may end it in any way'})
+            result.append({'name': f'chaos-{bits} {seed} all', 'image': f'chaos-{bits}', 'append': f'seed={seed} all=1',
+                           'any_status': True, 'options': ['--no-reboot', '--hang-timeout', '3'],
+                           'not_on_qemu': 'chance may end it in any way'})
+        for bits in HOSTILE['garbage']:
+            result.append({'name': f'garbage-{bits} {seed}', 'image': f'garbage-{bits}', 'append': f'seed={seed}',
+                           'not_on_qemu': 'it leaves CPL 3 by IRET with VM, or dies of an assertion'})
     return result
 
 

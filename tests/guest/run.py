@@ -54,6 +54,10 @@ def verdict(options, run, status, output):
     """None if the run came out as the list says, else a sentence."""
     if status is None:
         return 'timed out'
+    if 'nadir: bug' in output or status < 0:
+        return f'nadir itself failed (status {status})'
+    if run.get('any_status'):
+        return None
     expected = run.get('qemu_status' if options.qemu else 'status', run.get('status', 1))
     if status not in (expected if isinstance(expected, tuple) else (expected,)):
         return f'exit status {status}, expected {expected}'

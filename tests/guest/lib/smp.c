@@ -92,11 +92,16 @@ bool smp_start(void)
 	return smp_cpus == wanted;
 }
 
-void smp_run(void (*work)(unsigned index))
+void smp_start_work(void (*work)(unsigned index))
 {
 	finished = 0;
 	work_now = work;
 	work_round++;
+}
+
+void smp_run(void (*work)(unsigned index))
+{
+	smp_start_work(work);
 	work(0);
 	while (finished < smp_cpus - 1)
 		pause();

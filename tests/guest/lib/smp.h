@@ -23,6 +23,8 @@ extern unsigned smp_cpus;
 
 /* Run `work` on every CPU, this one included, and come back when all have finished. */
 void smp_run(void (*work)(unsigned index));
+/* Set the other CPUs to `work` that does not end. */
+void smp_start_work(void (*work)(unsigned index));
 
 /* All CPUs that work meet here. */
 struct barrier {
