@@ -45,6 +45,9 @@ IMAGES = {
 SMP = {
     'smp': [{'cpus': cpus} for cpus in (1, 2, 4)],
     'litmus': [{'cpus': cpus, 'append': 'rounds=200'} for cpus in (2, 4)],
+    'startup': [{'cpus': cpus} for cpus in (2, 4)] +
+               [{'cpus': cpus, 'append': 'reboots=8', 'name': f'startup {cpus} CPUs, reboots',
+                 'not_on_qemu': 'it is told not to reboot'} for cpus in (2, 4)],
     'torture': [{'cpus': cpus, 'append': 'actions=20000'} for cpus in (2, 4)] +
                [{'cpus': 4, 'append': 'seconds=60 seed=2', 'name': 'torture for a minute', 'long': True, 'timeout': 180}],
 }

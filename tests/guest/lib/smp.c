@@ -4,7 +4,7 @@
 extern u8 smp_trampoline[];
 extern u8 smp_gdt_register[];
 u8 smp_stacks[CPUS_MAX][16384] __attribute__((aligned(4096)));
-u32 smp_next = 1;
+volatile u32 smp_next = 1;
 unsigned smp_cpus = 1;
 
 static struct cpu cpus[CPUS_MAX];
@@ -47,8 +47,9 @@ _Noreturn void smp_enter(unsigned index);
 _Noreturn void smp_enter(unsigned index)
 {
 	set_up(index);
+	unsigned seen = work_round;
 	atomic_add(&arrived, 1);
-	for (unsigned seen = 0;; seen++) {
+	for (;; seen++) {
 		while (work_round == seen)
 			pause();
 		work_now(index);
@@ -90,6 +91,34 @@ bool smp_start(void)
 	CHECK_EQ(arrived, wanted - 1);
 	smp_cpus = arrived + 1;
 	return smp_cpus == wanted;
+}
+
+u64 smp_came(void)
+{
+	return arrived;
+}
+
+void smp_stop(unsigned index)
+{
+	smp_send(smp_apic_id(index), ICR_INIT);
+}
+
+void smp_startup(unsigned index)
+{
+	smp_next = index;
+	smp_send(smp_apic_id(index), ICR_STARTUP | (ulong)smp_trampoline >> 12);
+}
+
+bool smp_restart(unsigned index)
+{
+	u64 before = arrived;
+	smp_stop(index);
+	smp_startup(index);
+	u64 end = rdtsc() + (10ull << 30);
+	while (arrived == before && rdtsc() < end)
+		pause();
+	atomic_add(&finished, 1);
+	return arrived == before + 1;
 }
 
 void smp_start_work(void (*work)(unsigned index))

@@ -26,6 +26,13 @@ void smp_run(void (*work)(unsigned index));
 /* Set the other CPUs to `work` that does not end. */
 void smp_start_work(void (*work)(unsigned index));
 
+/* Start an application processor anew by INIT and SIPI, whatever it was doing; what it did counts as finished. False: it did not come. */
+bool smp_restart(unsigned index);
+/* INIT alone, and SIPI alone: smp_came() tells how often CPUs have come through the start so far. */
+void smp_stop(unsigned index);
+void smp_startup(unsigned index);
+u64 smp_came(void);
+
 /* All CPUs that work meet here. */
 struct barrier {
 	volatile unsigned waiting, round;
