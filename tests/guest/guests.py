@@ -44,7 +44,7 @@ IMAGES = {
 # 64-bit guests for several CPUs, and the runs of each.
 SMP = {
     'smp': [{'cpus': cpus} for cpus in (1, 2, 4)],
-    'litmus': [{'cpus': cpus, 'append': 'rounds=200'} for cpus in (2, 4)],
+    'litmus': [{'cpus': cpus, 'append': 'rounds=100'} for cpus in (2, 4)],
     'startup': [{'cpus': cpus} for cpus in (2, 4)] +
                [{'cpus': cpus, 'append': 'reboots=8', 'name': f'startup {cpus} CPUs, reboots',
                  'not_on_qemu': 'it is told not to reboot'} for cpus in (2, 4)],
