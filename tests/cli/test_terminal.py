@@ -66,10 +66,10 @@ class Terminal(run.Case):
     def test_keys(self):
         process = self.start(guests.echo("ready"))
         self.wait_for(b"ready")
-        self.press(b"\x03\x1a\x04" + CTRL_A + CTRL_A + CTRL_A + b"a" + CTRL_A + b"?" + CTRL_A + b"zend")
-        self.wait_for(b"end")
+        self.press(b"\x03\x1a\x04" + CTRL_A + CTRL_A + CTRL_A + b"a" + CTRL_A + b"?" + CTRL_A + b"zfin")
+        self.wait_for(b"fin")
         self.assertIn(b"\x03\x1a\x04\x01\x01", self.screen)
-        self.assertNotIn(b"zend", self.screen)
+        self.assertNotIn(b"zfin", self.screen)
         self.assertIn(b"Ctrl-a x  end the virtual machine\r\n", self.screen)
         self.press(b"q")
         self.expect_end(process, 0)
