@@ -1,5 +1,6 @@
-/* The local APIC: registers, priorities, IRR, ISR and EOI, IPIs to itself, LVT entries, errors, the timer's three modes, and x2APIC mode
- * with its rules. Intel SDM volume 3, "Advanced Programmable Interrupt Controller", "Extended XAPIC (x2APIC)". */
+/* The local APIC: registers, priorities, IRR, ISR and EOI, IPIs to itself, LVT entries, errors, the timer's three
+ * modes, and x2APIC mode with its rules. Intel SDM volume 3, "Advanced Programmable Interrupt Controller", "Extended
+ * XAPIC (x2APIC)". */
 #include "lib/apic.h"
 
 static volatile unsigned taken, last_vector, order[16];
@@ -49,7 +50,8 @@ static void registers(void)
 	apic_write(APIC_PPR, 0x77);
 	apic_write(APIC_IRR, -1u);
 	apic_write(APIC_ISR, -1u);
-	CHECK(apic_read(APIC_VERSION) == version && apic_read(APIC_PPR) == 0 && apic_read(APIC_IRR) == 0 && apic_read(APIC_ISR) == 0);
+	CHECK(apic_read(APIC_VERSION) == version && apic_read(APIC_PPR) == 0 && apic_read(APIC_IRR) == 0 &&
+	      apic_read(APIC_ISR) == 0);
 	CHECK_EQ(apic_read(APIC_ID), id);
 }
 
@@ -66,7 +68,7 @@ static void one_interrupt(void)
 	CHECK(taken == 1 && last_vector == 0x51);
 	CHECK(!apic_bit(APIC_IRR, 0x51) && apic_bit(APIC_ISR, 0x51));
 	CHECK_EQ(apic_read(APIC_PPR), 0x50); /* the class in service */
-	apic_send_self(0x51); /* once more, behind the one in service; a third is lost */
+	apic_send_self(0x51);                /* once more, behind the one in service; a third is lost */
 	apic_send_self(0x51);
 	window_open();
 	CHECK(taken == 1 && apic_bit(APIC_IRR, 0x51));
@@ -147,10 +149,10 @@ static void destinations(void)
 		u32 high, low;
 		bool arrives;
 	} sends[] = {
-		{ id, 0x71, true },				 /* physical */
-		{ 0xff000000, 0x71, true },			 /* physical broadcast */
-		{ (id + 0x01000000) & 0xff000000, 0x71, false },  /* nobody there */
-		{ 0x04000000, 0x71 | ICR_LOGICAL, true },	 /* flat model: a shared bit */
+		{ id, 0x71, true },                              /* physical */
+		{ 0xff000000, 0x71, true },                      /* physical broadcast */
+		{ (id + 0x01000000) & 0xff000000, 0x71, false }, /* nobody there */
+		{ 0x04000000, 0x71 | ICR_LOGICAL, true },        /* flat model: a shared bit */
 		{ 0x03000000, 0x71 | ICR_LOGICAL, false },
 		{ 0x04000000, 0x71 | ICR_LOGICAL | ICR_LOWEST, true },
 		{ 0, 0x71 | ICR_SELF, true },
@@ -221,7 +223,8 @@ static void software_disable(void)
 	apic_write(APIC_LVT_TIMER, 0x50);
 	apic_write(APIC_LVT_ERROR, 0x50);
 	apic_write(APIC_SVR, 0xff);
-	CHECK_BUT_QEMU(apic_read(APIC_LVT_TIMER) & apic_read(APIC_LVT_ERROR) & apic_read(APIC_LVT_LINT0) & LVT_MASKED, "TCG does not mask");
+	CHECK_BUT_QEMU(apic_read(APIC_LVT_TIMER) & apic_read(APIC_LVT_ERROR) & apic_read(APIC_LVT_LINT0) & LVT_MASKED,
+		       "TCG does not mask");
 	apic_write(APIC_LVT_TIMER, 0x50); /* the mask cannot be cleared now */
 	CHECK_BUT_QEMU(apic_read(APIC_LVT_TIMER) & LVT_MASKED, "TCG lets it be cleared");
 	apic_init();
@@ -241,7 +244,7 @@ static void timer_one_shot(void)
 	CHECK_EQ(apic_read(APIC_TIMER_CURRENT), 0);
 	spin(3000000);
 	window_open();
-	CHECK_EQ(taken, 1); /* once */
+	CHECK_EQ(taken, 1);                            /* once */
 	apic_write(APIC_LVT_TIMER, 0xa1 | LVT_MASKED); /* a masked one counts but does not interrupt */
 	apic_write(APIC_TIMER_INITIAL, 1000);
 	spin(3000000);
@@ -418,7 +421,7 @@ static void x2apic(void)
 		x2apic_fault(do_wrmsr, MSR_APIC_BASE, base | 1 << 10);
 		return;
 	}
-	x2apic_fault(do_rdmsr, X2APIC(APIC_ID), 0); /* not in xAPIC mode */
+	x2apic_fault(do_rdmsr, X2APIC(APIC_ID), 0);                              /* not in xAPIC mode */
 	x2apic_fault(do_wrmsr, MSR_APIC_BASE, (base | 1 << 10) & ~(1ull << 11)); /* EXTD without EN */
 	u32 id = apic_read(APIC_ID) >> 24;
 	wrmsr(MSR_APIC_BASE, base | 1 << 10);
@@ -455,7 +458,7 @@ static void x2apic(void)
 	x2apic_rules();
 	x2apic_fault(do_wrmsr, MSR_APIC_BASE, base); /* not straight back to xAPIC mode */
 	wrmsr(MSR_APIC_BASE, base & ~(3ull << 10));
-	x2apic_fault(do_wrmsr, MSR_APIC_BASE, (base | 1 << 10)& ~(1ull << 11));
+	x2apic_fault(do_wrmsr, MSR_APIC_BASE, (base | 1 << 10) & ~(1ull << 11));
 	CHECK(!CPUID_HAS(1, edx, 9)); /* a disabled APIC is not shown */
 	wrmsr(MSR_APIC_BASE, base);
 	CHECK(CPUID_HAS(1, edx, 9));

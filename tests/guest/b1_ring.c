@@ -29,7 +29,6 @@ static void push_shows_cpl(unsigned cpl)
 }
 #endif
 
-
 /* The four instructions that ask about a descriptor, with CPL and RPL in the question. */
 CODE(ask, "lar %esi, %eax\n setz %bl\n lsl %esi, %ecx\n setz %bh\n verr %si\n setz %dl\n verw %si\n setz %dh");
 
@@ -87,16 +86,16 @@ static void ask_about(const struct question *q, u64 value, u32 limit)
 	bool verr = allowed && readable(q->type), verw = allowed && writable(q->type);
 	u32 rights = (u32)(value >> 32) & 0xf0ff00; /* bits 19:16 are undefined */
 	bool ok = s.vector == VECTOR_END && (s.bx & 1) == lar && (s.bx >> 8 & 1) == lsl && (s.dx & 1) == verr &&
-		(s.dx >> 8 & 1) == verw && (lar ? (s.ax & 0xf0ff00) == rights : s.ax == UNTOUCHED) &&
-		s.cx == (lsl ? limit : UNTOUCHED);
+		  (s.dx >> 8 & 1) == verw && (lar ? (s.ax & 0xf0ff00) == rights : s.ax == UNTOUCHED) &&
+		  s.cx == (lsl ? limit : UNTOUCHED);
 	if (q->type < 16 && !(LAR_TYPES >> q->type & 1))
 		CHECK_BUT_QEMU(ok, "TCG knows the 16-bit types in long mode too");
 	else
 		CHECK(ok);
 	if (ok || on_qemu)
 		return;
-	print("    type %x dpl %u rpl %u cpl %u: want lar %u lsl %u verr %u verw %u\n", q->type, q->dpl, q->rpl, q->cpl, lar,
-		lsl, verr, verw);
+	print("    type %x dpl %u rpl %u cpl %u: want lar %u lsl %u verr %u verw %u\n", q->type, q->dpl, q->rpl, q->cpl,
+	      lar, lsl, verr, verw);
 	state_print(&s);
 }
 

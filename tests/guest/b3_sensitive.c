@@ -1,5 +1,6 @@
-/* MISSION B3: the instructions that read or write privileged state without faulting give the guest's own values, at every CPL;
- * with UMIP they fault. Intel SDM volume 2: SGDT, SIDT, SLDT, STR, SMSW, PUSHF, POPF; volume 3, "Control Registers" (CR4.UMIP). */
+/* MISSION B3: the instructions that read or write privileged state without faulting give the guest's own values, at
+ * every CPL; with UMIP they fault. Intel SDM volume 2: SGDT, SIDT, SLDT, STR, SMSW, PUSHF, POPF; volume 3, "Control
+ * Registers" (CR4.UMIP). */
 #include "lib/guest.h"
 
 /* ---- The tables' registers ---- */
@@ -98,8 +99,8 @@ CODE(pop_push_flags16, "push %ax\n popfw\n pushf\n pop " R "bx\n push $2\n popf"
 
 #define FLAGS_STATUS (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF | FLAG_DF)
 
-/* The flags that POPF leaves, by the table in its description: IOPL changes at CPL 0 only, IF where CPL <= IOPL; VM, RF, VIF and VIP
- * never (RF is cleared); the rest always. */
+/* The flags that POPF leaves, by the table in its description: IOPL changes at CPL 0 only, IF where CPL <= IOPL; VM,
+ * RF, VIF and VIP never (RF is cleared); the rest always. */
 static ulong popf_result(ulong value, ulong before, unsigned cpl, bool wide)
 {
 	unsigned iopl = before >> 12 & 3;
@@ -134,8 +135,19 @@ static void popf_at(unsigned cpl, unsigned iopl, ulong value)
 
 static void flags_follow_the_table(void)
 {
-	static const ulong values[] = { 0, FLAGS_STATUS, FLAG_IF, FLAG_IOPL(1), FLAG_IOPL(2), FLAG_IOPL(3) | FLAG_IF, FLAG_NT,
-		FLAG_AC, FLAG_ID, FLAG_VIF | FLAG_VIP, FLAG_RF, FLAG_VM, 0xffffffffu & ~FLAG_TF };
+	static const ulong values[] = { 0,
+					FLAGS_STATUS,
+					FLAG_IF,
+					FLAG_IOPL(1),
+					FLAG_IOPL(2),
+					FLAG_IOPL(3) | FLAG_IF,
+					FLAG_NT,
+					FLAG_AC,
+					FLAG_ID,
+					FLAG_VIF | FLAG_VIP,
+					FLAG_RF,
+					FLAG_VM,
+					0xffffffffu & ~FLAG_TF };
 	for (unsigned cpl = 0; cpl < 4; cpl++)
 		for (unsigned iopl = 0; iopl < 4; iopl++)
 			for (unsigned i = 0; i < ARRAY_SIZE(values); i++)
@@ -213,8 +225,9 @@ CODE(do_out, "out %al, $0x80");
 
 static void privileged_fault(void)
 {
-	u8 *const codes[] = { do_lgdt, do_lidt, do_lldt, do_ltr, do_lmsw, do_clts, do_hlt, do_invd, do_wbinvd, do_invlpg, do_rdmsr,
-		do_wrmsr, do_read_cr0, do_write_cr0, do_read_cr3, do_write_cr4, do_read_dr7, do_write_dr0, do_in, do_out };
+	u8 *const codes[] = { do_lgdt,     do_lidt,      do_lldt,     do_ltr,       do_lmsw,  do_clts,     do_hlt,
+			      do_invd,     do_wbinvd,    do_invlpg,   do_rdmsr,     do_wrmsr, do_read_cr0, do_write_cr0,
+			      do_read_cr3, do_write_cr4, do_read_dr7, do_write_dr0, do_in,    do_out };
 	for (unsigned cpl = 1; cpl < 4; cpl++) {
 		for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
 			struct state s = state_at(codes[i], cpl);

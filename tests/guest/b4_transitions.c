@@ -1,6 +1,6 @@
-/* MISSION B4: the fast system calls, call gates, far calls, jumps and returns change privilege exactly as the manual says.
- * Intel SDM volume 2: SYSENTER, SYSEXIT, SYSCALL, SYSRET, CALL, JMP, RET; AMD APM volume 3 where AMD differs (SYSENTER in long
- * mode, SYSCALL outside 64-bit mode). */
+/* MISSION B4: the fast system calls, call gates, far calls, jumps and returns change privilege exactly as the manual
+ * says. Intel SDM volume 2: SYSENTER, SYSEXIT, SYSCALL, SYSRET, CALL, JMP, RET; AMD APM volume 3 where AMD differs
+ * (SYSENTER in long mode, SYSCALL outside 64-bit mode). */
 #include "lib/guest.h"
 
 #define TEST_SELECTOR SEL_FREE
@@ -56,7 +56,8 @@ static void sysenter_enters(void)
 		s.flags |= FLAG_IF | FLAG_CF | FLAG_NT | FLAG_IOPL(1) | FLAG_AC;
 		run(&s);
 		if (sizeof(long) == 8 && is_amd) {
-			CHECK_FAULT_BUT_QEMU(s, VEC_UD, NO_ERROR, sysenter, "TCG allows SYSENTER in long mode for AMD too");
+			CHECK_FAULT_BUT_QEMU(s, VEC_UD, NO_ERROR, sysenter,
+					     "TCG allows SYSENTER in long mode for AMD too");
 			continue;
 		}
 		CHECK_END(s, landing);
@@ -91,7 +92,8 @@ static void sysexit_leaves(void)
 			continue;
 		}
 		CHECK_END(s, user_landing);
-		CHECK(s.cs == ((SEL_CODE32 + 16) | 3) && s.ss == ((SEL_CODE32 + 24) | 3) && s.sp == (ulong)test_stack_top - 512);
+		CHECK(s.cs == ((SEL_CODE32 + 16) | 3) && s.ss == ((SEL_CODE32 + 24) | 3) &&
+		      s.sp == (ulong)test_stack_top - 512);
 		CHECK_EQ(s.flags, FLAG_FIXED | FLAG_CF);
 	}
 	sysenter_msrs(0);
@@ -180,8 +182,10 @@ static void sysret_leaves(void)
 		ulong sp = s.sp;
 		run(&s);
 		CHECK(s.vector == VECTOR_END && s.ip == (ulong)(wide ? user_landing_end : user_landing32_end) + 2);
-		CHECK(s.cs == (wide ? SEL_USER_CODE64 | 3 : SEL_USER_CODE32 | 3) && s.ss == (SEL_USER_DATA | 3) && s.sp == sp);
-		CHECK_BUT_QEMU(s.flags == ((0x3c7fd7 & ~FLAG_TF) | FLAG_FIXED), "TCG takes RF and VM, not VIF and VIP"); /* RF and VM never, reserved bits neither */
+		CHECK(s.cs == (wide ? SEL_USER_CODE64 | 3 : SEL_USER_CODE32 | 3) && s.ss == (SEL_USER_DATA | 3) &&
+		      s.sp == sp);
+		CHECK_BUT_QEMU(s.flags == ((0x3c7fd7 & ~FLAG_TF) | FLAG_FIXED),
+			       "TCG takes RF and VM, not VIF and VIP"); /* RF and VM never, reserved bits neither */
 		s = run_code(wide ? sysretq : sysret, 3);
 		CHECK_FAULT(s, VEC_GP, 0, wide ? sysretq : sysret);
 	}
@@ -410,7 +414,8 @@ static void call_through(enum gate_type type, unsigned from, unsigned to, unsign
 {
 	unsigned size = type == GATE_CALL ? 4 : 2, n = 0;
 	ulong mask = size == 4 ? ~0ul : 0xffff, top = (ulong)test_stack_top - 256;
-	gdt_set(TEST_SELECTOR, descriptor((ulong)landing & ~mask, 0xfffff, ACCESS_CODE | ACCESS_DPL(to), DESC_G | DESC_DB));
+	gdt_set(TEST_SELECTOR,
+		descriptor((ulong)landing & ~mask, 0xfffff, ACCESS_CODE | ACCESS_DPL(to), DESC_G | DESC_DB));
 	gdt_set_gate(GATE_SELECTOR, TEST_SELECTOR, (ulong)landing & mask, type, 3, parameters);
 	for (unsigned i = 0; i < 64; i++)
 		((u32 *)top)[i] = 0x01010101u * i;

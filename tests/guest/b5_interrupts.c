@@ -1,6 +1,7 @@
-/* MISSION B5: when external interrupts and NMIs are taken and when not: IF, the shadows of STI and MOV SS, HLT, NMI blocking, and the
- * order among several. Interrupts come from the local APIC to itself. Intel SDM volume 3, "Masking Interrupts", "Nonmaskable Interrupt
- * (NMI)", "Priority Among Simultaneous Exceptions and Interrupts"; volume 2, STI, HLT, MOV, POPF, IRET. */
+/* MISSION B5: when external interrupts and NMIs are taken and when not: IF, the shadows of STI and MOV SS, HLT, NMI
+ * blocking, and the order among several. Interrupts come from the local APIC to itself. Intel SDM volume 3, "Masking
+ * Interrupts", "Nonmaskable Interrupt (NMI)", "Priority Among Simultaneous Exceptions and Interrupts"; volume 2, STI,
+ * HLT, MOV, POPF, IRET. */
 #include "lib/apic.h"
 
 #define VECTOR 0x40
@@ -83,7 +84,8 @@ static void sti_shadow(void)
 	drain();
 }
 
-/* No interrupt arrives between MOV SS or POP SS and the instruction after it: a timer fires often, at random places of a loop. */
+/* No interrupt arrives between MOV SS or POP SS and the instruction after it: a timer fires often, at random places of
+ * a loop. */
 LABEL(mov_ss_next);
 LABEL(pop_ss_next);
 #ifdef __x86_64__
@@ -154,7 +156,8 @@ static void nmi_blocking(void)
 	handler_set(VEC_NMI, NULL);
 	CHECK_EQ(nmi_count, 2);
 	CHECK_EQ(nmi_deepest, 1);
-	/* An exception's IRET within the handler ends the blocking early, as the manual warns; see that NMIs work again. */
+	/* An exception's IRET within the handler ends the blocking early, as the manual warns; see that NMIs work
+	 * again. */
 	for (unsigned cpl = 0; cpl < 4; cpl++) {
 		struct state s = state_at(sti_send_nmi, cpl);
 		s.flags |= FLAG_IOPL(3);

@@ -1,5 +1,5 @@
-/* MISSION B7: the hidden part of a segment register stays what it was when loaded, though the table in memory has changed since, and
- * into real mode. Intel SDM volume 3, "Segment Registers", "Switching to Real-Address Mode". */
+/* MISSION B7: the hidden part of a segment register stays what it was when loaded, though the table in memory has
+ * changed since, and into real mode. Intel SDM volume 3, "Segment Registers", "Switching to Real-Address Mode". */
 #include "lib/guest.h"
 #ifndef __x86_64__
 #include "lib/real.h"
@@ -93,7 +93,8 @@ static void changed_tss(void)
 	descriptors_init();
 }
 
-/* CS and SS: code goes on under a descriptor that is gone; a fault in it comes and goes without a look at CS's descriptor. */
+/* CS and SS: code goes on under a descriptor that is gone; a fault in it comes and goes without a look at CS's
+ * descriptor. */
 CODE(long_code, "mov $100000, %ecx\n 1: dec %ecx\n jnz 1b\n mov $0x77, %eax");
 
 static void changed_code_segment(void)
@@ -154,15 +155,16 @@ static void width_specific(void)
 
 /* ---- Real mode: limits and bases survive the switch; selectors loaded there change the base alone ---- */
 
-/* Enters protected mode in real mode's code, loads FS and GS with what descriptors say, and leaves again: "unreal" mode. GDTR is
- * the protected-mode one; the vectors stay real mode's. BX: the offset to read; results in ECX, EDX, ESI. */
+/* Enters protected mode in real mode's code, loads FS and GS with what descriptors say, and leaves again: "unreal"
+ * mode. GDTR is the protected-mode one; the vectors stay real mode's. BX: the offset to read; results in ECX, EDX, ESI.
+ */
 REAL_CODE(unreal, "mov %cr0, %eax\n or $1, %al\n mov %eax, %cr0\n"
 		  "mov $" STRINGIFY(SEL_FREE) ", %bp\n mov %bp, %fs\n mov %bp, %gs\n"
-		  "and $0xfe, %al\n mov %eax, %cr0\n"
-		  "mov %fs:(%ebx), %ecx\n" /* base and limit of the descriptor */
-		  "mov $0x4000, %bp\n mov %bp, %gs\n"
-		  "mov %gs:(%edi), %edx\n" /* base of the selector, limit still 4 GiB */
-		  "mov %cs, %bp");
+					      "and $0xfe, %al\n mov %eax, %cr0\n"
+					      "mov %fs:(%ebx), %ecx\n" /* base and limit of the descriptor */
+					      "mov $0x4000, %bp\n mov %bp, %gs\n"
+					      "mov %gs:(%edi), %edx\n" /* base of the selector, limit still 4 GiB */
+					      "mov %cs, %bp");
 
 static void unreal_mode(void)
 {
@@ -216,7 +218,8 @@ static void above_1_mib(void)
 	CHECK_EQ(s.cx, *(u32 *)0x100000);
 }
 
-/* Interrupts in real mode use IDTR: a table elsewhere, whose entry 0x21 leads to a handler here, the rest to the usual stubs. */
+/* Interrupts in real mode use IDTR: a table elsewhere, whose entry 0x21 leads to a handler here, the rest to the usual
+ * stubs. */
 REAL_CODE(real_int, "lidtl (%bx)\n int $0x21");
 REAL_CODE(real_handler, "nop");
 
@@ -237,7 +240,8 @@ static void real_mode_idtr(void)
 	CHECK_REAL_END(s, real_handler);
 	CHECK(s.sp == 0xff00 - 6 && !(s.flags & FLAG_IF) && (s.flags & FLAG_CF));
 	const u16 *frame = (u16 *)(REAL_STACK_SEGMENT * 16 + s.sp);
-	CHECK(frame[0] == LOW_OFFSET(real_int_end) && frame[1] == LOW_SEGMENT && frame[2] == (FLAG_FIXED | FLAG_CF | FLAG_IF));
+	CHECK(frame[0] == LOW_OFFSET(real_int_end) && frame[1] == LOW_SEGMENT &&
+	      frame[2] == (FLAG_FIXED | FLAG_CF | FLAG_IF));
 	idtr.limit = 0x21 * 4 + 2; /* the vector is beyond the table: #GP, which is inside */
 	memcpy((void *)(REAL_DATA_SEGMENT * 16), &idtr, sizeof(idtr));
 	s = real_state_at(real_int);

@@ -1,6 +1,7 @@
-/* A hostile guest: random values to random ports, model-specific registers, control and debug registers, and device memory, with
- * interrupts let in now and then. Whatever becomes of the guest, the VMM must live and end in an orderly way (A3). "seed=N" and
- * "steps=N" on the command line; "all=1" includes what ends the run: reset, power, debug exit. */
+/* A hostile guest: random values to random ports, model-specific registers, control and debug registers, and device
+ * memory, with interrupts let in now and then. Whatever becomes of the guest, the VMM must live and end in an orderly
+ * way (A3). "seed=N" and "steps=N" on the command line; "all=1" includes what ends the run: reset, power, debug exit.
+ */
 #include "lib/apic.h"
 #include "lib/window.h"
 
@@ -15,7 +16,8 @@ static u64 any(u64 limit)
 /* Values that devices find interesting, beside random ones. */
 static u32 value(void)
 {
-	static const u32 favourites[] = { 0, 1, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xffffffff };
+	static const u32 favourites[] = { 0,      1,      0x7f,    0x80,       0xff,       0x100,     0x7fff,
+					  0x8000, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xffffffff };
 	u32 random = (u32)random64(&seed);
 	switch (any(4)) {
 	case 0:
@@ -30,13 +32,14 @@ static u32 value(void)
 static bool ends_the_run(u16 port)
 {
 	return (port >= 0xf1 && port <= 0xf7) || port == 0x92 || port == 0x64 || (port >= 0xcf6 && port <= 0xcf9) ||
-		(port >= 0x600 && port < 0x610) || port == 0xe9 || port == 0xe8 || port == 0xe7 || port == 0xe6;
+	       (port >= 0x600 && port < 0x610) || port == 0xe9 || port == 0xe8 || port == 0xe7 || port == 0xe6;
 }
 
 static u16 random_port(void)
 {
-	static const u16 ports[] = { 0x20, 0x21, 0x40, 0x41, 0x42, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x80, 0x92, 0xa0, 0xa1, 0x3f8, 0x3f9, 0x3fa,
-		0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x4d0, 0x4d1, 0xcf8, 0xcf9, 0xcfc, 0xcfd, 0xcfe, 0xcff, 0x600, 0x602, 0x604, 0x608 };
+	static const u16 ports[] = { 0x20,  0x21,  0x40,  0x41,  0x42,  0x43,  0x60,  0x61,  0x64,  0x70,  0x71,  0x80,
+				     0x92,  0xa0,  0xa1,  0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x4d0,
+				     0x4d1, 0xcf8, 0xcf9, 0xcfc, 0xcfd, 0xcfe, 0xcff, 0x600, 0x602, 0x604, 0x608 };
 	return any(4) ? ports[any(ARRAY_SIZE(ports))] : (u16)random64(&seed);
 }
 
@@ -94,9 +97,10 @@ static void run_random(const void *code, ulong bx)
 
 static void memory_access(void)
 {
-	static const void *const codes[] = { do_read1, do_read2, do_read4, do_write1, do_write2, do_write4, do_write8, do_add, do_xchg,
-		do_stos, do_lods, do_vector };
-	static const u32 bases[] = { 0xfec00000, 0xfee00000, 0xfee00000, 0xe0000000, 0xc0000000, 0xd0000000, 0xfed00000, 0xffff0000, 0xfffff000 };
+	static const void *const codes[] = { do_read1,  do_read2, do_read4, do_write1, do_write2, do_write4,
+					     do_write8, do_add,   do_xchg,  do_stos,   do_lods,   do_vector };
+	static const u32 bases[] = { 0xfec00000, 0xfee00000, 0xfee00000, 0xe0000000, 0xc0000000,
+				     0xd0000000, 0xfed00000, 0xffff0000, 0xfffff000 };
 	u32 base = bases[any(ARRAY_SIZE(bases))];
 	u32 address = base + (any(3) ? any(0x400) : any(0x10000));
 	if (base == 0xfee00000 && any(2))
@@ -124,8 +128,9 @@ CODE(do_lldt, "lldt %ax");
 
 static u32 random_msr(void)
 {
-	static const u32 bases[] = { 0, 0x170, 0x1a0, 0x200, 0x250, 0x270, 0x2f0, 0x400, 0x6e0, 0x800, 0x830, 0xda0, 0x4b564d00, 0x40000000,
-		0xc0000080, 0xc0000100, 0xc0010000, 0xc0010110, 0xc0010200 };
+	static const u32 bases[] = { 0,          0x170,      0x1a0,      0x200,      0x250,     0x270,      0x2f0,
+				     0x400,      0x6e0,      0x800,      0x830,      0xda0,     0x4b564d00, 0x40000000,
+				     0xc0000080, 0xc0000100, 0xc0010000, 0xc0010110, 0xc0010200 };
 	u32 index = any(5) ? bases[any(ARRAY_SIZE(bases))] + any(0x24) : (u32)random64(&seed);
 	bool own = index == 0xc0000080; /* EFER: the guest's own mode */
 	return own ? 0x10 : index;
@@ -133,8 +138,9 @@ static u32 random_msr(void)
 
 static void register_access(void)
 {
-	static const void *const codes[] = { do_cpuid, do_xsetbv, do_dr, do_rdpmc, do_lar, do_segment, do_invlpg, do_wbinvd, do_vmcall,
-		do_vmmcall, do_monitor, do_ltr, do_lldt };
+	static const void *const codes[] = { do_cpuid,   do_xsetbv, do_dr,     do_rdpmc,  do_lar,
+					     do_segment, do_invlpg, do_wbinvd, do_vmcall, do_vmmcall,
+					     do_monitor, do_ltr,    do_lldt };
 	struct state s = state_at(any(2) ? do_wrmsr : do_rdmsr, 0);
 	switch (any(3)) {
 	case 0:
@@ -162,7 +168,8 @@ static void swallow(struct state *s)
 	outb(0xa0, 0x20);
 }
 
-/* The PICs' vectors are put right and low vectors held back: an interrupt that looks like an exception would end this too soon. */
+/* The PICs' vectors are put right and low vectors held back: an interrupt that looks like an exception would end this
+ * too soon. */
 static void interrupts_in(void)
 {
 	pic_init(0x20, 1);

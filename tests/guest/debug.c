@@ -1,5 +1,6 @@
-/* Debugging by the CPU: single steps through many kinds of instructions, breakpoints on execution, data and ports, DR6 and DR7, general
- * detect, RF, and the delay behind MOV SS. Intel SDM volume 3, "Debug Registers", "Debug Exceptions". */
+/* Debugging by the CPU: single steps through many kinds of instructions, breakpoints on execution, data and ports, DR6
+ * and DR7, general detect, RF, and the delay behind MOV SS. Intel SDM volume 3, "Debug Registers", "Debug Exceptions".
+ */
 #include "lib/apic.h"
 #include "lib/window.h"
 
@@ -28,15 +29,18 @@ static void clear_debug(void)
 
 /* ---- Single steps ---- */
 
-/* Step through `code` from its start; the addresses of the traps must be those listed, the last one repeated by the end. */
-static struct state step_through(const void *code, unsigned cpl, const u8 *const stops[], unsigned count, struct state *start)
+/* Step through `code` from its start; the addresses of the traps must be those listed, the last one repeated by the
+ * end. */
+static struct state step_through(const void *code, unsigned cpl, const u8 *const stops[], unsigned count,
+				 struct state *start)
 {
 	struct state s = start ? *start : state_at(code, cpl);
 	s.flags |= FLAG_TF;
 	for (unsigned i = 0; i < count; i++) {
 		write_dr6(DR6_CLEAR);
 		run(&s);
-		bool ok = s.vector == VEC_DB && s.ip == (ulong)stops[i] && read_dr6() == (DR6_CLEAR | DR6_BS) && (s.flags & FLAG_TF);
+		bool ok = s.vector == VEC_DB && s.ip == (ulong)stops[i] && read_dr6() == (DR6_CLEAR | DR6_BS) &&
+			  (s.flags & FLAG_TF);
 		CHECK(ok);
 		if (!ok) {
 			print("    step %u: want %p, dr6 %lx\n", i, stops[i], read_dr6());
@@ -71,7 +75,8 @@ CODE(calls, "call 1f\n calls2: nop\n calls3: jmp 2f\n 1: calls1: ret\n 2:");
 static void steps(void)
 {
 	static const u8 *const in_simple[] = { simple1, simple2, simple3, simple4, simple5, simple6, simple_end };
-	static const u8 *const in_emulated[] = { emulated1, emulated2, emulated3, emulated4, emulated5, emulated6, emulated_end };
+	static const u8 *const in_emulated[] = { emulated1, emulated2, emulated3,   emulated4,
+						 emulated5, emulated6, emulated_end };
 	static const u8 *const in_calls[] = { calls1, calls2, calls3, calls_end };
 	for (unsigned cpl = 0; cpl < 4; cpl++) {
 		step_through(simple, cpl, in_simple, ARRAY_SIZE(in_simple), NULL);
@@ -95,7 +100,8 @@ static void step_strings(void)
 	CHECK(s.cx == 1 && s.di == (ulong)to + 3 && to[2] == 3 && to[3] == 0);
 	write_dr6(DR6_CLEAR);
 	run(&s);
-	CHECK_BUT_QEMU(s.vector == VEC_DB && s.ip == (ulong)repeated_end && s.cx == 0 && to[3] == 4, "TCG stops once more");
+	CHECK_BUT_QEMU(s.vector == VEC_DB && s.ip == (ulong)repeated_end && s.cx == 0 && to[3] == 4,
+		       "TCG stops once more");
 }
 
 /* Instructions that change TF or the frame: POPF, IRET, INT, MOV SS. */
@@ -105,7 +111,8 @@ CODE(set_by_popf, "pushf\n or" SUFFIX " $0x100, (" R "sp)\n popf\n set_by_popf1:
 LABEL(cleared_by_popf1);
 LABEL(cleared_by_popf2);
 LABEL(cleared_by_popf3);
-CODE(cleared_by_popf, "pushf\n cleared_by_popf1: and" SUFFIX " $~0x100, (" R "sp)\n cleared_by_popf2: popf\n cleared_by_popf3: nop");
+CODE(cleared_by_popf,
+     "pushf\n cleared_by_popf1: and" SUFFIX " $~0x100, (" R "sp)\n cleared_by_popf2: popf\n cleared_by_popf3: nop");
 CODE(into_interrupt, "int $0x81");
 LABEL(mov_ss2);
 CODE(mov_ss, "mov %eax, %ss\n nop\n mov_ss2: nop");
@@ -124,7 +131,8 @@ static void step_flags(void)
 	s = step_through(cleared_by_popf, 3, cleared, 2, NULL);
 	write_dr6(DR6_CLEAR);
 	run(&s); /* POPF itself, which clears TF, is still followed by a trap: TF was set when it began */
-	CHECK_BUT_QEMU(s.vector == VEC_DB && s.ip == (ulong)cleared_by_popf3 && !(s.flags & FLAG_TF), "TCG has no trap after it");
+	CHECK_BUT_QEMU(s.vector == VEC_DB && s.ip == (ulong)cleared_by_popf3 && !(s.flags & FLAG_TF),
+		       "TCG has no trap after it");
 	s = state_at(into_interrupt, 3); /* the gate clears TF: no trap at the handler's start */
 	s.flags |= FLAG_TF;
 	run(&s);
@@ -181,7 +189,7 @@ static void execution(void)
 			run(&s);
 			CHECK_FAULT(s, VEC_DB, NO_ERROR, target1);
 			CHECK_EQ(read_dr6(), DR6_CLEAR | BIT(n));
-			CHECK_EQ(s.ax, 0); /* before it runs */
+			CHECK_EQ(s.ax, 0);  /* before it runs */
 			s.flags |= FLAG_RF; /* passes it once */
 			write_dr6(DR6_CLEAR);
 			run(&s);
@@ -234,12 +242,9 @@ static struct access {
 	unsigned size;
 	bool write;
 } accesses[] = {
-	{ "write 1", write1, write1_end, 1, true },
-	{ "write 2", write2, write2_end, 2, true },
-	{ "write 4", write4, write4_end, 4, true },
-	{ "read 1", read1, read1_end, 1, false },
-	{ "read 4", read4, read4_end, 4, false },
-	{ "modify 4", modify4, modify4_end, 4, true },
+	{ "write 1", write1, write1_end, 1, true }, { "write 2", write2, write2_end, 2, true },
+	{ "write 4", write4, write4_end, 4, true }, { "read 1", read1, read1_end, 1, false },
+	{ "read 4", read4, read4_end, 4, false },   { "modify 4", modify4, modify4_end, 4, true },
 };
 
 static void data_breakpoint(const struct access *a, unsigned at, unsigned kind, unsigned length, unsigned bytes)
@@ -255,10 +260,12 @@ static void data_breakpoint(const struct access *a, unsigned at, unsigned kind, 
 	write_dr7(DR7_CLEAR);
 	bool overlaps = where < start + bytes && where + a->size > start;
 	bool hit = overlaps && (a->write || kind == BP_ACCESS);
-	bool ok = hit ? s.vector == VEC_DB && s.ip == (ulong)a->end && read_dr6() == (DR6_CLEAR | BIT(2)) : s.vector == VECTOR_END;
+	bool ok = hit ? s.vector == VEC_DB && s.ip == (ulong)a->end && read_dr6() == (DR6_CLEAR | BIT(2))
+		      : s.vector == VECTOR_END;
 	CHECK_BUT_QEMU(ok, "TCG watches other bytes");
 	if (!ok && !on_qemu) {
-		print("    %s at %u, kind %u, %u bytes at %u, dr6 %lx\n", a->name, where, kind, bytes, start, read_dr6());
+		print("    %s at %u, kind %u, %u bytes at %u, dr6 %lx\n", a->name, where, kind, bytes, start,
+		      read_dr6());
 		state_print(&s);
 	}
 }

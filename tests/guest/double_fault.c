@@ -1,5 +1,6 @@
-/* Faults during the delivery of faults: which combinations become #DF, which are handled one after the other, and what #DF's handler
- * gets. Intel SDM volume 3, "Interrupt 8—Double Fault Exception (#DF)". In 64-bit guests #DF has an IST stack, in 32-bit ones a task. */
+/* Faults during the delivery of faults: which combinations become #DF, which are handled one after the other, and what
+ * #DF's handler gets. Intel SDM volume 3, "Interrupt 8—Double Fault Exception (#DF)". In 64-bit guests #DF has an IST
+ * stack, in 32-bit ones a task. */
 #include "lib/window.h"
 
 #define ABSENT_SELECTOR SEL_FREE
@@ -60,7 +61,8 @@ static void benign_then_contributory(void)
 		s = provoke(breakpoint, cpl, 0);
 		mend_gate(VEC_BP);
 		CHECK_EQ(s.vector, VEC_NP);
-		CHECK_BUT_QEMU(s.error == VEC_BP * 8 + 2, "TCG's error code in long mode"); /* INT3 is software's: EXT clear */
+		CHECK_BUT_QEMU(s.error == VEC_BP * 8 + 2,
+			       "TCG's error code in long mode"); /* INT3 is software's: EXT clear */
 	}
 }
 
@@ -106,7 +108,10 @@ static void stack_is_absent(void)
 	static const struct {
 		const void *code;
 		unsigned vector, second;
-	} cases[] = { { page_fault, VEC_PF, VEC_DF }, { undefined, VEC_UD, VEC_PF }, { divide, VEC_DE, VEC_PF }, { general, VEC_GP, VEC_PF } };
+	} cases[] = { { page_fault, VEC_PF, VEC_DF },
+		      { undefined, VEC_UD, VEC_PF },
+		      { divide, VEC_DE, VEC_PF },
+		      { general, VEC_GP, VEC_PF } };
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
 		tss.ist[3] = (ulong)window + PAGE;
 		memcpy(saved[cases[i].vector], &idt[cases[i].vector], sizeof(idt[0]));

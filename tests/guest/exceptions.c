@@ -1,7 +1,7 @@
-/* Every exception that a few instructions can cause: vector, error code, and whether the saved instruction pointer is that of the
- * instruction (fault) or the next one (trap); then the order in which exceptions of one instruction are found.
- * Intel SDM volume 3, "Exception and Interrupt Reference", "Priority Among Simultaneous Exceptions and Interrupts".
- * #PF, #DF, #MF, #XM and #DB beyond INT1 have their own guests. */
+/* Every exception that a few instructions can cause: vector, error code, and whether the saved instruction pointer is
+ * that of the instruction (fault) or the next one (trap); then the order in which exceptions of one instruction are
+ * found. Intel SDM volume 3, "Exception and Interrupt Reference", "Priority Among Simultaneous Exceptions and
+ * Interrupts". #PF, #DF, #MF, #XM and #DB beyond INT1 have their own guests. */
 #include "lib/guest.h"
 
 #define UNMAPPED_SELECTOR SEL_FREE
@@ -21,8 +21,14 @@ struct cause {
 #define QEMU_ALIGNMENT "TCG has no alignment check"
 #define QEMU_IDT "TCG's error code of IDT entries in long mode is vector * 16 + 2"
 
-#define FAULT(name, vector, error, cpls, ...) { name, name, vector, error, cpls, ##__VA_ARGS__ }
-#define TRAP(name, vector, error, cpls, ...) { name, name##_next, vector, error, cpls, ##__VA_ARGS__ }
+#define FAULT(name, vector, error, cpls, ...)                                                                          \
+	{                                                                                                              \
+		name, name, vector, error, cpls, ##__VA_ARGS__                                                         \
+	}
+#define TRAP(name, vector, error, cpls, ...)                                                                           \
+	{                                                                                                              \
+		name, name##_next, vector, error, cpls, ##__VA_ARGS__                                                  \
+	}
 
 LABEL(int1_next);
 LABEL(int3_next);
@@ -36,9 +42,9 @@ CODE(int3, "int3\n int3_next:");
 CODE(int3_long, ".byte 0xcd, 3\n int3_long_next:");
 CODE(undefined, "ud2");
 CODE(undefined1, "ud1 %eax, %eax");
-CODE(lock_mov, ".byte 0xf0, 0x89, 0x03"); /* LOCK MOV */
+CODE(lock_mov, ".byte 0xf0, 0x89, 0x03");      /* LOCK MOV */
 CODE(lock_register, ".byte 0xf0, 0x01, 0xc0"); /* LOCK ADD with a register destination */
-CODE(lock_cmp, ".byte 0xf0, 0x39, 0x03"); /* LOCK CMP */
+CODE(lock_cmp, ".byte 0xf0, 0x39, 0x03");      /* LOCK CMP */
 CODE(lea_register, ".byte 0x8d, 0xc0");
 CODE(cmpxchg8b_register, ".byte 0x0f, 0xc7, 0xc8");
 CODE(bad_group, ".byte 0xfe, 0xd0"); /* group 4 has only INC and DEC */
@@ -115,7 +121,7 @@ static void provoke(const struct cause *c, unsigned cpl)
 static void provoke_all(void)
 {
 	idt[0x60].low = (idt[0x60].low | 3ull << 45) & ~(1ull << 47); /* DPL 3, not present */
-	idt[0x61].low = 3ull << 45 | 1ull << 47; /* no type of gate at all */
+	idt[0x61].low = 3ull << 45 | 1ull << 47;                      /* no type of gate at all */
 	for (unsigned cpl = 0; cpl < 4; cpl++)
 		for (unsigned i = 0; i < ARRAY_SIZE(causes); i++)
 			if (causes[i].cpls >> cpl & 1)
@@ -213,8 +219,8 @@ CODE(removed_group1a, ".byte 0x82, 0xc0, 0x00");
 
 static void mode_specific(void)
 {
-	u8 *const codes[] = { removed_pusha, removed_push_es, removed_daa, removed_into, removed_far_call, removed_salc, removed_aam,
-		removed_group1a };
+	u8 *const codes[] = { removed_pusha,    removed_push_es, removed_daa, removed_into,
+			      removed_far_call, removed_salc,    removed_aam, removed_group1a };
 	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
 		struct state s = run_code(codes[i], i & 3);
 		CHECK_FAULT(s, VEC_UD, NO_ERROR, codes[i]);

@@ -1,6 +1,6 @@
-/* x87, SSE and extended state as an operating system handles it: CR0.TS, EM and MP, FXSAVE, the XSAVE family in all its forms with their
- * faults, pending x87 exceptions, SIMD exceptions. Intel SDM volume 1, "Managing State Using the XSAVE Feature Set"; volume 3, "System
- * Programming for Instruction Set Extensions"; volume 2, each instruction. */
+/* x87, SSE and extended state as an operating system handles it: CR0.TS, EM and MP, FXSAVE, the XSAVE family in all its
+ * forms with their faults, pending x87 exceptions, SIMD exceptions. Intel SDM volume 1, "Managing State Using the XSAVE
+ * Feature Set"; volume 3, "System Programming for Instruction Set Extensions"; volume 2, each instruction. */
 #include "lib/guest.h"
 
 static u8 area[4096] __attribute__((aligned(64))), area2[4096] __attribute__((aligned(64)));
@@ -67,8 +67,9 @@ static void task_switched(void)
 	static const struct {
 		const void *code;
 		enum class class;
-	} codes[] = { { x87, X87 }, { wait, WAIT }, { mmx, MMX }, { sse, SSE }, { sse_integer, SSE }, { fxsave, SAVE }, { fxrstor, SAVE },
-		{ prefetch, PLAIN }, { sfence, PLAIN }, { ldmxcsr, SSE }, { xsave, XSAVE }, { avx, AVX } };
+	} codes[] = { { x87, X87 },         { wait, WAIT },   { mmx, MMX },      { sse, SSE },
+		      { sse_integer, SSE }, { fxsave, SAVE }, { fxrstor, SAVE }, { prefetch, PLAIN },
+		      { sfence, PLAIN },    { ldmxcsr, SSE }, { xsave, XSAVE },  { avx, AVX } };
 	ulong cr0 = read_cr0() & ~(CR0_TS | CR0_EM | CR0_MP);
 	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
 		if ((codes[i].class == XSAVE && !HAS_XSAVE) || (codes[i].class == AVX && !HAS_AVX))
@@ -117,8 +118,10 @@ static void lazy(void)
 
 /* ---- FXSAVE and FXRSTOR ---- */
 
-CODE(fill, "movdqu (" R "si), %xmm0\n movdqu 16(" R "si), %xmm7\n fninit\n fldl (" R "si)\n fld1\n stmxcsr 32(" R "si)");
-CODE(fxsave_twice, "fxsave (" R "di)\n pxor %xmm0, %xmm0\n pxor %xmm7, %xmm7\n fninit\n fxrstor (" R "di)\n fxsave 512(" R "di)");
+CODE(fill,
+     "movdqu (" R "si), %xmm0\n movdqu 16(" R "si), %xmm7\n fninit\n fldl (" R "si)\n fld1\n stmxcsr 32(" R "si)");
+CODE(fxsave_twice,
+     "fxsave (" R "di)\n pxor %xmm0, %xmm0\n pxor %xmm7, %xmm7\n fninit\n fxrstor (" R "di)\n fxsave 512(" R "di)");
 
 static void fxsave_and_fxrstor(void)
 {
@@ -131,11 +134,11 @@ static void fxsave_and_fxrstor(void)
 	s = run_with(fxsave_twice, 3, 0);
 	CHECK_END(s, fxsave_twice);
 	CHECK(memcmp(area, area + 512, 8) == 0 && memcmp(area + 24, area + 512 + 24, 416 - 24) == 0);
-	CHECK_EQ(*(u16 *)area, 0x37f);		/* control word */
-	CHECK_EQ(*(u16 *)(area + 2), 0x3000);	/* top of stack is 6 */
-	CHECK_EQ(area[4], 0xc0);		/* abridged tags */
-	CHECK_EQ(*(u32 *)(area + 24), 0x1f80);	/* MXCSR */
-	CHECK(*(u32 *)(area + 28) & 0xffff);	/* its mask */
+	CHECK_EQ(*(u16 *)area, 0x37f);                                                 /* control word */
+	CHECK_EQ(*(u16 *)(area + 2), 0x3000);                                          /* top of stack is 6 */
+	CHECK_EQ(area[4], 0xc0);                                                       /* abridged tags */
+	CHECK_EQ(*(u32 *)(area + 24), 0x1f80);                                         /* MXCSR */
+	CHECK(*(u32 *)(area + 28) & 0xffff);                                           /* its mask */
 	CHECK(*(u16 *)(area + 32 + 8) == 0x3fff && *(u64 *)(area + 32) == 1ull << 63); /* ST(0) is 1.0 */
 	CHECK(memcmp(area + 160, area2, 16) == 0 && memcmp(area + 160 + 7 * 16, area2 + 16, 16) == 0);
 	*(u32 *)(area + 24) = 0x1f80 | 1u << 31; /* a reserved bit of MXCSR */
@@ -228,7 +231,8 @@ static void partial(void)
 	struct state s = run_with(xsave, 3, 2); /* SSE alone */
 	CHECK_END(s, xsave);
 	CHECK_EQ(header_bv(), ((0x55 & features_on) & ~2ull) | 2);
-	CHECK(area[0] == 0xee && area[32] == 0xee && memcmp(area + 176, area2, 16) == 0 && *(u32 *)(area + 24) == 0x1f80);
+	CHECK(area[0] == 0xee && area[32] == 0xee && memcmp(area + 176, area2, 16) == 0 &&
+	      *(u32 *)(area + 24) == 0x1f80);
 	CHECK_EQ(area[cpuid(0xd, 2).ebx + 16], 0xee);
 	/* A component whose bit is clear in XSTATE_BV gets its initial state; one outside RFBM stays. */
 	set_header(0, 0);
@@ -265,7 +269,8 @@ static void header_faults(void)
 		if (s.vector != VEC_GP)
 			print("    %s\n", bad[i].what);
 	}
-	for (unsigned i = 16; i < 64; i += 8) { /* bytes 63:16 of the header must be zero in the standard form, byte by byte */
+	for (unsigned i = 16; i < 64;
+	     i += 8) { /* bytes 63:16 of the header must be zero in the standard form, byte by byte */
 		set_header(0, 0);
 		area[512 + i] = 1;
 		struct state s = run_with(xrstor, 3, -1ull);

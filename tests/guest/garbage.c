@@ -1,5 +1,6 @@
-/* Random bytes executed as user code, in every mode of this width, with random registers: each run must end by an exception or by the
- * timer, and must not touch what user code may not touch (B6, A3). "seed=N" and "rounds=N" on the command line. */
+/* Random bytes executed as user code, in every mode of this width, with random registers: each run must end by an
+ * exception or by the timer, and must not touch what user code may not touch (B6, A3). "seed=N" and "rounds=N" on the
+ * command line. */
 #include "lib/apic.h"
 #include "lib/window.h"
 
@@ -18,14 +19,15 @@ static u64 next(void)
 }
 
 /* Opcodes that are worth more than chance gives them. */
-static const u8 favourites[] = { 0x0f, 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x2e, 0x64, 0x65, 0xc4, 0xc5, 0x62, 0x48, 0x8e, 0xcf, 0xcb, 0xff, 0x9d,
-	0xa4, 0xa5, 0xaa, 0xab, 0xcd, 0xe8, 0xe9, 0xeb, 0x0f, 0x38, 0x3a, 0xd9, 0xdd, 0xc8, 0xc9, 0x9a, 0xea };
+static const u8 favourites[] = { 0x0f, 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x2e, 0x64, 0x65, 0xc4, 0xc5, 0x62,
+				 0x48, 0x8e, 0xcf, 0xcb, 0xff, 0x9d, 0xa4, 0xa5, 0xaa, 0xab, 0xcd, 0xe8,
+				 0xe9, 0xeb, 0x0f, 0x38, 0x3a, 0xd9, 0xdd, 0xc8, 0xc9, 0x9a, 0xea };
 
 static void fill_code(u8 *code, unsigned size)
 {
 	for (unsigned i = 0; i < size; i++) {
 		u64 r = next();
-		code[i] = r & 0x700 ? r >> 16 : favourites[(r >> 24) % ARRAY_SIZE(favourites)];
+		code[i] = r & 0x700 ? r >> 16 : favourites[(u32)(r >> 24) % ARRAY_SIZE(favourites)];
 	}
 }
 
@@ -49,7 +51,8 @@ static void late(struct state *s)
 	apic_eoi();
 }
 
-/* In a 32-bit guest there is one width, and 16-bit code in a segment of its own; in a 64-bit guest compatibility mode, too. */
+/* In a 32-bit guest there is one width, and 16-bit code in a segment of its own; in a 64-bit guest compatibility mode,
+ * too. */
 static u16 random_code_selector(void)
 {
 	if (next() & 3)
@@ -129,10 +132,11 @@ void guest_main(void)
 	apic_write(APIC_LVT_TIMER, VECTOR);
 	gdt_set(SEL_FREE, descriptor((u32)(ulong)window, 0xffff, ACCESS_CODE | ACCESS_DPL(3), 0));
 	u64 before[2] = { 0, 0 };
-	memcpy(before, guest_main, sizeof(before));
+	const void *kernel = (const void *)(ulong)guest_main;
+	memcpy(before, kernel, sizeof(before));
 	for (u32 i = 0; i < rounds; i++)
 		one_round();
-	CHECK(memcmp(before, guest_main, sizeof(before)) == 0);
+	CHECK(memcmp(before, kernel, sizeof(before)) == 0);
 	for (unsigned i = 0; i < 32; i++)
 		if (ends[i])
 			print("vector %u: %u\n", i, ends[i]);

@@ -1,5 +1,6 @@
-/* Interrupt and trap gates of every kind: where they lead, what they push, which flags they clear, and every check on the way with
- * its error code. Intel SDM volume 2, INT n; volume 3, "Interrupt and Exception Handling", "64-Bit Mode Stack Frame". */
+/* Interrupt and trap gates of every kind: where they lead, what they push, which flags they clear, and every check on
+ * the way with its error code. Intel SDM volume 2, INT n; volume 3, "Interrupt and Exception Handling", "64-Bit Mode
+ * Stack Frame". */
 #include "lib/guest.h"
 
 #define VECTOR 0x50
@@ -73,7 +74,8 @@ static void deliver(enum gate_type type, unsigned from, unsigned to, bool error_
 	unsigned vector = error_code ? VEC_GP : VECTOR;
 	idt_set(vector, selector_code(to), (ulong)landing & mask, type, 3, 0);
 	if (size == 2) { /* the offset of a 16-bit gate is 16 bits wide: reach the landing by a base */
-		gdt_set(TEST_SELECTOR, descriptor((ulong)landing & ~mask, 0xfffff, ACCESS_CODE | ACCESS_DPL(to), DESC_G | DESC_DB));
+		gdt_set(TEST_SELECTOR,
+			descriptor((ulong)landing & ~mask, 0xfffff, ACCESS_CODE | ACCESS_DPL(to), DESC_G | DESC_DB));
 		idt[vector].low = (idt[vector].low & ~0xffff0000ull) | (u64)(TEST_SELECTOR | to) << 16;
 	}
 	idt_set(0x60, SEL_CODE32, 0, GATE_INT, 0, 0);
@@ -162,7 +164,8 @@ struct gate_fault {
 static const struct gate_fault faults[] = {
 	{ "gate DPL below CPL", CODE_ACCESS(0, 0x9b), TEST_SELECTOR, 3, 2, false, VEC_GP, VECTOR * 8 + 2, QEMU_IDT },
 	{ "gate absent", CODE_ACCESS(0, 0x9b), TEST_SELECTOR, 3, 3, true, VEC_NP, VECTOR * 8 + 2, QEMU_IDT },
-	{ "privilege before presence", CODE_ACCESS(0, 0x9b), TEST_SELECTOR, 3, 0, true, VEC_GP, VECTOR * 8 + 2, QEMU_IDT },
+	{ "privilege before presence", CODE_ACCESS(0, 0x9b), TEST_SELECTOR, 3, 0, true, VEC_GP, VECTOR * 8 + 2,
+	  QEMU_IDT },
 	{ "null code selector", 0, 0, 3, 3, false, VEC_GP, 0, NULL },
 	{ "selector beyond the GDT", 0, sizeof(gdt) | 3, 3, 3, false, VEC_GP, sizeof(gdt), NULL },
 	{ "selector in the missing LDT", 0, 0xc, 3, 3, false, VEC_GP, 0xc, NULL },
@@ -173,9 +176,10 @@ static const struct gate_fault faults[] = {
 	{ "absent code segment", CODE_ACCESS(0, 0x1b), TEST_SELECTOR, 3, 3, false, VEC_NP, TEST_SELECTOR, NULL },
 	{ "RPL does not matter", CODE_ACCESS(0, 0x1b), TEST_SELECTOR | 3, 3, 3, false, VEC_NP, TEST_SELECTOR, NULL },
 #ifdef __x86_64__
-	{ "32-bit code segment", CODE_ACCESS(0, 0x9b) ^ (u64)(DESC_L | DESC_DB) << 52, TEST_SELECTOR, 3, 3, false, VEC_GP,
-		TEST_SELECTOR, NULL },
-	{ "L and D both set", CODE_ACCESS(0, 0x9b) | (u64)DESC_DB << 52, TEST_SELECTOR, 3, 3, false, VEC_GP, TEST_SELECTOR, NULL },
+	{ "32-bit code segment", CODE_ACCESS(0, 0x9b) ^ (u64)(DESC_L | DESC_DB) << 52, TEST_SELECTOR, 3, 3, false,
+	  VEC_GP, TEST_SELECTOR, NULL },
+	{ "L and D both set", CODE_ACCESS(0, 0x9b) | (u64)DESC_DB << 52, TEST_SELECTOR, 3, 3, false, VEC_GP,
+	  TEST_SELECTOR, NULL },
 #endif
 };
 
@@ -311,10 +315,14 @@ static void inner_stack_faults(void)
 	inner_stack_fault(1, good, VEC_TS, 0, "null SS1", NULL);
 	inner_stack_fault(sizeof(gdt) | 1, good, VEC_TS, sizeof(gdt), "SS1 beyond the GDT", NULL);
 	inner_stack_fault(TEST_SELECTOR, good, VEC_TS, TEST_SELECTOR, "RPL of SS1", NULL);
-	inner_stack_fault(TEST_SELECTOR | 1, descriptor(0, 0xfffff, ACCESS_DATA, DESC_G | DESC_DB), VEC_TS, TEST_SELECTOR, "DPL of SS1", NULL);
-	inner_stack_fault(TEST_SELECTOR | 1, descriptor(0, 0xfffff, 0xb1, DESC_G | DESC_DB), VEC_TS, TEST_SELECTOR, "read-only SS1", NULL);
-	inner_stack_fault(TEST_SELECTOR | 1, descriptor(0, 0xfffff, 0xbb, DESC_G | DESC_DB), VEC_TS, TEST_SELECTOR, "code as SS1", NULL);
-	inner_stack_fault(TEST_SELECTOR | 1, descriptor(0, 0xfffff, 0x33, DESC_G | DESC_DB), VEC_SS, TEST_SELECTOR, "absent SS1", "TCG raises #TS");
+	inner_stack_fault(TEST_SELECTOR | 1, descriptor(0, 0xfffff, ACCESS_DATA, DESC_G | DESC_DB), VEC_TS,
+			  TEST_SELECTOR, "DPL of SS1", NULL);
+	inner_stack_fault(TEST_SELECTOR | 1, descriptor(0, 0xfffff, 0xb1, DESC_G | DESC_DB), VEC_TS, TEST_SELECTOR,
+			  "read-only SS1", NULL);
+	inner_stack_fault(TEST_SELECTOR | 1, descriptor(0, 0xfffff, 0xbb, DESC_G | DESC_DB), VEC_TS, TEST_SELECTOR,
+			  "code as SS1", NULL);
+	inner_stack_fault(TEST_SELECTOR | 1, descriptor(0, 0xfffff, 0x33, DESC_G | DESC_DB), VEC_SS, TEST_SELECTOR,
+			  "absent SS1", "TCG raises #TS");
 }
 
 /* No room for the frame on the inner stack: #SS with the stack's selector; on the same stack: #SS(0). */

@@ -1,6 +1,6 @@
-/* The I/O APIC: registers, edge and level entries, masks, remote IRR and the EOI that clears it, destinations. The interval timer drives
- * input 2 (ISA IRQ 0, as the MADT says). The polarity bit is not tested: virtual lines are asserted or not, whatever the level.
- * 82093AA data sheet. */
+/* The I/O APIC: registers, edge and level entries, masks, remote IRR and the EOI that clears it, destinations. The
+ * interval timer drives input 2 (ISA IRQ 0, as the MADT says). The polarity bit is not tested: virtual lines are
+ * asserted or not, whatever the level. 82093AA data sheet. */
 #include "lib/apic.h"
 
 #define PIN 2

@@ -22,7 +22,9 @@ struct frame {
 /* Execute an IRET of `size` bytes at CPL `from` with this frame on the stack. */
 static struct state iret(unsigned size, unsigned from, const struct frame *f)
 {
-	u8 *const codes[] = { [2] = iret16, [4] = iret32,
+	u8 *const codes[] = {
+		[2] = iret16,
+		[4] = iret32,
 #ifdef __x86_64__
 		[8] = iret64,
 #endif
@@ -40,7 +42,8 @@ static struct state iret(unsigned size, unsigned from, const struct frame *f)
 
 static struct frame frame_for(unsigned cpl)
 {
-	return (struct frame){ (ulong)landing, selector_code(cpl), FLAG_FIXED, (ulong)test_stack_top - 512, selector_data(cpl) };
+	return (struct frame){ (ulong)landing, selector_code(cpl), FLAG_FIXED, (ulong)test_stack_top - 512,
+			       selector_data(cpl) };
 }
 
 #define WIDE sizeof(long)
@@ -93,8 +96,10 @@ static ulong flags_loaded(ulong value, unsigned cpl, unsigned iopl, unsigned siz
 
 static void loads_flags(void)
 {
-	static const ulong values[] = { FLAG_CF, FLAG_IF, FLAG_NT, FLAG_IOPL(1), FLAG_AC, FLAG_ID, FLAG_VIF, FLAG_VIP, FLAG_DF | FLAG_OF,
-		0x3fffff & ~(FLAG_TF | FLAG_VM | FLAG_RF) };
+	static const ulong values[] = {
+		FLAG_CF, FLAG_IF,  FLAG_NT,  FLAG_IOPL(1),      FLAG_AC,
+		FLAG_ID, FLAG_VIF, FLAG_VIP, FLAG_DF | FLAG_OF, 0x3fffff & ~(FLAG_TF | FLAG_VM | FLAG_RF)
+	};
 	for (unsigned from = 0; from < 4; from++) {
 		for (unsigned i = 0; i < ARRAY_SIZE(values); i++) {
 			for (unsigned size = 4; size <= WIDE; size *= 2) {
@@ -109,7 +114,8 @@ static void loads_flags(void)
 			f.flags = values[i];
 			u64 base = (ulong)landing & ~0xfffful;
 			/* 16-bit offsets need a segment with a base. */
-			gdt_set(TEST_SELECTOR, descriptor(base, 0xfffff, ACCESS_CODE | ACCESS_DPL(from), DESC_G | DESC_DB));
+			gdt_set(TEST_SELECTOR,
+				descriptor(base, 0xfffff, ACCESS_CODE | ACCESS_DPL(from), DESC_G | DESC_DB));
 			gdt_set(TEST_SELECTOR + 8, descriptor(0, 0xfffff, ACCESS_DATA | ACCESS_DPL(from), DESC_G));
 			f.cs = TEST_SELECTOR | from;
 			f.ip = (ulong)landing32 & 0xffff;
@@ -132,8 +138,8 @@ static void iopl_protects(void)
 	s = iret(WIDE, 3, &f);
 	CHECK_EQ(s.flags, FLAG_FIXED | FLAG_IF | FLAG_IOPL(3));
 	s = state_at(iret32, 3);
-	u32 words[] = { (u32)(ulong)landing, selector_code(3), FLAG_FIXED | FLAG_IF | FLAG_IOPL(3), (u32)(ulong)test_stack_top - 512,
-		selector_data(3) };
+	u32 words[] = { (u32)(ulong)landing, selector_code(3), FLAG_FIXED | FLAG_IF | FLAG_IOPL(3),
+			(u32)(ulong)test_stack_top - 512, selector_data(3) };
 	s.sp -= 256;
 	memcpy((void *)s.sp, words, sizeof(words));
 	run(&s);
@@ -171,7 +177,8 @@ static const struct iret_fault faults[] = {
 	{ "CS is data", USER_DATA, USER_DATA, 0, VEC_GP, SEL_USER_DATA, NULL },
 	{ "CS is a TSS", SEL_TSS | 3, USER_DATA, 0, VEC_GP, SEL_TSS, NULL },
 	{ "RPL is not DPL", TEST_SELECTOR | 3, USER_DATA, SEGMENT(0xdb, CODE_FLAGS), VEC_GP, TEST_SELECTOR, NULL },
-	{ "conforming with DPL above RPL", TEST_SELECTOR | 2, SEL_RING2_DATA | 2, SEGMENT(0xff, CODE_FLAGS), VEC_GP, TEST_SELECTOR, NULL },
+	{ "conforming with DPL above RPL", TEST_SELECTOR | 2, SEL_RING2_DATA | 2, SEGMENT(0xff, CODE_FLAGS), VEC_GP,
+	  TEST_SELECTOR, NULL },
 	{ "CS absent", TEST_SELECTOR | 3, USER_DATA, SEGMENT(0x7b, CODE_FLAGS), VEC_NP, TEST_SELECTOR, NULL },
 	{ "null SS", USER_CODE, 0, 0, VEC_GP, 0, NULL },
 	{ "null SS with RPL 3", USER_CODE, 3, 0, VEC_GP, 0, NULL },
@@ -180,10 +187,11 @@ static const struct iret_fault faults[] = {
 	{ "SS's RPL", USER_CODE, SEL_USER_DATA | 2, 0, VEC_GP, SEL_USER_DATA, NULL },
 	{ "SS's DPL", USER_CODE, SEL_RING2_DATA | 3, 0, VEC_GP, SEL_RING2_DATA, NULL },
 	{ "SS is read-only", USER_CODE, TEST_SELECTOR | 3, SEGMENT(0xf1, DATA_FLAGS), VEC_GP, TEST_SELECTOR, NULL },
-	{ "SS absent", USER_CODE, TEST_SELECTOR | 3, SEGMENT(0x73, DATA_FLAGS), VEC_SS, TEST_SELECTOR, "TCG raises #NP" },
+	{ "SS absent", USER_CODE, TEST_SELECTOR | 3, SEGMENT(0x73, DATA_FLAGS), VEC_SS, TEST_SELECTOR,
+	  "TCG raises #NP" },
 #ifdef __x86_64__
-	{ "L and D both set", TEST_SELECTOR | 3, USER_DATA, SEGMENT(0xfb, DESC_G | DESC_L | DESC_DB), VEC_GP, TEST_SELECTOR,
-		"TCG takes L with D" },
+	{ "L and D both set", TEST_SELECTOR | 3, USER_DATA, SEGMENT(0xfb, DESC_G | DESC_L | DESC_DB), VEC_GP,
+	  TEST_SELECTOR, "TCG takes L with D" },
 #endif
 };
 
@@ -194,7 +202,8 @@ static void check_iret_fault(const struct iret_fault *fault)
 	f.cs = fault->cs;
 	f.ss = fault->ss;
 	struct state s = iret(WIDE, 0, &f);
-	bool ok = s.vector == fault->vector && s.error == fault->error && s.sp == (ulong)test_stack_top - 512 && (s.cs & 3) == 0;
+	bool ok = s.vector == fault->vector && s.error == fault->error && s.sp == (ulong)test_stack_top - 512 &&
+		  (s.cs & 3) == 0;
 	if (fault->qemu)
 		CHECK_BUT_QEMU(ok, fault->qemu);
 	else
@@ -283,8 +292,15 @@ static void width_specific(void)
 static void to_v86(void)
 {
 	struct state s = state_at(iret32, 0);
-	u32 words[] = { 0x100, LOW_SEGMENT + 0x800, FLAG_FIXED | FLAG_VM | FLAG_IOPL(1) | FLAG_CF, 0xff00, 0x5000, 0x1111, 0x2222, 0x3333,
-		0x4444 };
+	u32 words[] = { 0x100,
+			LOW_SEGMENT + 0x800,
+			FLAG_FIXED | FLAG_VM | FLAG_IOPL(1) | FLAG_CF,
+			0xff00,
+			0x5000,
+			0x1111,
+			0x2222,
+			0x3333,
+			0x4444 };
 	u8 *code = (u8 *)((LOW_SEGMENT + 0x800) * 16 + 0x100);
 	code[0] = 0xf4; /* HLT: #GP in V86 mode */
 	s.sp -= 256;

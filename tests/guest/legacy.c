@@ -1,6 +1,6 @@
-/* Instructions without a 64-bit form: decimal arithmetic over all inputs against the manual's pseudo-code, PUSHA and POPA, BOUND with 16
- * bits, LES and LDS, segment pushes and pops, direct far pointers, ENTER and LEAVE, SALC, XLAT, and 16-bit operand and address sizes.
- * Intel SDM volume 2, each instruction. */
+/* Instructions without a 64-bit form: decimal arithmetic over all inputs against the manual's pseudo-code, PUSHA and
+ * POPA, BOUND with 16 bits, LES and LDS, segment pushes and pops, direct far pointers, ENTER and LEAVE, SALC, XLAT, and
+ * 16-bit operand and address sizes. Intel SDM volume 2, each instruction. */
 #include "lib/guest.h"
 
 /* ---- Decimal arithmetic ---- */
@@ -47,7 +47,8 @@ static struct decimal aaa(struct decimal d, bool subtract)
 	return (struct decimal){ ax & 0xff0f, adjust, adjust };
 }
 
-static void check_decimal(const void *code, struct decimal in, struct decimal want, ulong flags, ulong mask, const char *name)
+static void check_decimal(const void *code, struct decimal in, struct decimal want, ulong flags, ulong mask,
+			  const char *name)
 {
 	struct state s = state_at(code, 3);
 	s.ax = 0xabcd0000 | in.ax;
@@ -56,7 +57,8 @@ static void check_decimal(const void *code, struct decimal in, struct decimal wa
 	bool ok = s.vector == VECTOR_END && s.ax == (0xabcd0000 | want.ax) && (s.flags & mask) == (flags & mask);
 	CHECK(ok);
 	if (!ok) {
-		print("    %s of %x cf %u af %u: want %x flags %lx\n", name, in.ax, in.cf, in.af, want.ax, flags & mask);
+		print("    %s of %x cf %u af %u: want %x flags %lx\n", name, in.ax, in.cf, in.af, want.ax,
+		      flags & mask);
 		state_print(&s);
 	}
 }
@@ -106,9 +108,9 @@ CODE(push_sp, "push %esp\n pushw %sp");
 CODE(pop_sp, "pop %esp");
 CODE(enter0, "enter $16, $0");
 CODE(enter3, "enter $8, $3");
-CODE(enter16, "enterw $4, $2");
+CODE(enter16, ".byte 0x66, 0xc8, 4, 0, 2");
 CODE(leave32, "leave");
-CODE(leave16, "leavew");
+CODE(leave16, ".byte 0x66, 0xc9");
 
 static struct state with_registers(const void *code)
 {
@@ -145,13 +147,15 @@ static void push_and_pop_all(void)
 	s.sp = (ulong)stack;
 	run(&s);
 	CHECK_END(s, popa32);
-	CHECK(s.di == 0x11111111 && s.si == 0x22222222 && s.bp == 0x33333333 && s.bx == 0x55555555); /* ESP's is thrown away */
+	CHECK(s.di == 0x11111111 && s.si == 0x22222222 && s.bp == 0x33333333 &&
+	      s.bx == 0x55555555); /* ESP's is thrown away */
 	CHECK(s.dx == 0x66666666 && s.cx == 0x77777777 && s.ax == 0x88888888 && s.sp == (ulong)stack + 32);
 	s = with_registers(popa16);
 	s.sp = (ulong)stack;
 	run(&s);
 	CHECK_END(s, popa16);
-	CHECK(s.di == 0xf1f21111 && s.si == 0x51521111 && s.bp == 0xe1e22222 && s.bx == 0xb1b23333 && s.dx == 0xd1d23333);
+	CHECK(s.di == 0xf1f21111 && s.si == 0x51521111 && s.bp == 0xe1e22222 && s.bx == 0xb1b23333 &&
+	      s.dx == 0xd1d23333);
 	CHECK(s.cx == 0xc1c24444 && s.ax == 0xa1a24444 && s.sp == (ulong)stack + 16);
 }
 
@@ -207,7 +211,8 @@ static void frames(void)
 	*(u16 *)((u8 *)frame - 2) = 0x4321;
 	run(&s);
 	CHECK_END(s, enter16);
-	CHECK((u16)s.bp == (u16)(sp - 2) && s.sp == sp - 6 - 4 && *(u16 *)(sp - 4) == 0x4321 && *(u16 *)(sp - 6) == (u16)(sp - 2));
+	CHECK((u16)s.bp == (u16)(sp - 2) && s.sp == sp - 6 - 4 && *(u16 *)(sp - 4) == 0x4321 &&
+	      *(u16 *)(sp - 6) == (u16)(sp - 2));
 	s = with_registers(leave32);
 	s.bp = sp - 100;
 	*(u32 *)(sp - 100) = 0x77778888;
@@ -246,8 +251,9 @@ CODE(call_far, ".byte 0x9a\n .long 1f\n .word 0x23\n jmp 2f\n 1: mov $0x77, %eax
 CODE(loops, "mov $0x10003, %ecx\n xor %eax, %eax\n 1: inc %eax\n addr16 loop 1b\n mov %ecx, %edx\n"
 	    "mov $0x10000, %ecx\n jcxz 2f\n mov $0xbad, %ebx\n 2: jecxz 3f\n jmp 4f\n 3: mov $0xbad, %ebx\n 4:");
 CODE(jump_16bit_operand, ".byte 0x66, 0xe9, 0, 0\n nop");
-CODE(short_addresses, "mov $0x20, %bx\n mov $8, %si\n mov $4, %di\n mov $0x40, %bp\n mov (%bx,%si), %eax\n mov 2(%bp,%di), %ecx\n"
-		      "lea -0x30(%bx), %edx");
+CODE(short_addresses,
+     "mov $0x20, %bx\n mov $8, %si\n mov $4, %di\n mov $0x40, %bp\n mov (%bx,%si), %eax\n mov 2(%bp,%di), %ecx\n"
+     "lea -0x30(%bx), %edx");
 
 static void the_rest(void)
 {

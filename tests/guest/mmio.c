@@ -1,5 +1,5 @@
-/* MISSION E7: memory-mapped registers behind every kind of instruction. The local APIC's task priority is the register: it keeps eight
- * bits. Beside it: holes in the address space, and accesses that begin in memory and end in a device. */
+/* MISSION E7: memory-mapped registers behind every kind of instruction. The local APIC's task priority is the register:
+ * it keeps eight bits. Beside it: holes in the address space, and accesses that begin in memory and end in a device. */
 #include "lib/apic.h"
 #include "lib/window.h"
 
@@ -7,20 +7,27 @@
 
 /* B is the register's address. */
 CODE(do_mov, "mov (" R "bx), %ecx\n movl $0x21, (" R "bx)\n mov (" R "bx), %edx\n mov %edx, %eax");
-CODE(do_alu, "movl $0x10, (" R "bx)\n addl $0x22, (" R "bx)\n orl $0x04, (" R "bx)\n incl (" R "bx)\n xorl $0x01, (" R "bx)\n"
-	     "notl (" R "bx)\n notl (" R "bx)\n mov (" R "bx), %eax\n subl $0x6, (" R "bx)\n mov (" R "bx), %ecx");
-CODE(do_shift, "movl $0x11, (" R "bx)\n shll $2, (" R "bx)\n mov (" R "bx), %eax\n btsl $1, (" R "bx)\n mov (" R "bx), %ecx\n"
-	       "btrl $2, (" R "bx)\n mov (" R "bx), %edx");
-CODE(do_exchange, "movl $0x33, (" R "bx)\n mov $0x44, %ecx\n xchg %ecx, (" R "bx)\n mov $0x11, %edx\n lock xadd %edx, (" R "bx)\n"
-		  "mov $0x55, %eax\n mov $0x66, %esi\n lock cmpxchg %esi, (" R "bx)\n setz %al\n movzx %al, %eax\n mov (" R "bx), %edi");
-CODE(do_compare, "movl $0x30, (" R "bx)\n cmpl $0x30, (" R "bx)\n setz %al\n testl $0x20, (" R "bx)\n setnz %cl\n cmp $0x31, %edx\n"
-		 "mov $0x30, %edx\n cmp (" R "bx), %edx\n setz %dl");
-CODE(do_stack, "movl $0x42, (" R "bx)\n push" SUFFIX " (" R "bx)\n pop " R "ax\n push $0x53\n pop" SUFFIX " (" R "bx)\n mov (" R "bx), %ecx");
+CODE(do_alu,
+     "movl $0x10, (" R "bx)\n addl $0x22, (" R "bx)\n orl $0x04, (" R "bx)\n incl (" R "bx)\n xorl $0x01, (" R "bx)\n"
+     "notl (" R "bx)\n notl (" R "bx)\n mov (" R "bx), %eax\n subl $0x6, (" R "bx)\n mov (" R "bx), %ecx");
+CODE(do_shift,
+     "movl $0x11, (" R "bx)\n shll $2, (" R "bx)\n mov (" R "bx), %eax\n btsl $1, (" R "bx)\n mov (" R "bx), %ecx\n"
+     "btrl $2, (" R "bx)\n mov (" R "bx), %edx");
+CODE(do_exchange,
+     "movl $0x33, (" R "bx)\n mov $0x44, %ecx\n xchg %ecx, (" R "bx)\n mov $0x11, %edx\n lock xadd %edx, (" R "bx)\n"
+     "mov $0x55, %eax\n mov $0x66, %esi\n lock cmpxchg %esi, (" R "bx)\n setz %al\n movzx %al, %eax\n mov (" R
+     "bx), %edi");
+CODE(do_compare,
+     "movl $0x30, (" R "bx)\n cmpl $0x30, (" R "bx)\n setz %al\n testl $0x20, (" R "bx)\n setnz %cl\n cmp $0x31, %edx\n"
+     "mov $0x30, %edx\n cmp (" R "bx), %edx\n setz %dl");
+CODE(do_stack, "movl $0x42, (" R "bx)\n push" SUFFIX " (" R "bx)\n pop " R "ax\n push $0x53\n pop" SUFFIX " (" R
+	       "bx)\n mov (" R "bx), %ecx");
 CODE(do_strings, "movl $0x61, (" R "bx)\n mov " R "bx, " R "si\n mov " R "bp, " R "di\n movsl\n mov (" R "bp), %eax\n"
 		 "movl $0x72, (" R "bp)\n mov " R "bp, " R "si\n mov " R "bx, " R "di\n movsl\n mov (" R "bx), %ecx\n"
 		 "mov " R "bx, " R "di\n mov $0x83, %eax\n stosl\n mov " R "bx, " R "si\n lodsl\n mov %eax, %edx");
-CODE(do_vector, "movl $0x74, (" R "bx)\n movd (" R "bx), %xmm1\n movd %xmm1, %eax\n mov $0x85, %ecx\n movd %ecx, %xmm2\n"
-		"movd %xmm2, (" R "bx)\n mov (" R "bx), %ecx");
+CODE(do_vector,
+     "movl $0x74, (" R "bx)\n movd (" R "bx), %xmm1\n movd %xmm1, %eax\n mov $0x85, %ecx\n movd %ecx, %xmm2\n"
+     "movd %xmm2, (" R "bx)\n mov (" R "bx), %ecx");
 CODE(do_multiply, "movl $0x91, (" R "bx)\n imul $2, (" R "bx), %esi\n mov $3, %eax\n mull (" R "bx)");
 
 static struct state with_register(const void *code, unsigned cpl)
@@ -76,8 +83,9 @@ static void general(void)
 
 #define HOLE 0xd0000000ul
 
-CODE(read_hole, "mov (" R "bx), %al\n mov 2(" R "bx), %cx\n mov 4(" R "bx), %edx\n movl $0, 4(" R "bx)\n mov 4(" R "bx), %esi\n"
-		"mov 1(" R "bx), %edi");
+CODE(read_hole,
+     "mov (" R "bx), %al\n mov 2(" R "bx), %cx\n mov 4(" R "bx), %edx\n movl $0, 4(" R "bx)\n mov 4(" R "bx), %esi\n"
+     "mov 1(" R "bx), %edi");
 
 static void hole(void)
 {
@@ -85,8 +93,9 @@ static void hole(void)
 	s.bx = HOLE;
 	run(&s);
 	CHECK_END(s, read_hole);
-	CHECK_BUT_QEMU((s.ax & 0xff) == 0xff && (s.cx & 0xffff) == 0xffff && s.dx == 0xffffffff && s.si == 0xffffffff && s.di == 0xffffffff,
-		"TCG's bus reads zeros");
+	CHECK_BUT_QEMU((s.ax & 0xff) == 0xff && (s.cx & 0xffff) == 0xffff && s.dx == 0xffffffff && s.si == 0xffffffff &&
+			       s.di == 0xffffffff,
+		       "TCG's bus reads zeros");
 }
 
 /* ---- Half memory, half device: page 0 of the window is memory, page 1 the hole or the APIC ---- */

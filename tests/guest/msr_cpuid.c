@@ -1,6 +1,7 @@
-/* Rules of control registers, EFER, XCR0 and other model-specific registers: what may be written and what is #GP; CPUID's answers among
- * themselves, and against what the instructions do: one outside CPUID is #UD (H5). Run with several CPU models.
- * Intel SDM volume 3, "Control Registers", "Extended Feature Enable Register"; volume 2, CPUID, XSETBV; AMD APM volume 2. */
+/* Rules of control registers, EFER, XCR0 and other model-specific registers: what may be written and what is #GP;
+ * CPUID's answers among themselves, and against what the instructions do: one outside CPUID is #UD (H5). Run with
+ * several CPU models. Intel SDM volume 3, "Control Registers", "Extended Feature Enable Register"; volume 2, CPUID,
+ * XSETBV; AMD APM volume 2. */
 #include "lib/guest.h"
 
 CODE(do_rdmsr, "rdmsr");
@@ -77,8 +78,9 @@ static void control_registers(void)
 		u32 leaf;
 		unsigned reg, cpuid_bit; /* reg: 1 EBX, 2 ECX, 3 EDX */
 	} gated[] = {
-		{ 0, 1, 3, 1 }, { 1, 1, 3, 1 }, { 3, 1, 3, 2 }, { 4, 1, 3, 3 }, { 7, 1, 3, 13 }, { 11, 7, 2, 2 }, { 12, 7, 2, 16 },
-		{ 13, 1, 2, 5 }, { 16, 7, 1, 0 }, { 18, 1, 2, 26 }, { 20, 7, 1, 7 }, { 21, 7, 1, 20 }, { 22, 7, 2, 3 },
+		{ 0, 1, 3, 1 },  { 1, 1, 3, 1 },   { 3, 1, 3, 2 },  { 4, 1, 3, 3 },  { 7, 1, 3, 13 },
+		{ 11, 7, 2, 2 }, { 12, 7, 2, 16 }, { 13, 1, 2, 5 }, { 16, 7, 1, 0 }, { 18, 1, 2, 26 },
+		{ 20, 7, 1, 7 }, { 21, 7, 1, 20 }, { 22, 7, 2, 3 },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(gated); i++) {
 		struct cpuid c = cpuid_checked(gated[i].leaf, 0);
@@ -96,7 +98,7 @@ static void control_registers(void)
 		write_cr4(cr4);
 	}
 	cr_faults(do_write_cr4, cr4 | 1 << 15, "reserved bit 15");
-	cr_faults(do_write_cr4, cr4 | 1 << 31, "reserved bit 31");
+	cr_faults(do_write_cr4, cr4 | 1ul << 31, "reserved bit 31");
 	CHECK_EQ(read_cr4(), cr4);
 }
 
@@ -222,7 +224,8 @@ static void cpuid_is_consistent(void)
 	CHECK(extended.eax >= 0x80000004);
 	if (extended.eax >= 0x80000008) {
 		u32 bits = cpuid(0x80000008, 0).eax;
-		CHECK((bits & 0xff) >= 32 && (bits & 0xff) <= 52 && (bits >> 8 & 0xff) >= 32 && (bits >> 8 & 0xff) <= 57);
+		CHECK((bits & 0xff) >= 32 && (bits & 0xff) <= 52 && (bits >> 8 & 0xff) >= 32 &&
+		      (bits >> 8 & 0xff) <= 57);
 	}
 	/* Beyond the last leaf: zeros on AMD, the last basic leaf on Intel. */
 	struct cpuid beyond = cpuid(leaf0.eax + 1, 0), last = cpuid(leaf0.eax, 0);

@@ -1,8 +1,9 @@
-/* Paging in its three forms (32-bit, PAE, 4-level): every permission with every kind of access, error codes and CR2, accessed and
- * dirty bits, reserved bits, large pages, accesses across pages, and what flushes translations. Intel SDM volume 3, "Paging".
+/* Paging in its three forms (32-bit, PAE, 4-level): every permission with every kind of access, error codes and CR2,
+ * accessed and dirty bits, reserved bits, large pages, accesses across pages, and what flushes translations. Intel SDM
+ * volume 3, "Paging".
  *
- * The guest's memory is mapped one to one for the supervisor, and once more at ALIAS for user code; the page under test is at
- * `test_va`, where every level of the tables belongs to the test. */
+ * The guest's memory is mapped one to one for the supervisor, and once more at ALIAS for user code; the page under test
+ * is at `test_va`, where every level of the tables belongs to the test. */
 #include "lib/guest.h"
 
 #define PTE_P 1ull
@@ -32,7 +33,8 @@ static struct {
 
 static u64 entry_read(unsigned level, unsigned index)
 {
-	return mode.entry_size == 4 ? ((volatile u32 *)mode.entry[level])[index] : ((volatile u64 *)mode.entry[level])[index];
+	return mode.entry_size == 4 ? ((volatile u32 *)mode.entry[level])[index]
+				    : ((volatile u64 *)mode.entry[level])[index];
 }
 
 static void entry_write(unsigned level, unsigned index, u64 value)
@@ -55,8 +57,10 @@ static void reset_entries(void)
 		entry_write(1, i, (ulong)test_pages[i] | PTE_ALL);
 	for (unsigned level = 2; level <= mode.levels; level++) {
 		bool pdpte = mode.levels == 3 && level == 3; /* PAE's have no rights, and no accessed bit */
-		entry_write(level, 0, (ulong)mode.entry[level - 1] & ~(PAGE - 1) ? ((ulong)mode.entry[level - 1] & ~(PAGE - 1)) |
-			(pdpte ? PTE_P : PTE_ALL) : 0);
+		entry_write(level, 0,
+			    (ulong)mode.entry[level - 1] & ~(PAGE - 1)
+				    ? ((ulong)mode.entry[level - 1] & ~(PAGE - 1)) | (pdpte ? PTE_P : PTE_ALL)
+				    : 0);
 	}
 	flush();
 }
@@ -231,15 +235,17 @@ static void check_access(const struct rights *r, enum access access)
 	CHECK(ok);
 	if (ok)
 		return;
-	print("    %s access %u w %u u %u nx %u wp %u smep %u smap %u ac %u cpl %u: want error %x\n", mode.name, access, r->w, r->u,
-		r->nx, r->wp, r->smep, r->smap, r->ac, r->cpl, want);
+	print("    %s access %u w %u u %u nx %u wp %u smep %u smap %u ac %u cpl %u: want error %x\n", mode.name, access,
+	      r->w, r->u, r->nx, r->wp, r->smep, r->smap, r->ac, r->cpl, want);
 	state_print(&s);
 }
 
 /* One environment (WP, SMEP, SMAP, AC, CPL) against rights taken away at one level. */
 static void check_environment(unsigned bits)
 {
-	struct rights r = { .wp = bits & 1, .smep = bits & 2, .smap = bits & 4, .ac = bits & 8, .cpl = bits & 16 ? 3 : 0 };
+	struct rights r = {
+		.wp = bits & 1, .smep = bits & 2, .smap = bits & 4, .ac = bits & 8, .cpl = bits & 16 ? 3 : 0
+	};
 	if ((r.smep && !HAS_SMEP) || (r.smap && !HAS_SMAP))
 		return;
 	ulong cr0 = read_cr0(), cr4 = read_cr4();
@@ -428,7 +434,8 @@ static void across_pages(void)
 			s.ax = 0x99999999;
 			run(&s);
 			CHECK(s.vector == VEC_PF && s.error == ((cpl ? PF_U : 0) | PF_W) && s.cr2 == boundary);
-			CHECK(test_pages[0][PAGE - 1] == VECTOR_END && test_pages[0][PAGE - 2] == 0xcd); /* nothing was written */
+			CHECK(test_pages[0][PAGE - 1] == VECTOR_END &&
+			      test_pages[0][PAGE - 2] == 0xcd); /* nothing was written */
 			s = access_at(do_add, cpl, boundary - before);
 			s.ax = 0x01010101;
 			s.flags |= FLAG_CF;
@@ -452,7 +459,7 @@ static void across_pages(void)
 		run(&s);
 		CHECK_EQ(s.vector, VECTOR_END);
 		CHECK(test_pages[0][PAGE - 2] == 0x11 && test_pages[0][PAGE - 1] == 0x22 && test_pages[3][0] == 0x33 &&
-			test_pages[3][1] == 0x44 && test_pages[1][0] == 0xcd);
+		      test_pages[3][1] == 0x44 && test_pages[1][0] == 0xcd);
 		s = do_access(READ, cpl, boundary - 2, 0);
 		CHECK(s.vector == VECTOR_END && s.ax == 0x44332211);
 		s = access_at(do_add, cpl, boundary - 2);
@@ -484,7 +491,8 @@ static void restartable(void)
 	s = access_at(do_pop_memory, 3, mode.test_va + 8);
 	ulong sp = s.sp;
 	run(&s);
-	CHECK(s.vector == VEC_PF && s.error == (PF_P | PF_U | PF_W) && s.sp == sp && s.ip == (ulong)do_pop_memory + ALIAS);
+	CHECK(s.vector == VEC_PF && s.error == (PF_P | PF_U | PF_W) && s.sp == sp &&
+	      s.ip == (ulong)do_pop_memory + ALIAS);
 	/* CMPXCHG and read-modify-write need the right to write even where nothing changes. */
 	s = access_at(do_cmpxchg, 3, mode.test_va + 8);
 	s.ax = 1;
@@ -596,8 +604,8 @@ static void upper_half(void)
 	fill_pages();
 }
 
-/* PCIDs: translations tagged, kept on request, dropped by INVPCID. Nothing says that a stale one must survive: only that it must not
- * be seen where it was flushed. */
+/* PCIDs: translations tagged, kept on request, dropped by INVPCID. Nothing says that a stale one must survive: only
+ * that it must not be seen where it was flushed. */
 CODE(do_invpcid, "invpcid (%rbx), %rax");
 CODE(do_write_cr3, "mov %rax, %cr3");
 CODE(do_write_cr4, "mov %rax, %cr4");

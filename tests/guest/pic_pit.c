@@ -1,5 +1,6 @@
-/* The 8259 pair and the 8254: initialization, vectors, masks, priorities, every way of ending an interrupt, the cascade, spurious
- * interrupts, the timer's modes and ways of reading it. Intel 8259A and 8254 data sheets; the PC's wiring: IRQ 0 is the timer. */
+/* The 8259 pair and the 8254: initialization, vectors, masks, priorities, every way of ending an interrupt, the
+ * cascade, spurious interrupts, the timer's modes and ways of reading it. Intel 8259A and 8254 data sheets; the PC's
+ * wiring: IRQ 0 is the timer. */
 #include "lib/apic.h"
 
 #define BASE 0x20
@@ -72,7 +73,7 @@ static void one_interrupt(void)
 	CHECK(taken == 1 && last_vector == BASE);
 	CHECK(pic_read_isr(PIC_MASTER) == 1);
 	CHECK(!(pic_read_irr(PIC_MASTER) & 1)); /* an edge, taken */
-	CHECK(request_irq0()); /* again while in service: waits for the EOI */
+	CHECK(request_irq0());                  /* again while in service: waits for the EOI */
 	window_open();
 	CHECK_EQ(taken, 1);
 	outb(PIC_MASTER, 0x20); /* non-specific EOI */

@@ -1,5 +1,6 @@
-/* Loading segment registers and using segments: the type, privilege, presence and limit checks with their vectors and error codes.
- * Intel SDM volume 2: MOV, LDS; volume 3, "Limit Checking", "Type Checking", "Privilege Level Checking When Accessing Data Segments". */
+/* Loading segment registers and using segments: the type, privilege, presence and limit checks with their vectors and
+ * error codes. Intel SDM volume 2: MOV, LDS; volume 3, "Limit Checking", "Type Checking", "Privilege Level Checking
+ * When Accessing Data Segments". */
 #include "lib/guest.h"
 
 #define TEST_SELECTOR SEL_FREE
@@ -51,7 +52,8 @@ static void load_one(const struct load *l)
 {
 	bool expand_down = (l->type & 0x1c) == 0x14;
 	unsigned access = l->type | ACCESS_DPL(l->dpl) | (l->present ? ACCESS_P : 0);
-	gdt_set(TEST_SELECTOR, descriptor(0, expand_down ? 0 : 0xfffff, access, expand_down ? DESC_DB : DESC_G | DESC_DB));
+	gdt_set(TEST_SELECTOR,
+		descriptor(0, expand_down ? 0 : 0xfffff, access, expand_down ? DESC_DB : DESC_G | DESC_DB));
 	struct outcome want = l->reg == 4 ? ss_load_outcome(l) : data_load_outcome(l);
 	struct state s = state_at(loads[l->reg], l->cpl);
 	s.ax = TEST_SELECTOR | l->rpl;
@@ -59,19 +61,21 @@ static void load_one(const struct load *l)
 	bool loaded = want.vector == VECTOR_END;
 	unsigned accessed = gdt[TEST_SELECTOR / 8] >> 40 & 1;
 	bool ok = s.vector == want.vector && s.error == want.error && (loaded || s.ip == (ulong)loads[l->reg]) &&
-		accessed == (loaded ? 1 : l->type & 1);
+		  accessed == (loaded ? 1 : l->type & 1);
 	CHECK(ok);
 	if (ok)
 		return;
-	print("    register %u type %x dpl %u rpl %u cpl %u present %u: want vector %u error %lx\n", l->reg, l->type, l->dpl, l->rpl,
-		l->cpl, l->present, want.vector, want.error);
+	print("    register %u type %x dpl %u rpl %u cpl %u present %u: want vector %u error %lx\n", l->reg, l->type,
+	      l->dpl, l->rpl, l->cpl, l->present, want.vector, want.error);
 	state_print(&s);
 }
 
 static void load_everything(void)
 {
 	for (unsigned i = 0; i < 32 * 4 * 4 * 4 * 2; i++) {
-		struct load l = { .type = i & 31, .dpl = i >> 5 & 3, .rpl = i >> 7 & 3, .cpl = i >> 9 & 3, .present = i >> 11 };
+		struct load l = {
+			.type = i & 31, .dpl = i >> 5 & 3, .rpl = i >> 7 & 3, .cpl = i >> 9 & 3, .present = i >> 11
+		};
 		l.reg = i % 4; /* the four data registers follow one rule */
 		load_one(&l);
 		l.reg = 4;
@@ -191,7 +195,8 @@ static void access_one(unsigned access, u32 limit, unsigned flags, u32 offset, u
 	bool ok = inside && right ? s.vector == VECTOR_END : s.vector == VEC_GP && s.error == 0 && s.ip == (ulong)code;
 	CHECK_BUT_QEMU(ok, QEMU_LIMITS);
 	if (!ok && !on_qemu) {
-		print("    access %x limit %x flags %x offset %x size %u write %u\n", access, limit, flags, offset, size, write);
+		print("    access %x limit %x flags %x offset %x size %u write %u\n", access, limit, flags, offset,
+		      size, write);
 		state_print(&s);
 	}
 }
@@ -202,13 +207,15 @@ static void accesses(void)
 		u8 access, flags;
 		u32 limit;
 	} segments[] = {
-		{ 0x93, DESC_DB, 0x0fff }, { 0x93, 0, 0x7ffe }, { 0x93, DESC_DB | DESC_G, 3 }, { 0x91, DESC_DB, 0x1000 }, { 0x93, DESC_DB, 0 },
-		{ 0x97, DESC_DB, 0x0fff }, { 0x97, 0, 0x0fff }, { 0x97, 0, 0x7000 }, { 0x95, DESC_DB, 0x0100 }, { 0x97, DESC_DB | DESC_G, 1 },
-		{ 0x9b, DESC_DB, 0x2000 }, { 0x9f, DESC_DB, 0x2000 },
+		{ 0x93, DESC_DB, 0x0fff },     { 0x93, 0, 0x7ffe },       { 0x93, DESC_DB | DESC_G, 3 },
+		{ 0x91, DESC_DB, 0x1000 },     { 0x93, DESC_DB, 0 },      { 0x97, DESC_DB, 0x0fff },
+		{ 0x97, 0, 0x0fff },           { 0x97, 0, 0x7000 },       { 0x95, DESC_DB, 0x0100 },
+		{ 0x97, DESC_DB | DESC_G, 1 }, { 0x9b, DESC_DB, 0x2000 }, { 0x9f, DESC_DB, 0x2000 },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(segments); i++) {
 		u32 limit = segments[i].limit, last = segments[i].flags & DESC_G ? limit << 12 | 0xfff : limit;
-		u32 offsets[] = { 0, last - 4, last - 3, last - 2, last - 1, last, last + 1, last + 2, 0xfffe, 0xffff, 0x10000 };
+		u32 offsets[] = { 0,        last - 4, last - 3, last - 2, last - 1, last,
+				  last + 1, last + 2, 0xfffe,   0xffff,   0x10000 };
 		for (unsigned j = 0; j < ARRAY_SIZE(offsets) * 6; j++)
 			access_one(segments[i].access, limit, segments[i].flags, offsets[j / 6], 1 << j % 3, j % 6 / 3);
 	}

@@ -1,6 +1,6 @@
 /* Self-modifying and cross-modifying code: what was written is what runs, whoever wrote it and by whatever address.
- * Intel SDM volume 3, "Self-Modifying Code"; volume 1, "Self-Modifying Code". Processors since the P6 see a store to the next
- * instruction, too, when both use the same linear address. */
+ * Intel SDM volume 3, "Self-Modifying Code"; volume 1, "Self-Modifying Code". Processors since the P6 see a store to
+ * the next instruction, too, when both use the same linear address. */
 #include "lib/window.h"
 
 static u8 code_pages[4][4096] __attribute__((aligned(4096)));
@@ -112,7 +112,8 @@ static void data_beside_code(void)
 }
 
 /* Pushed over: the stack lies in the code, and PUSH writes the immediate of a function that ran before. */
-CODE(push_over, "call *" R "bx\n mov %eax, %esi\n xchg " R "di, " R "sp\n pushw %dx\n xchg " R "di, " R "sp\n call *" R "bx");
+CODE(push_over,
+     "call *" R "bx\n mov %eax, %esi\n xchg " R "di, " R "sp\n pushw %dx\n xchg " R "di, " R "sp\n call *" R "bx");
 
 static void pushed_over_code(void)
 {

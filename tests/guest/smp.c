@@ -1,6 +1,6 @@
-/* Several CPUs: who they say they are, IPIs in every direction and to sleepers, shootdown of translations, code that one CPU writes
- * and another runs, INIT of a running CPU, and time that agrees. Run with --cpus N and "cpus=N".
- * Intel SDM volume 3, "Multiple-Processor Management", "Issuing Interprocessor Interrupts". */
+/* Several CPUs: who they say they are, IPIs in every direction and to sleepers, shootdown of translations, code that
+ * one CPU writes and another runs, INIT of a running CPU, and time that agrees. Run with --cpus N and "cpus=N". Intel
+ * SDM volume 3, "Multiple-Processor Management", "Issuing Interprocessor Interrupts". */
 #include "lib/smp.h"
 #include "lib/window.h"
 
@@ -68,8 +68,8 @@ static void one_bootstrap_processor(void)
 
 /* ---- IPIs ---- */
 
-/* Everyone sends to everyone, ROUNDS times; each must get each one. Two of a vector may merge: the next is sent when the last one
- * has been counted. */
+/* Everyone sends to everyone, ROUNDS times; each must get each one. Two of a vector may merge: the next is sent when
+ * the last one has been counted. */
 static void all_to_all(unsigned index)
 {
 	for (unsigned round = 0; round < ROUNDS; round++) {
@@ -145,7 +145,7 @@ static void relay(unsigned index)
 
 static void sleepers(void)
 {
-	unsigned before[CPUS_MAX];
+	unsigned before[CPUS_MAX] = { 0 };
 	for (unsigned i = 0; i < smp_cpus; i++)
 		before[i] = interrupts[i];
 	smp_run(relay);

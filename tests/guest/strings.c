@@ -1,5 +1,6 @@
-/* String instructions: every size and direction, address sizes, overlapping copies, faults and interrupts in the middle with the exact
- * registers of that element, port input and output. Intel SDM volume 2, REP, MOVS, CMPS, SCAS, STOS, LODS, INS, OUTS. */
+/* String instructions: every size and direction, address sizes, overlapping copies, faults and interrupts in the middle
+ * with the exact registers of that element, port input and output. Intel SDM volume 2, REP, MOVS, CMPS, SCAS, STOS,
+ * LODS, INS, OUTS. */
 #include "lib/apic.h"
 #include "lib/window.h"
 
@@ -66,7 +67,8 @@ static void copies(void)
 				memcpy(expected + 1501 + i * step, from + i * step, size);
 			struct state s = string_state(rep_movs[z], 3, from, to, count, down);
 			run(&s);
-			CHECK(ended(&s) && s.cx == 0 && s.si == (ulong)(from + count * step) && s.di == (ulong)(to + count * step));
+			CHECK(ended(&s) && s.cx == 0 && s.si == (ulong)(from + count * step) &&
+			      s.di == (ulong)(to + count * step));
 			CHECK(memcmp(target, expected, sizeof(target)) == 0);
 			fill();
 			u64 value = 0x8877665544332211;
@@ -79,9 +81,11 @@ static void copies(void)
 			CHECK(memcmp(target, expected, sizeof(target)) == 0);
 		}
 		fill();
-		struct state s = string_state(movs[z], 3, source + 8, target + 8, 55, false); /* without REP the count is nothing */
+		struct state s = string_state(movs[z], 3, source + 8, target + 8, 55,
+					      false); /* without REP the count is nothing */
 		run(&s);
-		CHECK(ended(&s) && s.cx == 55 && s.si == (ulong)source + 8 + (1 << z) && memcmp(target + 8, source + 8, 1 << z) == 0);
+		CHECK(ended(&s) && s.cx == 55 && s.si == (ulong)source + 8 + (1 << z) &&
+		      memcmp(target + 8, source + 8, 1 << z) == 0);
 	}
 }
 
@@ -208,8 +212,8 @@ static void address_sizes(void)
 
 /* ---- Faults in the middle ---- */
 
-/* Page 1 of the window is absent: an instruction that reaches it stops there with the registers of that element, and goes on from
- * there when the page has come. */
+/* Page 1 of the window is absent: an instruction that reaches it stops there with the registers of that element, and
+ * goes on from there when the page has come. */
 static void fault_and_resume(unsigned z, bool down, bool at_source, unsigned misalignment)
 {
 	long size = 1 << z, step = down ? -size : size;
@@ -224,16 +228,19 @@ static void fault_and_resume(unsigned z, bool down, bool at_source, unsigned mis
 	memset(area, 0x5a, sizeof(area));
 	fill();
 	u8 *other = source + 1024;
-	struct state s = string_state(rep_movs[z], 3, at_source ? start : other, at_source ? target + 1024 : start, 12, down);
+	struct state s =
+		string_state(rep_movs[z], 3, at_source ? start : other, at_source ? target + 1024 : start, 12, down);
 	ulong si = s.si, di = s.di;
 	run(&s);
 	u8 *fault_at = start + fits * step;
 	ulong cr2 = (ulong)fault_at < (ulong)bad_page ? (ulong)bad_page : (ulong)fault_at;
-	bool ok = s.vector == VEC_PF && s.error == (PF_U | (at_source ? 0 : PF_W)) && s.cr2 == cr2 && s.ip == (ulong)rep_movs[z] &&
-		s.cx == (ulong)(12 - fits) && s.si == si + fits * step && s.di == di + fits * step;
+	bool ok = s.vector == VEC_PF && s.error == (PF_U | (at_source ? 0 : PF_W)) && s.cr2 == cr2 &&
+		  s.ip == (ulong)rep_movs[z] && s.cx == (ulong)(12 - fits) && s.si == si + fits * step &&
+		  s.di == di + fits * step;
 	CHECK(ok);
 	if (!ok) {
-		print("    size %u down %u source %u misaligned %u fits %u\n", (unsigned)size, down, at_source, misalignment, (unsigned)fits);
+		print("    size %u down %u source %u misaligned %u fits %u\n", (unsigned)size, down, at_source,
+		      misalignment, (unsigned)fits);
 		state_print(&s);
 	}
 	window_map(1, area[1], PTE_ALL);
@@ -264,7 +271,8 @@ static void write_protected(void)
 	s.ax = 0xabababab;
 	run(&s);
 	CHECK(s.vector == VEC_PF && s.error == (PF_P | PF_W | PF_U) && s.cr2 == (ulong)window + PAGE);
-	CHECK(s.cx == 6 && s.di == (ulong)window + PAGE - 2 && area[0][4095] == 0 && area[0][4093] == 0xab && area[1][0] == 0);
+	CHECK(s.cx == 6 && s.di == (ulong)window + PAGE - 2 && area[0][4095] == 0 && area[0][4093] == 0xab &&
+	      area[1][0] == 0);
 	/* With both bad, the source is read first. */
 	window_map(1, NULL, 0);
 	window_map(2, NULL, 0);
@@ -335,7 +343,8 @@ static void ports(void)
 	s = string_state(rep_insb, 0, NULL, target + 5, 1, false);
 	s.dx = 0x71;
 	run(&s);
-	CHECK(ended(&s) && s.cx == 0 && s.di == (ulong)target + 6 && target[5] == 0xc3 && target[6] == 0xee && target[4] == 0xee);
+	CHECK(ended(&s) && s.cx == 0 && s.di == (ulong)target + 6 && target[5] == 0xc3 && target[6] == 0xee &&
+	      target[4] == 0xee);
 	/* Rights first: IOPL and the bitmap, before memory is looked at. */
 	window_map(1, NULL, 0);
 	s = string_state(insb, 3, NULL, window + PAGE, 1, false);

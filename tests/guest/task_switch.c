@@ -1,6 +1,6 @@
-/* Hardware task switches by JMP, CALL, IRET, interrupts and task gates, between 16- and 32-bit TSSs: what is saved and loaded, busy
- * bits, NT, the back link, CR0.TS, error codes on the new stack, and every check before and after the switch.
- * Intel SDM volume 3, "Task Management". */
+/* Hardware task switches by JMP, CALL, IRET, interrupts and task gates, between 16- and 32-bit TSSs: what is saved and
+ * loaded, busy bits, NT, the back link, CR0.TS, error codes on the new stack, and every check before and after the
+ * switch. Intel SDM volume 3, "Task Management". */
 #include "lib/guest.h"
 
 #define TASK_SELECTOR SEL_FREE
@@ -44,16 +44,44 @@ static bool busy(unsigned selector)
 
 static void task_init(unsigned cpl)
 {
-	task = (struct tss32){ .stack[0] = { (ulong)stack0 + sizeof(stack0), SEL_DATA }, .ip = (ulong)landing,
-		.flags = FLAG_FIXED | FLAG_CF, .ax = 0xa1a1a1a1, .cx = 0xc1c1c1c1, .dx = 0xd1d1d1d1, .bx = 0xb1b1b1b1,
-		.sp = (ulong)stack3 + sizeof(stack3) - 64, .bp = 0xe1e1e1e1, .si = 0x51515151, .di = 0xd2d2d2d2,
-		.es = selector_data(cpl), .cs = selector_code(cpl), .ss = selector_data(cpl), .ds = selector_data(cpl),
-		.fs = selector_data(3), .gs = 0, .link = 0xffff, .iomap = sizeof(task), .cr3 = read_cr3() };
+	task = (struct tss32){ .stack[0] = { (ulong)stack0 + sizeof(stack0), SEL_DATA },
+			       .ip = (ulong)landing,
+			       .flags = FLAG_FIXED | FLAG_CF,
+			       .ax = 0xa1a1a1a1,
+			       .cx = 0xc1c1c1c1,
+			       .dx = 0xd1d1d1d1,
+			       .bx = 0xb1b1b1b1,
+			       .sp = (ulong)stack3 + sizeof(stack3) - 64,
+			       .bp = 0xe1e1e1e1,
+			       .si = 0x51515151,
+			       .di = 0xd2d2d2d2,
+			       .es = selector_data(cpl),
+			       .cs = selector_code(cpl),
+			       .ss = selector_data(cpl),
+			       .ds = selector_data(cpl),
+			       .fs = selector_data(3),
+			       .gs = 0,
+			       .link = 0xffff,
+			       .iomap = sizeof(task),
+			       .cr3 = read_cr3() };
 	/* Offsets are 16 bits wide: code and stack through bases. */
 	gdt_set(CODE16_SELECTOR, descriptor((ulong)landing & ~0xfffful, 0xfffff, ACCESS_CODE, DESC_G | DESC_DB));
-	task16 = (struct tss16){ .stack[0] = { 0xfff0, SEL_DATA }, .ip = (ulong)landing, .flags = FLAG_CF | FLAG_FIXED, .ax = 0xa1a1,
-		.cx = 0xc1c1, .dx = 0xd1d1, .bx = 0xb1b1, .sp = 0xff00, .bp = 0xe1e1, .si = 0x5151, .di = 0xd2d2, .es = SEL_DATA,
-		.cs = CODE16_SELECTOR, .ss = SEL_DATA, .ds = SEL_DATA, .link = 0xffff };
+	task16 = (struct tss16){ .stack[0] = { 0xfff0, SEL_DATA },
+				 .ip = (ulong)landing,
+				 .flags = FLAG_CF | FLAG_FIXED,
+				 .ax = 0xa1a1,
+				 .cx = 0xc1c1,
+				 .dx = 0xd1d1,
+				 .bx = 0xb1b1,
+				 .sp = 0xff00,
+				 .bp = 0xe1e1,
+				 .si = 0x5151,
+				 .di = 0xd2d2,
+				 .es = SEL_DATA,
+				 .cs = CODE16_SELECTOR,
+				 .ss = SEL_DATA,
+				 .ds = SEL_DATA,
+				 .link = 0xffff };
 	gdt_set(TASK_SELECTOR, descriptor((ulong)&task, sizeof(task) - 1, ACCESS_TSS | ACCESS_DPL(3), 0));
 	gdt_set(TASK16_SELECTOR, descriptor((ulong)&task16, sizeof(task16) - 1, ACCESS_TSS16 | ACCESS_DPL(3), 0));
 	gdt_set(LDT_SELECTOR, descriptor((ulong)ldt, sizeof(ldt) - 1, ACCESS_LDT, 0));
@@ -120,7 +148,8 @@ static void jump_switches(void)
 		for (unsigned to = 0; to < 4; to += 3) {
 			for (unsigned by_gate = 0; by_gate < 2; by_gate++) {
 				task_init(to);
-				struct state s = switch_to(jump, cpl, by_gate ? GATE_SELECTOR | cpl : TASK_SELECTOR | cpl);
+				struct state s =
+					switch_to(jump, cpl, by_gate ? GATE_SELECTOR | cpl : TASK_SELECTOR | cpl);
 				CHECK_END(s, landing);
 				check_loaded(&s, to, 0);
 				CHECK_EQ(s.sp, (ulong)stack3 + sizeof(stack3) - 64);
@@ -137,8 +166,9 @@ static void call_switches(void)
 	for (unsigned cpl = 0; cpl < 4; cpl += 3) {
 		for (unsigned kind = 0; kind < 3; kind++) {
 			task_init(0);
-			struct state s = kind == 2 ? switch_to(interrupt, cpl, 0) :
-						     switch_to(call, cpl, kind ? GATE_SELECTOR | cpl : TASK_SELECTOR | cpl);
+			struct state s =
+				kind == 2 ? switch_to(interrupt, cpl, 0)
+					  : switch_to(call, cpl, kind ? GATE_SELECTOR | cpl : TASK_SELECTOR | cpl);
 			CHECK_END(s, landing);
 			check_loaded(&s, 0, FLAG_NT);
 			check_saved(kind == 2 ? interrupt_end : call_end, cpl);
@@ -157,7 +187,8 @@ static void iret_returns(void)
 			task.ip = (ulong)back;
 			struct state s = switch_to(by_interrupt ? interrupt : call, cpl, TASK_SELECTOR | cpl);
 			CHECK(s.vector == VECTOR_END && s.ip == (ulong)(by_interrupt ? interrupt_end : call_end) + 2);
-			CHECK(s.ax == 0x0a0a0a0a && s.bp == 0x07070707 && s.cs == selector_code(cpl) && s.ss == selector_data(cpl));
+			CHECK(s.ax == 0x0a0a0a0a && s.bp == 0x07070707 && s.cs == selector_code(cpl) &&
+			      s.ss == selector_data(cpl));
 			CHECK_EQ(s.flags, FLAG_FIXED | FLAG_ZF | FLAG_AC);
 			CHECK(after.old_busy && !after.new_busy && after.tr == SEL_TSS && after.ts);
 			CHECK_EQ(task.ip, (ulong)back_end);
@@ -191,8 +222,10 @@ static void to_16bit_tss(void)
 	task_init(0);
 	struct state s = switch_to(call, 0, TASK16_SELECTOR);
 	CHECK(s.vector == VECTOR_END && (s.ip & 0xffff) == (((ulong)landing_end + 2) & 0xffff));
-	CHECK((s.ax & 0xffff) == 0xa1a1 && (s.bx & 0xffff) == 0xb1b1 && (s.cx & 0xffff) == 0xc1c1 && (s.dx & 0xffff) == 0xd1d1);
-	CHECK((s.si & 0xffff) == 0x5151 && (s.di & 0xffff) == 0xd2d2 && (s.bp & 0xffff) == 0xe1e1 && (s.sp & 0xffff) == 0xff00);
+	CHECK((s.ax & 0xffff) == 0xa1a1 && (s.bx & 0xffff) == 0xb1b1 && (s.cx & 0xffff) == 0xc1c1 &&
+	      (s.dx & 0xffff) == 0xd1d1);
+	CHECK((s.si & 0xffff) == 0x5151 && (s.di & 0xffff) == 0xd2d2 && (s.bp & 0xffff) == 0xe1e1 &&
+	      (s.sp & 0xffff) == 0xff00);
 	CHECK(s.cs == CODE16_SELECTOR && s.ss == SEL_DATA && s.ds == SEL_DATA && s.es == SEL_DATA);
 	CHECK_EQ(s.flags & 0xffff, FLAG_FIXED | FLAG_CF | FLAG_NT);
 	CHECK_EQ(task16.link, SEL_TSS);
@@ -253,7 +286,8 @@ static void gate_checks(void)
 	s = switch_to(call, 3, GATE_SELECTOR);
 	CHECK_FAULT(s, VEC_GP, SEL_DATA, call);
 	task_init(0);
-	gdt_set(TASK_SELECTOR, descriptor((ulong)&task, 103, 0x89, 0)); /* through a gate the TSS's DPL does not count */
+	gdt_set(TASK_SELECTOR,
+		descriptor((ulong)&task, 103, 0x89, 0)); /* through a gate the TSS's DPL does not count */
 	s = switch_to(call, 3, GATE_SELECTOR | 3);
 	CHECK_END(s, landing);
 	task_init(0);
@@ -320,13 +354,16 @@ static void check_afterwards(const struct afterwards *a)
 		print("    %s\n", a->what);
 }
 
-/* CPL is in doubt while CS is not loaded: the task goes to CPL 3, so that the handler gets a fresh stack in any case. */
+/* CPL is in doubt while CS is not loaded: the task goes to CPL 3, so that the handler gets a fresh stack in any case.
+ */
 static void bad_cs_faults(void)
 {
 	static const struct {
 		u16 cs;
 		unsigned access, vector;
-	} bad[] = { { SEL_USER_DATA | 3, 0, VEC_TS }, { TEST_SELECTOR | 3, 0x7b, VEC_NP }, { SEL_CODE32 | 3, 0, VEC_TS } };
+	} bad[] = { { SEL_USER_DATA | 3, 0, VEC_TS },
+		    { TEST_SELECTOR | 3, 0x7b, VEC_NP },
+		    { SEL_CODE32 | 3, 0, VEC_TS } };
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		task_init(3);
 		gdt_set(TEST_SELECTOR, descriptor(0, 0xfffff, bad[i].access, DESC_G | DESC_DB));

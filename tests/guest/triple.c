@@ -1,5 +1,5 @@
-/* A triple fault: nothing is left to handle the fault during the delivery of #DF, and the machine shuts down. The run must end with the
- * VMM's report, not with this guest's exit. Intel SDM volume 3, "Interrupt 8". */
+/* A triple fault: nothing is left to handle the fault during the delivery of #DF, and the machine shuts down. The run
+ * must end with the VMM's report, not with this guest's exit. Intel SDM volume 3, "Interrupt 8". */
 #include "lib/guest.h"
 
 void guest_main(void)

@@ -1,5 +1,6 @@
-/* Virtual-8086 mode as a monitor sees it: what traps at which IOPL, what reaches the monitor and how, the I/O permission bitmap, and
- * the virtual-mode extensions (interrupt redirection, VIF and VIP), and PVI. Intel SDM volume 3, "8086 Emulation". */
+/* Virtual-8086 mode as a monitor sees it: what traps at which IOPL, what reaches the monitor and how, the I/O
+ * permission bitmap, and the virtual-mode extensions (interrupt redirection, VIF and VIP), and PVI. Intel SDM volume 3,
+ * "8086 Emulation". */
 #include "lib/real.h"
 
 #define DATA_SEGMENT 0x4000
@@ -11,8 +12,15 @@ static u8 stack0[4096] __attribute__((aligned(16)));
 /* A state in V86 mode at `code` (in .low). */
 static struct state v86_at(const void *code, unsigned iopl)
 {
-	return (struct state){ .ip = LOW_OFFSET(code), .cs = LOW_SEGMENT, .ss = STACK_SEGMENT, .sp = 0x8000, .ds = DATA_SEGMENT,
-		.es = DATA_SEGMENT + 1, .fs = DATA_SEGMENT + 2, .gs = DATA_SEGMENT + 3, .flags = FLAG_FIXED | FLAG_VM | FLAG_IOPL(iopl) };
+	return (struct state){ .ip = LOW_OFFSET(code),
+			       .cs = LOW_SEGMENT,
+			       .ss = STACK_SEGMENT,
+			       .sp = 0x8000,
+			       .ds = DATA_SEGMENT,
+			       .es = DATA_SEGMENT + 1,
+			       .fs = DATA_SEGMENT + 2,
+			       .gs = DATA_SEGMENT + 3,
+			       .flags = FLAG_FIXED | FLAG_VM | FLAG_IOPL(iopl) };
 }
 
 static struct state v86_run(const void *code, unsigned iopl)
@@ -32,8 +40,9 @@ static u16 *stack_word(unsigned offset)
 
 /* ---- Ordinary code ---- */
 
-REAL_CODE(ordinary, "mov %cs, %ax\n mov $0x1234, %bx\n mov %bx, %ds\n mov %ds, %cx\n mov $7, %si\n movl $0x89abcdef, (%si)\n"
-		    "mov $0x12350, %edx\n subl $0x12349, %edx");
+REAL_CODE(ordinary,
+	  "mov %cs, %ax\n mov $0x1234, %bx\n mov %bx, %ds\n mov %ds, %cx\n mov $7, %si\n movl $0x89abcdef, (%si)\n"
+	  "mov $0x12350, %edx\n subl $0x12349, %edx");
 
 static void ordinary_code(void)
 {
@@ -65,7 +74,8 @@ static void frame_for_monitor(void)
 		CHECK(frame[0] == LOW_OFFSET(interrupt_end) && (u16)frame[1] == LOW_SEGMENT);
 		CHECK_EQ(frame[2], FLAG_FIXED | FLAG_VM | FLAG_IOPL(3) | FLAG_CF | FLAG_IF | FLAG_NT);
 		CHECK(frame[3] == 0x8000 && (u16)frame[4] == STACK_SEGMENT && (u16)frame[5] == DATA_SEGMENT + 1);
-		CHECK((u16)frame[6] == DATA_SEGMENT && (u16)frame[7] == DATA_SEGMENT + 2 && (u16)frame[8] == DATA_SEGMENT + 3);
+		CHECK((u16)frame[6] == DATA_SEGMENT && (u16)frame[7] == DATA_SEGMENT + 2 &&
+		      (u16)frame[8] == DATA_SEGMENT + 3);
 		CHECK(!s.ds && !s.es && !s.fs && !s.gs); /* the monitor starts with null data segments */
 		CHECK(s.cs == SEL_CODE32 && s.ss == SEL_DATA);
 		CHECK_EQ(s.flags, FLAG_FIXED | FLAG_IOPL(3) | FLAG_CF | (i ? FLAG_IF : 0));
@@ -146,8 +156,9 @@ static void what_traps(void)
 
 /* ---- Flags at IOPL 3 ---- */
 
-REAL_CODE(flags_code, "sti\n pushfw\n pop %ax\n cli\n pushfl\n pop %ebx\n pushl $0x237ed7\n .byte 0x66, 0x9d\n pushfl\n pop %ecx\n"
-		      "pushw $0x0002\n popfw\n pushfw\n pop %dx");
+REAL_CODE(flags_code,
+	  "sti\n pushfw\n pop %ax\n cli\n pushfl\n pop %ebx\n pushl $0x237ed7\n .byte 0x66, 0x9d\n pushfl\n pop %ecx\n"
+	  "pushw $0x0002\n popfw\n pushfw\n pop %dx");
 
 static void flags_at_iopl3(void)
 {
@@ -281,7 +292,8 @@ static void vme_redirection(void)
 		s = vme_run(vme_int, iopl, FLAG_VIF | FLAG_IF, 0);
 		tss.redirection[0x21 / 8] |= 1u << 0x21 % 8;
 		CHECK_EQ(s.sp & 0xffff, 0x8000 - 6);
-		CHECK_EQ(*stack_word(0x7ffe), FLAG_FIXED | FLAG_IF | FLAG_IOPL(3)); /* the image shows VIF as IF, and IOPL 3 */
+		CHECK_EQ(*stack_word(0x7ffe),
+			 FLAG_FIXED | FLAG_IF | FLAG_IOPL(3)); /* the image shows VIF as IF, and IOPL 3 */
 		CHECK(!(s.flags & FLAG_VIF) && (s.flags & FLAG_IF));
 	}
 }

@@ -31,7 +31,7 @@
 #define SEL_TSS 0x78 /* two entries in 64-bit mode */
 #define SEL_TSS_DF 0x88
 #define SEL_CODE16LOW 0x90 /* base LOW_BASE, for real.S */
-#define SEL_FREE 0x100 /* from here on the tests' own */
+#define SEL_FREE 0x100     /* from here on the tests' own */
 #define GDT_ENTRIES 128
 
 #define VECTOR_END 0x81 /* INT that ends a run */

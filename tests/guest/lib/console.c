@@ -130,7 +130,8 @@ void check_ended(const struct state *s, ulong end, const char *file, int line, c
 		state_print(s);
 }
 
-void check_fault(const struct state *s, unsigned vector, ulong error, ulong ip, const char *why, const char *file, int line)
+void check_fault(const struct state *s, unsigned vector, ulong error, ulong ip, const char *why, const char *file,
+		 int line)
 {
 	bool ok = s->vector == vector && s->error == error && s->ip == ip;
 	if (why)
@@ -147,10 +148,10 @@ void state_print(const struct state *s)
 {
 	if (failed > MOST_SHOWN)
 		return;
-	print("    vector %lu error %lx cs:ip %lx:%lx flags %lx ss:sp %lx:%lx cr2 %lx\n", s->vector, s->error, s->cs, s->ip,
-		s->flags, s->ss, s->sp, s->cr2);
-	print("    ax %lx bx %lx cx %lx dx %lx si %lx di %lx bp %lx ds %lx es %lx fs %lx gs %lx\n", s->ax, s->bx, s->cx, s->dx,
-		s->si, s->di, s->bp, s->ds, s->es, s->fs, s->gs);
+	print("    vector %lu error %lx cs:ip %lx:%lx flags %lx ss:sp %lx:%lx cr2 %lx\n", s->vector, s->error, s->cs,
+	      s->ip, s->flags, s->ss, s->sp, s->cr2);
+	print("    ax %lx bx %lx cx %lx dx %lx si %lx di %lx bp %lx ds %lx es %lx fs %lx gs %lx\n", s->ax, s->bx, s->cx,
+	      s->dx, s->si, s->di, s->bp, s->ds, s->es, s->fs, s->gs);
 }
 
 void finish(void)
@@ -242,7 +243,7 @@ void guest_start(void)
 	memcpy(low_start, low_load, low_end - low_start);
 	struct cpuid hypervisor = cpuid(0x40000000, 0);
 	on_qemu = CPUID_HAS(1, ecx, 31) && hypervisor.ebx == 0x54474354; /* "TCGT" */
-	is_amd = cpuid(0, 0).ebx == 0x68747541;				 /* "Auth" */
+	is_amd = cpuid(0, 0).ebx == 0x68747541;                          /* "Auth" */
 	descriptors_init();
 	outb(0x21, 0xff); /* no interrupts from the PICs until a guest wants them */
 	outb(0xa1, 0xff);

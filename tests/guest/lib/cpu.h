@@ -1,4 +1,5 @@
-/* Instructions that C has no words for, and the bits they speak in. Intel SDM volume 3, "System Architecture Overview". */
+/* Instructions that C has no words for, and the bits they speak in. Intel SDM volume 3, "System Architecture Overview".
+ */
 #ifndef GUEST_CPU_H
 #define GUEST_CPU_H
 
@@ -75,8 +76,23 @@
 #define MSR_TSC_AUX 0xc0000103
 
 enum vector {
-	VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_OF = 4, VEC_BR = 5, VEC_UD = 6, VEC_NM = 7, VEC_DF = 8,
-	VEC_TS = 10, VEC_NP = 11, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_XM = 19,
+	VEC_DE = 0,
+	VEC_DB = 1,
+	VEC_NMI = 2,
+	VEC_BP = 3,
+	VEC_OF = 4,
+	VEC_BR = 5,
+	VEC_UD = 6,
+	VEC_NM = 7,
+	VEC_DF = 8,
+	VEC_TS = 10,
+	VEC_NP = 11,
+	VEC_SS = 12,
+	VEC_GP = 13,
+	VEC_PF = 14,
+	VEC_MF = 16,
+	VEC_AC = 17,
+	VEC_XM = 19,
 };
 
 #define PF_P 1u

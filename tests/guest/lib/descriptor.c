@@ -29,7 +29,8 @@ void gdt_set_system(unsigned selector, ulong base, u32 limit, unsigned access)
 u64 gate_low(unsigned selector, ulong offset, enum gate_type type, unsigned dpl, unsigned count)
 {
 	u64 attributes = ACCESS_P | ACCESS_DPL(dpl) | type;
-	return (offset & 0xffff) | (u64)selector << 16 | (u64)count << 32 | attributes << 40 | (u64)((u32)offset >> 16) << 48;
+	return (offset & 0xffff) | (u64)selector << 16 | (u64)count << 32 | attributes << 40 |
+	       (u64)((u32)offset >> 16) << 48;
 }
 
 void gdt_set_gate(unsigned selector, unsigned target, ulong offset, enum gate_type type, unsigned dpl, unsigned count)
@@ -91,9 +92,15 @@ void df_task(void);
 
 static void tss_fill(void)
 {
-	df_tss = (struct tss32){ .cr3 = read_cr3(), .ip = (ulong)df_task, .flags = FLAG_FIXED,
-		.sp = (ulong)exception_stack + sizeof(exception_stack), .cs = SEL_CODE32, .ss = SEL_DATA, .ds = SEL_DATA,
-		.es = SEL_DATA, .iomap = sizeof(df_tss) };
+	df_tss = (struct tss32){ .cr3 = read_cr3(),
+				 .ip = (ulong)df_task,
+				 .flags = FLAG_FIXED,
+				 .sp = (ulong)exception_stack + sizeof(exception_stack),
+				 .cs = SEL_CODE32,
+				 .ss = SEL_DATA,
+				 .ds = SEL_DATA,
+				 .es = SEL_DATA,
+				 .iomap = sizeof(df_tss) };
 	gdt_set_system(SEL_TSS_DF, (ulong)&df_tss, sizeof(df_tss) - 1, ACCESS_TSS);
 	gdt_set_system(SEL_TSS, (ulong)&tss, sizeof(tss) - 1, ACCESS_TSS);
 }

@@ -1,10 +1,11 @@
 /* The framework of the test guests: console, checks, and above all run(): start any code in any state at any privilege
- * level, and get back the complete state at the first exception or interrupt. A test sets up a state, runs it, and compares what
- * came out with what the manual says.
+ * level, and get back the complete state at the first exception or interrupt. A test sets up a state, runs it, and
+ * compares what came out with what the manual says.
  *
  * A guest is built for 32-bit protected mode without paging, or for 64-bit mode with the low 4 GiB mapped one to one by
- * large pages that user code may use too. It starts in guest_main() at CPL 0 with interrupts off and ends with finish().
- * Where QEMU's TCG is known to differ from the manual, the check follows the manual and says so: CHECK_BUT_QEMU. */
+ * large pages that user code may use too. It starts in guest_main() at CPL 0 with interrupts off and ends with
+ * finish(). Where QEMU's TCG is known to differ from the manual, the check follows the manual and says so:
+ * CHECK_BUT_QEMU. */
 #ifndef GUEST_H
 #define GUEST_H
 
@@ -32,8 +33,9 @@ typedef unsigned long ulong; /* a general register */
 
 /* ---- Console and result (console.c) ---- */
 
-void print(const char *format, ...) __attribute__((format(printf, 1, 2))); /* %s %c %d %u %x %p, with width, 0 and l/ll */
-_Noreturn void finish(void); /* the line "N passed, N failed", then the debug-exit port */
+void print(const char *format, ...)
+	__attribute__((format(printf, 1, 2))); /* %s %c %d %u %x %p, with width, 0 and l/ll */
+_Noreturn void finish(void);                   /* the line "N passed, N failed", then the debug-exit port */
 void check(bool ok, const char *file, int line, const char *text);
 void check_equal(u64 got, u64 want, const char *file, int line, const char *text);
 void check_deviation(bool ok, const char *why, const char *file, int line, const char *text);
@@ -99,7 +101,8 @@ extern u8 test_stack[], test_stack_top[];
 #define CHECK_FAULT_BUT_QEMU(s, want_vector, want_error, want_ip, why)                                                 \
 	check_fault(&(s), want_vector, want_error, (ulong)(want_ip), why, __FILE_NAME__, __LINE__)
 void check_ended(const struct state *s, ulong end, const char *file, int line, const char *text);
-void check_fault(const struct state *s, unsigned vector, ulong error, ulong ip, const char *why, const char *file, int line);
+void check_fault(const struct state *s, unsigned vector, ulong error, ulong ip, const char *why, const char *file,
+		 int line);
 void state_print(const struct state *s);
 
 #endif

@@ -12,8 +12,13 @@ static struct {
 
 struct real_state real_state_at(const void *code)
 {
-	return (struct real_state){ .ip = LOW_OFFSET(code), .cs = LOW_SEGMENT, .ss = REAL_STACK_SEGMENT, .sp = 0xff00,
-		.ds = REAL_DATA_SEGMENT, .es = REAL_DATA_SEGMENT, .flags = FLAG_FIXED };
+	return (struct real_state){ .ip = LOW_OFFSET(code),
+				    .cs = LOW_SEGMENT,
+				    .ss = REAL_STACK_SEGMENT,
+				    .sp = 0xff00,
+				    .ds = REAL_DATA_SEGMENT,
+				    .es = REAL_DATA_SEGMENT,
+				    .flags = FLAG_FIXED };
 }
 
 void real_vector_set(unsigned vector, u16 segment, u16 offset)
@@ -55,8 +60,8 @@ void run_real(struct real_state *s)
 
 void real_state_print(const struct real_state *s)
 {
-	print("    vector %u cs:ip %x:%x flags %x ss:sp %x:%x ds %x es %x fs %x gs %x\n", s->vector, s->cs, s->ip, s->flags, s->ss,
-		s->sp, s->ds, s->es, s->fs, s->gs);
+	print("    vector %u cs:ip %x:%x flags %x ss:sp %x:%x ds %x es %x fs %x gs %x\n", s->vector, s->cs, s->ip,
+	      s->flags, s->ss, s->sp, s->ds, s->es, s->fs, s->gs);
 	print("    ax %x bx %x cx %x dx %x si %x di %x bp %x\n", s->ax, s->bx, s->cx, s->dx, s->si, s->di, s->bp);
 }
 

@@ -23,7 +23,8 @@ struct real_state {
 
 /* A state at `code`: CS is LOW_SEGMENT, data and stack segments as above, SP 0xff00. */
 struct real_state real_state_at(const void *code);
-/* Run until the first interrupt. The interrupt vector table is filled anew each time; real_vector_set changes it for one run. */
+/* Run until the first interrupt. The interrupt vector table is filled anew each time; real_vector_set changes it for
+ * one run. */
 void run_real(struct real_state *s);
 void real_vector_set(unsigned vector, u16 segment, u16 offset);
 /* Change an entry of the table in memory at once, as code in V86 mode with VME sees it. */

@@ -1,5 +1,5 @@
-/* Several CPUs in a 64-bit guest: application processors started by INIT and SIPI, each with its own stack, task state and number, and work
- * given to all of them at once. Intel SDM volume 3, "Multiple-Processor (MP) Initialization". */
+/* Several CPUs in a 64-bit guest: application processors started by INIT and SIPI, each with its own stack, task state
+ * and number, and work given to all of them at once. Intel SDM volume 3, "Multiple-Processor (MP) Initialization". */
 #ifndef GUEST_SMP_H
 #define GUEST_SMP_H
 
@@ -16,8 +16,8 @@ struct cpu {
 	u8 *stack_top;
 };
 
-/* Start the application processors, as many as "cpus=N" on the command line says with the first one (default 1). All have their local
- * APIC enabled, and SSE. False: some did not come; the check has failed then. */
+/* Start the application processors, as many as "cpus=N" on the command line says with the first one (default 1). All
+ * have their local APIC enabled, and SSE. False: some did not come; the check has failed then. */
 bool smp_start(void);
 extern unsigned smp_cpus;
 

@@ -1,5 +1,5 @@
-/* What happens on an exception or interrupt: a registered handler is called in place; otherwise the run ends and its caller gets
- * the state. Anything else is a failure of the guest itself. */
+/* What happens on an exception or interrupt: a registered handler is called in place; otherwise the run ends and its
+ * caller gets the state. Anything else is a failure of the guest itself. */
 #include "lib/guest.h"
 
 extern const u8 trap_stubs[]; /* one each 16 bytes */
@@ -92,9 +92,25 @@ void df_dispatch(u32 next_ip, ulong error)
 {
 	const struct tss32 *t = &tss.t;
 	(void)next_ip;
-	captured = (struct state){ .cr2 = read_cr2(), .gs = t->gs, .fs = t->fs, .es = t->es, .ds = t->ds, .di = t->di,
-		.si = t->si, .bp = t->bp, .bx = t->bx, .dx = t->dx, .cx = t->cx, .ax = t->ax, .vector = VEC_DF, .error = error,
-		.ip = t->ip, .cs = t->cs, .flags = t->flags, .sp = t->sp, .ss = t->ss };
+	captured = (struct state){ .cr2 = read_cr2(),
+				   .gs = t->gs,
+				   .fs = t->fs,
+				   .es = t->es,
+				   .ds = t->ds,
+				   .di = t->di,
+				   .si = t->si,
+				   .bp = t->bp,
+				   .bx = t->bx,
+				   .dx = t->dx,
+				   .cx = t->cx,
+				   .ax = t->ax,
+				   .vector = VEC_DF,
+				   .error = error,
+				   .ip = t->ip,
+				   .cs = t->cs,
+				   .flags = t->flags,
+				   .sp = t->sp,
+				   .ss = t->ss };
 	descriptors_init();
 	asm volatile("pushf; andl %0, (%%esp); popf" : : "i"(~FLAG_NT) : "memory");
 	asm volatile("mov %%cr0, %%eax; and $~8, %%eax; mov %%eax, %%cr0" : : : "eax", "memory");
@@ -106,8 +122,13 @@ void df_dispatch(u32 next_ip, ulong error)
 struct state state_at(const void *code, unsigned cpl)
 {
 	unsigned data = selector_data(cpl);
-	return (struct state){ .ip = (ulong)code, .cs = selector_code(cpl), .ss = data, .ds = data, .es = data, .flags = FLAG_FIXED,
-		.sp = (ulong)test_stack_top - 256 };
+	return (struct state){ .ip = (ulong)code,
+			       .cs = selector_code(cpl),
+			       .ss = data,
+			       .ds = data,
+			       .es = data,
+			       .flags = FLAG_FIXED,
+			       .sp = (ulong)test_stack_top - 256 };
 }
 
 struct state run_code(const void *code, unsigned cpl)

@@ -1,5 +1,5 @@
-/* A window of 4 KiB pages at `window`, to be mapped, unmapped and mapped elsewhere at will; the rest of memory stays one to one, and
- * everything is open to user code. window_init() turns paging on in a 32-bit guest. */
+/* A window of 4 KiB pages at `window`, to be mapped, unmapped and mapped elsewhere at will; the rest of memory stays
+ * one to one, and everything is open to user code. window_init() turns paging on in a 32-bit guest. */
 #ifndef GUEST_WINDOW_H
 #define GUEST_WINDOW_H
 
