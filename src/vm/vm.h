@@ -78,7 +78,9 @@ struct vm_cpu {
 	u32 wake; /* sleeping place; bumped by whoever wants attention, atomic */
 	struct stats stats; /* this vCPU's thread */
 	u64 progress; /* exits and interrupts so far: this vCPU's thread, read by the watchdog, atomic */
-	u64 progress_seen; /* the watchdog's */
+	struct { /* the watchdog's: what it saw when it last looked */
+		u64 progress, registers;
+	} watch;
 };
 
 struct vm {
@@ -91,7 +93,7 @@ struct vm {
 	struct host_timer *board_timer;
 	u64 board_armed; /* lock */
 	struct host_timer *watchdog;
-	u64 stuck_seconds; /* the watchdog's */
+	u64 suspicion; /* the watchdog's: tenths of seconds without a sign of life */
 	struct boot_entry entry;
 	struct pvclock clock; /* constant after creation */
 	u64 tsc_offset; /* of all vCPUs at power-on */

@@ -1,37 +1,54 @@
 /* The watchdog: a guest all of whose running vCPUs have interrupts disabled and do nothing the VMM sees, for so many seconds, will
- * never come back. It looks once a second, on the host's event thread. What it reads of a running vCPU may be a moment old. */
+ * never come back. It looks once a second, on the host's event thread. What it reads of a running vCPU may be a moment old.
+ *
+ * A kernel that decompresses itself looks much the same, but its registers change: it gets PATIENCE times as long. */
 #include "vm/watchdog.h"
 
 #include "vm/vm.h"
 
 #define PERIOD 1000000000ull
+#define PATIENCE 10
 
-/* Whether the vCPU is deaf and silent since the last look. */
-static bool is_stuck(struct vm_cpu *cpu)
+enum look { LOOK_ALIVE, LOOK_BUSY, LOOK_STUCK };
+
+static u64 register_sum(const struct vcpu *vcpu)
 {
-	u64 progress = __atomic_load_n(&cpu->progress, __ATOMIC_RELAXED);
-	bool moved = progress != cpu->progress_seen;
-	cpu->progress_seen = progress;
-	return !moved && !(__atomic_load_n(&cpu->vcpu.rflags, __ATOMIC_RELAXED) & RFLAGS_IF);
+	u64 sum = 0;
+	for (unsigned i = 0; i < GPR_COUNT; i++)
+		sum = (sum << 7 | sum >> 57) + __atomic_load_n(&vcpu->gpr[i], __ATOMIC_RELAXED);
+	return sum;
+}
+
+/* What the vCPU did since the last look: deaf and silent, it is busy while its registers change, else stuck. */
+static enum look look_at(struct vm_cpu *cpu)
+{
+	u64 progress = __atomic_load_n(&cpu->progress, __ATOMIC_RELAXED), registers = register_sum(&cpu->vcpu);
+	bool moved = progress != cpu->watch.progress, changed = registers != cpu->watch.registers;
+	cpu->watch.progress = progress;
+	cpu->watch.registers = registers;
+	if (moved || (__atomic_load_n(&cpu->vcpu.rflags, __ATOMIC_RELAXED) & RFLAGS_IF))
+		return LOOK_ALIVE;
+	vm_kick(cpu, PENDING_KICK); /* its engine brings the registers up to date for the next look */
+	return changed ? LOOK_BUSY : LOOK_STUCK;
 }
 
 static void look(void *opaque)
 {
 	struct vm *vm = opaque;
 	struct vm_cpu *stuck = NULL;
-	bool alive = __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST);
+	bool alive = __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST), busy = false;
 	for (unsigned i = 0; i < vm->config.cpus; i++) {
 		struct vm_cpu *cpu = vm->cpu[i];
 		if (__atomic_load_n(&cpu->vcpu.activity, __ATOMIC_RELAXED) == ACTIVITY_WAIT_SIPI)
 			continue;
-		if (is_stuck(cpu))
-			stuck = stuck ? stuck : cpu;
-		else
-			alive = true;
+		enum look seen = look_at(cpu);
+		alive |= seen == LOOK_ALIVE;
+		busy |= seen == LOOK_BUSY;
+		stuck = stuck ? stuck : cpu;
 	}
-	vm->stuck_seconds = alive || !stuck ? 0 : vm->stuck_seconds + 1;
-	if (vm->stuck_seconds >= vm->config.hang_timeout) {
-		vm->stuck_seconds = 0;
+	vm->suspicion = alive || !stuck ? 0 : vm->suspicion + (busy ? 1 : PATIENCE);
+	if (vm->suspicion >= vm->config.hang_timeout * PATIENCE) {
+		vm->suspicion = 0;
 		__atomic_fetch_or(&stuck->requests, REQUEST_CRASH, __ATOMIC_SEQ_CST);
 		vm_kick(stuck, PENDING_KICK);
 	}

@@ -544,6 +544,39 @@ static void spin_busily(struct vm_cpu *cpu, struct exit *exit)
 	exit->reason = EXIT_INTERRUPTED;
 }
 
+/* As a kernel that decompresses itself: registers change, nothing else is seen. */
+static void compute_deaf(struct vm_cpu *cpu, struct exit *exit, unsigned seconds)
+{
+	cpu->vcpu.rflags &= ~RFLAGS_IF;
+	for (unsigned i = 0; i < seconds; i++) {
+		cpu->vcpu.gpr[RCX]++;
+		pass_seconds(1);
+	}
+	exit->reason = EXIT_INTERRUPTED;
+}
+
+static void compute_deaf_25(struct vm_cpu *cpu, struct exit *exit)
+{
+	compute_deaf(cpu, exit, 25);
+}
+
+static void compute_deaf_35(struct vm_cpu *cpu, struct exit *exit)
+{
+	compute_deaf(cpu, exit, 35);
+}
+
+static void test_long_computation(void **state)
+{
+	run(0, (const script_step[]){ compute_deaf_25, power_off, NULL });
+	assert_int_equal(vm_ended(machine.vm), VM_POWEROFF);
+}
+
+static void test_endless_computation(void **state)
+{
+	run(0, (const script_step[]){ compute_deaf_35, NULL });
+	assert_int_equal(vm_ended(machine.vm), VM_CRASHED);
+}
+
 static void test_hang(void **state)
 {
 	run(0, (const script_step[]){ spin_deaf, NULL });
@@ -691,6 +724,8 @@ int main(void)
 		TEST(test_crash_reset),
 		TEST(test_crash_debug),
 		TEST(test_hang),
+		TEST(test_long_computation),
+		TEST(test_endless_computation),
 		TEST(test_no_hang),
 		TEST(test_hang_halted),
 		TEST(test_no_hang_halted),
