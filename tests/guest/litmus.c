@@ -459,6 +459,57 @@ static void torn_values(void)
 	}
 }
 
+/* ---- code that is stored while another CPU runs it for the first time ---- */
+
+#define FRESH_PAGES 16
+#define FRESH_SLOTS 256
+static u8 fresh[FRESH_PAGES * FRESH_SLOTS][16] __attribute__((aligned(4096)));
+static volatile unsigned fresh_at;
+static volatile u64 torn_code, stale_code;
+
+static u32 call_fresh(unsigned number)
+{
+	u32 result;
+	asm volatile("call *%1" : "=a"(result) : "r"(&fresh[number][3]) : "memory");
+	return result;
+}
+
+/* The second CPU calls, the first stores the aligned constant of the instruction at about that moment. The call may return either
+ * value; after both have met and serialized, only the new one. */
+static void fresh_work(unsigned index)
+{
+	for (unsigned i = 0; index < 2 && i < FRESH_PAGES * FRESH_SLOTS; i++) {
+		if (index) {
+			fresh_at = i + 1;
+			u32 got = call_fresh(i);
+			if (got != 0x11111111 && got != 0x22222222)
+				torn_code++;
+		} else {
+			while (fresh_at <= i)
+				pause();
+			for (unsigned n = 0; n < i % 16; n++)
+				asm volatile("");
+			*(volatile u32 *)&fresh[i][4] = 0x22222222;
+		}
+	}
+	barrier_wait(&barrier, smp_cpus);
+	cpuid(0, 0);
+	for (unsigned i = 0; index == 1 && i < FRESH_PAGES * FRESH_SLOTS; i++)
+		stale_code += call_fresh(i) != 0x22222222;
+}
+
+static void fresh_code(void)
+{
+	for (unsigned i = 0; i < FRESH_PAGES * FRESH_SLOTS; i++) {
+		fresh[i][3] = 0xb8; /* MOV EAX, constant; RET */
+		*(volatile u32 *)&fresh[i][4] = 0x11111111;
+		fresh[i][8] = 0xc3;
+	}
+	smp_run(fresh_work);
+	CHECK_EQ(torn_code, 0);
+	CHECK_EQ(stale_code, 0);
+}
+
 void guest_main(void)
 {
 	if (!smp_start())
@@ -472,5 +523,6 @@ void guest_main(void)
 	sums();
 	split_over_far_pages();
 	torn_values();
+	fresh_code();
 	CHECK_EQ(forbidden, 0);
 }
