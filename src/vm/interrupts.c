@@ -22,6 +22,8 @@ static void deliver(struct vm_cpu *cpu, const struct interrupt *i)
 		vm_kick(cpu, PENDING_NMI);
 		break;
 	case DELIVERY_INIT:
+		/* A SIPI that came before is forgotten; one that comes after is obeyed after. */
+		__atomic_fetch_and(&cpu->requests, ~(u32)REQUEST_SIPI, __ATOMIC_SEQ_CST);
 		request(cpu, REQUEST_INIT);
 		break;
 	case DELIVERY_SIPI:
