@@ -24,7 +24,7 @@ def nadir_command(options, run, image):
         command += ['--cpus', str(run['cpus'])]
     if run.get('append'):
         command += ['--append', run['append']]
-    return command + run.get('options', [])
+    return command + run.get('options', []) + options.option
 
 
 def qemu_command(options, run, image):
@@ -99,6 +99,7 @@ def main():
     parser.add_argument('--images', default='build/tests/guest')
     parser.add_argument('--qemu', action='store_true', help='run on qemu-system-x86_64 (TCG) instead')
     parser.add_argument('--engine', default='step', help='engines, separated by commas')
+    parser.add_argument('--option', action='append', default=[], help="a further option of nadir's, --NAME=VALUE")
     parser.add_argument('--jobs', type=int, default=2)
     parser.add_argument('--timeout', type=float, default=60)
     parser.add_argument('--long', action='store_true', help='the runs that take a minute, and no others')
