@@ -1,31 +1,44 @@
 #!/bin/sh
-# Build with the address and undefined-behaviour sanitizers and run there: every unit test, some guests, and a short Linux boot.
-#   run.sh BUILD IMAGES [GUEST...]     BUILD is a directory of this test's own, kept; IMAGES has the guests' images
-# The sandbox is off, as a sanitizer makes calls of its own. Faults of generated code are nadir's to handle, not the sanitizer's.
+# Build with sanitizers and run there: unit tests, guests, and a short Linux boot.
+#   run.sh address BUILD IMAGES     address and undefined-behaviour sanitizers: all unit tests, some guests, one CPU
+#   run.sh thread BUILD IMAGES      thread sanitizer: what has threads, two CPUs
+# BUILD is a directory of this test's own, which is kept; IMAGES has the guests' images. nadir's sandbox is off, as a sanitizer makes calls of
+# its own, and the faults of generated code are nadir's to handle, not the sanitizer's.
 set -eu
-build=$1
-images=$2
-shift 2
+kind=$1
+build=$2
+images=$3
 root=$(cd "$(dirname "$0")/../.." && pwd)
 
+case $kind in
+address) sanitizers=address,undefined units='' guests='paging strings smc xstate task b4 chaos' cpus=1 ;;
+thread) sanitizers=thread units='unit-vm_threads unit-posted' guests=smp cpus=2 ;;
+*) echo "run.sh: there is no sanitizer $kind" >&2; exit 2 ;;
+esac
+
+quietly()
+{
+	"$@" >"$build.log" 2>&1 || {
+		cat "$build.log"
+		exit 1
+	}
+}
+
+# Warnings are the ordinary build's: with sanitizers gcc sees overflows where there are none.
 [ -e "$build/build.ninja" ] ||
-	meson setup "$build" "$root" -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=false -Doptimization=1 \
-		-Dc_args=-fno-sanitize-recover=all >"$build.log" 2>&1 || {
-	cat "$build.log"
-	exit 1
-}
-ninja -C "$build" --quiet src/host/linux/nadir unit-tests >"$build.log" 2>&1 || {
-	cat "$build.log"
-	exit 1
-}
+	quietly meson setup "$build" "$root" -Db_sanitize=$sanitizers -Db_lundef=false -Dwerror=false -Doptimization=1 \
+		-Dc_args=-fno-sanitize-recover=all
+quietly ninja -C "$build" --quiet src/host/linux/nadir unit-tests
 
-faults=handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0
-export ASAN_OPTIONS=$faults:allow_user_segv_handler=1:use_sigaltstack=0:detect_leaks=1:exitcode=99
+faults=handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:use_sigaltstack=0:allow_user_segv_handler=1
+export ASAN_OPTIONS="$faults:detect_leaks=1:exitcode=99"
 export UBSAN_OPTIONS=print_stacktrace=1
-status=0
+export TSAN_OPTIONS="report_signal_unsafe=0:exitcode=99:suppressions=$root/tests/sanitize/thread.suppress"
 nadir=$build/src/host/linux/nadir
-
-meson test -C "$build" --no-rebuild --suite unit --print-errorlogs --timeout-multiplier 4 || status=1
-"$root/tests/guest/run.py" --nadir "$nadir" --images "$images" --option=--sandbox=off --timeout 240 "$@" || status=1
-"$root/tests/boot/boot.py" --nadir "$nadir" --kernel linux-cloud -- --sandbox off || status=1
+status=0
+# shellcheck disable=SC2086
+setarch -R meson test -C "$build" --no-rebuild --suite unit --print-errorlogs --timeout-multiplier 4 $units || status=1
+# shellcheck disable=SC2086
+setarch -R "$root/tests/guest/run.py" --nadir "$nadir" --images "$images" --option=--sandbox=off --timeout 240 $guests || status=1
+setarch -R "$root/tests/boot/boot.py" --nadir "$nadir" --kernel linux-cloud --cpus $cpus -- --sandbox off --hang-timeout 0 || status=1
 exit $status

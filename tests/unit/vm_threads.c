@@ -67,7 +67,7 @@ static void pass_token(struct vcpu *vcpu)
 /* Now and then the token waits for a timer, of the host or of the sleeping thread. */
 static void take_token(struct vcpu *vcpu)
 {
-	if (passes % 64)
+	if (__atomic_load_n(&passes, __ATOMIC_SEQ_CST) % 64)
 		pass_token(vcpu);
 	else
 		apic_write(vcpu, APIC_TIMER_INITIAL, 10000);
@@ -114,7 +114,7 @@ static void guest_run(struct vcpu *vcpu, struct exit *exit)
 			int vector = vcpu->ops->interrupt_acknowledge(vcpu);
 			if (vector >= 0)
 				interrupt(vcpu, vector);
-		} else if (passes % 7) { /* sometimes it spins instead */
+		} else if (__atomic_load_n(&passes, __ATOMIC_SEQ_CST) % 7) { /* sometimes it spins instead */
 			vcpu->activity = ACTIVITY_HLT;
 			exit->reason = EXIT_HLT;
 			return;
