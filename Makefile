@@ -26,7 +26,7 @@ test-long:
 bench:
 	@scripts/depend.sh build run bench
 	@scripts/build.sh $(BUILD) nadir
-	@scripts/bench.py --nadir $(NADIR) --cache $(CACHE) $(ARGS)
+	@bench/run.py --nadir $(NADIR) --cache $(CACHE) $(ARGS)
 
 lint:
 	@scripts/depend.sh build test lint

@@ -2,6 +2,7 @@
 # Obtain guest software without installing it: unpack the Debian package PACKAGE into DIRECTORY, once.
 #   guest-package.sh PACKAGE DIRECTORY
 # A package that only depends on the versioned one (linux-image-amd64) is followed. DIRECTORY is complete or absent.
+# What it depends on is told in the file "depends" there.
 set -eu
 package=$1
 directory=$2
@@ -18,17 +19,20 @@ linux-image-*)
 	package=${real:-$package}
 	;;
 esac
+# The newest version that an archive has: the one that is installed here may come from elsewhere.
+version=$(apt-cache madison "$package" | sed -n '1s/^[^|]*| *\([^ ]*\) .*/\1/p')
 
 work=$directory.part
 rm -rf "$work"
 mkdir -p "$work"
 trap 'rm -rf "$work"' EXIT INT TERM
 echo "nadir: downloading $package"
-(cd "$work" && apt-get -q download "$package" >apt.log 2>&1) || {
+(cd "$work" && apt-get -q download "$package${version:+=$version}" >apt.log 2>&1) || {
 	cat "$work/apt.log" >&2
 	echo "nadir: the package $package could not be downloaded; is this a Debian system with a network?" >&2
 	exit 1
 }
 dpkg-deb -x "$work"/*.deb "$work"
+dpkg-deb -f "$work"/*.deb Pre-Depends Depends >"$work/depends"
 rm -f "$work"/*.deb "$work/apt.log"
 mv "$work" "$directory"
