@@ -882,9 +882,9 @@ void guest_main(void)
 	u64 seed = 1;
 	if (!smp_start())
 		return;
-	if (on_qemu)
-		actions_wanted /= 10; /* its CPUs wait for each other with all their might */
 	command_option("actions", &actions_wanted);
+	if (on_qemu)
+		actions_wanted /= 100; /* its CPUs wait for each other with all their might */
 	command_option("seconds", &seconds_wanted);
 	command_option("seed", &seed);
 	command_option("only", &only);
