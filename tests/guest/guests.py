@@ -2,7 +2,7 @@
 
 A run is a dictionary: `image` (SOURCE without .c, and its width), `append` (command line), `cpu` (CPU model), `cpus`,
 `status` (exit status, or several, or `any_status` but for a signal; 1 is success by the debug-exit convention (v << 1) | 1), `output` (text that must
-appear), `options` (nadir's), `qemu_status`, `not_on_qemu` (why QEMU's TCG cannot run it). `engines` restricts the engines.
+appear), `long` (takes a minute: only with --long), `options` (nadir's), `qemu_status`, `not_on_qemu` (why QEMU's TCG cannot run it). `engines` restricts the engines.
 """
 
 # Those that end otherwise than by the debug-exit port; see runs().
