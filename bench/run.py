@@ -155,8 +155,7 @@ class Group:
         if who == "tcg":
             return ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", args.memory, "-display", "none", "-serial", "stdio",
                     "-monitor", "none", "-no-reboot", "-nodefaults", "-kernel", self.kernel, "-initrd", self.initrd, "-append", APPEND]
-        engine = ["--engine", args.engine] if args.engine else []
-        return [args.nadir, "run", *engine, "--kernel", self.kernel, "--initrd", self.initrd, "--memory", args.memory, "--append", APPEND, *args.options]
+        return [args.nadir, "run", "--engine", args.engine, "--kernel", self.kernel, "--initrd", self.initrd, "--memory", args.memory, "--append", APPEND, *args.options]
 
 
 def difference(expected, got, who):
@@ -226,7 +225,7 @@ def arguments():
     parser.add_argument("--nadir", required=True, help="the program to measure")
     parser.add_argument("--cache", default=os.environ.get("NADIR_CACHE", os.path.expanduser("~/.cache/nadir")))
     parser.add_argument("--only", help="workloads or groups, separated by commas")
-    parser.add_argument("--engine", help="nadir's engine; its own choice if absent")
+    parser.add_argument("--engine", default="auto", help="nadir's engine (default: its own choice)")
     parser.add_argument("--runs", type=int, help="how often each is run; medians are shown (default 3)")
     parser.add_argument("--scale", type=float, default=1, help="multiply all amounts of work")
     parser.add_argument("--machines", help="of native,tcg,nadir, which (default all; with --check native,nadir)")
@@ -259,11 +258,16 @@ def main():
     if args.json:
         report.write_json(summary, args.json)
     if args.check:
-        print(f"{len(workloads)} workloads checked, {summary['failed']} failed")
+        print(f"{len(workloads)} workloads checked, {summary['failed']} failed", file=sys.stderr if args.json == "-" else sys.stdout)
     elif args.json != "-":
         print(report.table(summary))
     return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (LookupError, subprocess.CalledProcessError) as error:
+        sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -16,7 +16,8 @@ LIBRARY_FOLDERS = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 LOADER = "ld-linux-x86-64.so.2"
 # Enters a tree without privileges: in namespaces of its own, with a /tmp, /proc and /dev as a guest has them.
 ENTER = r"""
-mount -t tmpfs tmpfs "$1/tmp" && mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc" || exit 125
+mount -t tmpfs tmpfs "$1/tmp" && mount --rbind /dev "$1/dev" || exit
+mount -t proc proc "$1/proc" 2>/dev/null || mount --rbind /proc "$1/proc" || exit
 exec chroot "$1" /bin/sh "$2"
 """
 
