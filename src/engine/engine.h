@@ -17,8 +17,13 @@ struct engine_ops {
 	void (*run)(struct vcpu *vcpu, struct exit *exit);
 	/* The vCPU's state was changed from outside (reset, restore, debugger): drop what was derived from it. */
 	void (*state_changed)(struct vcpu *vcpu);
+	/* Optional: the engine's own counters of a vCPU, line by line, for --stats. The vCPU does not run. */
+	void (*report)(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);
 };
 
-extern const struct engine_ops engine_step;
+extern const struct engine_ops engine_step, engine_bt;
+
+/* The engine of a name; "auto" is the first that this host can run. NULL: there is none. */
+const struct engine_ops *engine_find(const char *name);
 
 #endif

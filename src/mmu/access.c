@@ -25,7 +25,7 @@ static void from_entry(const struct tlb_entry *e, gla_t gla, struct translation 
 {
 	*out = (struct translation){
 		.gpa = e->gpa | (gla & ~PAGE_MASK),
-		.hva = (u8 *)(uintptr_t)(gla + e->addend),
+		.hva = tlb_hva(e, gla),
 		.flags = e->flags,
 		.generation = e->generation,
 	};

@@ -32,13 +32,14 @@ enum tlb_view {
 
 #define TLB_ENTRY_BITS 10
 #define TLB_ENTRIES (1u << TLB_ENTRY_BITS)
-#define TLB_INVALID 1ull /* never equal to a page address */
 
-/* One page of one view. A tag equals the page's linear address where that access is allowed at once, else TLB_INVALID.
- * The write tag is valid only where D is set already. MMIO pages are never entered here. */
+/* One page of one view. A tag equals the page's linear address where that access is allowed at once; else it is a page address that
+ * belongs to another index, so that neither comparing nor subtracting it can take an address of this index for a hit.
+ * The write tag is valid only where D is set already, and, where ram->protect_code, where the page holds no code. MMIO pages
+ * are never entered here. */
 struct tlb_entry {
 	u64 read, write, exec;
-	u64 addend; /* hva = gla + addend */
+	u8 *host; /* of the page */
 	gpa_t gpa;  /* of the page */
 	u8 *flags;  /* the page's ram flags (mmu/ram.h): a store looks for PAGE_CODE after it hit */
 	u32 *generation;
@@ -52,11 +53,30 @@ struct tlb {
 	alignas(64) struct tlb_entry entry[VIEW_COUNT][TLB_ENTRIES];
 	u64 used[VIEW_COUNT][TLB_ENTRIES / 64]; /* entries that may be valid, so that a flush visits only these */
 	u64 large[4], huge;                     /* which regions have pieces of 2/4-MByte and 1-GByte pages, hashed */
+	/* Pages, and 2-MByte regions with large pages, in which somebody remembers where code is (mmu_note_exec), hashed. */
+	u64 executed[16], executed_large[4];
+	u16 salt; /* even; + 1 for CPL 3 */
 };
 
 static inline unsigned tlb_index(gla_t gla)
 {
 	return gla >> PAGE_SHIFT & (TLB_ENTRIES - 1);
+}
+
+/* A tag that no address of this index matches. */
+static inline u64 tlb_no_tag(unsigned index)
+{
+	return (u64)(index ^ 1) << PAGE_SHIFT;
+}
+
+static inline bool tlb_tag_valid(u64 tag, unsigned index)
+{
+	return tlb_index(tag) == index;
+}
+
+static inline void *tlb_hva(const struct tlb_entry *e, gla_t gla)
+{
+	return e->host + (gla & ~PAGE_MASK);
 }
 
 #define MMU_CONTEXTS 8 /* how many PCIDs are held at once */
@@ -70,7 +90,11 @@ struct mmu {
 	u16 context_pcid[MMU_CONTEXTS];
 	u8 context_used;    /* contexts that hold a PCID */
 	u8 context_next;    /* replaced next */
+	u16 salt_last;
 	u64 walks, flushes; /* statistics */
+	/* Other threads ask this vCPU to drop its write tags (mmu_protect_code). Atomic. */
+	u32 drop_wanted, drop_done;
+	bool running; /* it may store through its tags */
 };
 
 /* Create the mmu of a vCPU (vcpu->ram is set). Returns 0 or a negative value. */
@@ -87,6 +111,8 @@ static inline void mmu_update_view(struct vcpu *vcpu)
 	else
 		vcpu->mmu->view = (vcpu->rflags & RFLAGS_AC) ? VIEW_SUPERVISOR : smap;
 	vcpu->mmu->explicit = vcpu->mmu->current->entry[vcpu->mmu->view];
+	vcpu->tlb = vcpu->mmu->current->entry[vcpu->mmu->view];
+	vcpu->jump_salt = vcpu->mmu->current->salt | (vcpu->cpl == 3);
 }
 
 /* Flushes. Intel SDM volume 4/3, "Invalidation of TLBs and Paging-Structure Caches". */
@@ -99,6 +125,17 @@ void mmu_invpcid(struct vcpu *vcpu, unsigned type, u16 pcid, gla_t gla);
 void mmu_load_cr3(struct vcpu *vcpu, bool noflush);
 /* PAE paging: read the four PDPTEs at cr3 and check reserved bits; false: #GP(0) is in vcpu->fault, nothing changed. */
 bool mmu_load_pdptes(struct vcpu *vcpu, u64 cr3);
+
+/* Somebody remembers where the code at gla is, under vcpu->jump_salt: when the translation may have changed, the salt changes. When salts
+ * have run out, they begin anew and vcpu->jump_cache, if any, is cleared. */
+static inline void mmu_note_exec(struct vcpu *vcpu, const struct tlb_entry *e, gla_t gla)
+{
+	struct tlb *tlb = vcpu->mmu->current;
+	tlb->executed[gla >> 18 & 15] |= BIT(gla >> PAGE_SHIFT & 63);
+	if (e->page_shift != PAGE_SHIFT)
+		tlb->executed_large[gla >> 27 & 3] |= e->page_shift < 30 ? BIT(gla >> 21 & 63) : ~0ull;
+}
+#define JUMP_CACHE_ENTRIES 65536u /* of two words, the tags first, indexed by the low bits of RIP */
 
 /* A translation that stands for one page. */
 struct translation {
@@ -142,11 +179,19 @@ bool mmu_write(struct vcpu *vcpu, gla_t gla, const void *buf, unsigned size, uns
 /* Check that a later mmu_write of these bytes will not fault; sets A and D. */
 bool mmu_probe_write(struct vcpu *vcpu, gla_t gla, unsigned size, unsigned access);
 
+/* Mark a page as one whose bytes are about to be decoded or translated. Where ram->protect_code, no vCPU holds a write tag for it when this
+ * returns; may wait for other vCPUs, so no lock may be held. */
+void mmu_protect_code(struct vcpu *vcpu, const struct translation *page);
+/* Do what others asked for by mmu_protect_code. To be called often, at least before a vCPU goes on after PENDING_CODE. */
+void mmu_serve(struct vcpu *vcpu);
+/* The vCPU begins or stops to run guest code with write tags. */
+void mmu_set_running(struct vcpu *vcpu, bool running);
+
 /* After a direct store through a host pointer that a translation gave. */
 static inline void mmu_stored(struct vcpu *vcpu, u8 *flags, u32 *generation)
 {
 	if (unlikely(*flags & PAGE_CODE)) {
-		__atomic_fetch_add(generation, 1, __ATOMIC_SEQ_CST);
+		ram_code_written(vcpu->ram, flags, generation);
 		vcpu_set_pending(vcpu, PENDING_CODE);
 	}
 }

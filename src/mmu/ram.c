@@ -105,15 +105,37 @@ bool ram_write(struct ram *ram, gpa_t gpa, const void *buf, u64 size)
 	return true;
 }
 
+/* PAGE_CODE goes first, so that whoever finds the new generation sets it again before relying on it. */
+static void code_written(struct ram *ram, struct ram_slot *s, u64 page)
+{
+	if (ram->protect_code && !(__atomic_load_n(&s->flags[page], __ATOMIC_SEQ_CST) & PAGE_MIXED))
+		__atomic_fetch_and(&s->flags[page], (u8)~PAGE_CODE, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&s->generation[page], 1, __ATOMIC_SEQ_CST);
+	if (!ram->protect_code)
+		return;
+	u64 position = __atomic_fetch_add(&ram->code_logged, 1, __ATOMIC_SEQ_CST);
+	u64 number = (s->base >> PAGE_SHIFT) + page;
+	__atomic_store_n(&ram->code_log[position % CODE_LOG_SIZE], number | position << 40, __ATOMIC_SEQ_CST);
+}
+
+void ram_code_written(struct ram *ram, u8 *flags, u32 *generation)
+{
+	for (unsigned i = 0; i < ram->slots; i++) {
+		struct ram_slot *s = &ram->slot[i];
+		if (flags >= s->flags && flags < s->flags + (s->size >> PAGE_SHIFT))
+			code_written(ram, s, (u64)(flags - s->flags));
+	}
+}
+
 /* One page was written: its dirty flag, and its generation where code of it is held. */
-static bool page_written(struct ram_slot *s, u64 page)
+static bool page_written(struct ram *ram, struct ram_slot *s, u64 page)
 {
 	u8 flags = __atomic_load_n(&s->flags[page], __ATOMIC_SEQ_CST);
 	if (s->log_dirty && !(flags & PAGE_DIRTY))
 		__atomic_fetch_or(&s->flags[page], PAGE_DIRTY, __ATOMIC_SEQ_CST);
 	if (!(flags & PAGE_CODE))
 		return false;
-	__atomic_fetch_add(&s->generation[page], 1, __ATOMIC_SEQ_CST);
+	code_written(ram, s, page);
 	return true;
 }
 
@@ -127,7 +149,7 @@ bool ram_written(struct ram *ram, gpa_t gpa, u64 size)
 		u64 offset = gpa - s->base;
 		u64 n = MIN(size, s->size - offset);
 		for (u64 page = offset >> PAGE_SHIFT; page <= (offset + n - 1) >> PAGE_SHIFT; page++)
-			code |= page_written(s, page);
+			code |= page_written(ram, s, page);
 		gpa += n;
 		size -= n;
 	}

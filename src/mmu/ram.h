@@ -15,6 +15,8 @@
 
 #define PAGE_CODE BIT(0)
 #define PAGE_DIRTY BIT(1)
+#define PAGE_STORED BIT(2) /* with protect_code: some TLB may hold a write tag for it */
+#define PAGE_MIXED BIT(3)  /* with protect_code: code and data; PAGE_CODE stays when it is written */
 
 struct ram_slot {
 	gpa_t base;
@@ -26,10 +28,23 @@ struct ram_slot {
 	u32 *generation; /* one per page: counts writes into pages with PAGE_CODE */
 };
 
+#define CODE_LOG_SIZE 256
+#define RAM_USERS_MAX 64
+
+struct vcpu;
+
 struct ram {
 	struct ram_slot slot[RAM_SLOTS_MAX];
 	unsigned slots;
 	u32 split_lock; /* atomic; held while a locked access that crosses a page is done in two pieces */
+	/* A translator runs: pages that hold code have no write tags, and lose PAGE_CODE when they are written. Constant. */
+	bool protect_code;
+	/* Pages with code that were written, in turn: page number | position << 40, so that a reader sees what it missed. Atomic. */
+	u64 code_log[CODE_LOG_SIZE];
+	u64 code_logged;
+	struct vcpu *user[RAM_USERS_MAX]; /* vCPUs with write tags; constant once they run */
+	unsigned users;
+	u32 protecting; /* spin lock of mmu_protect_code */
 };
 
 /* Add a slot. base and size are page multiples; slots must not overlap. The host memory stays the caller's; the flag
@@ -49,6 +64,9 @@ u8 *ram_pointer(struct ram *ram, gpa_t gpa, u64 size);
  * ram_write ends in ram_written. */
 bool ram_read(struct ram *ram, gpa_t gpa, void *buf, u64 size);
 bool ram_write(struct ram *ram, gpa_t gpa, const void *buf, u64 size);
+
+/* The page of these flags, which hold PAGE_CODE, was written. */
+void ram_code_written(struct ram *ram, u8 *flags, u32 *generation);
 
 /* Tell that [gpa, gpa + size) was written: marks dirty, and bumps the generation of pages that hold code. Returns true
  * if any of them held code. */

@@ -6,9 +6,47 @@
 
 #include "host/port.h"
 
-static void entry_invalidate(struct tlb_entry *e)
+static void entry_invalidate(struct tlb_entry *e, unsigned index)
 {
-	e->read = e->write = e->exec = TLB_INVALID;
+	e->read = e->write = e->exec = tlb_no_tag(index);
+}
+
+/* ---- salts ---- */
+
+#define SALT_MAX 0xfffe
+
+/* Salts have run out: begin anew. */
+static void salts_restart(struct vcpu *vcpu)
+{
+	struct mmu *mmu = vcpu->mmu;
+	if (vcpu->jump_cache)
+		for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++)
+			vcpu->jump_cache[i] = 1;
+	mmu->salt_last = 0;
+	for (unsigned i = 0; i < mmu->context_used; i++)
+		mmu->context[i]->salt = mmu->salt_last += 2;
+}
+
+/* What is remembered of this address space's code is no longer true. With 57 linear bits a salt would overlap the address. */
+static void salt_renew(struct vcpu *vcpu, struct tlb *tlb)
+{
+	struct mmu *mmu = vcpu->mmu;
+	for (unsigned i = 0; i < ARRAY_SIZE(tlb->executed); i++)
+		tlb->executed[i] = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(tlb->executed_large); i++)
+		tlb->executed_large[i] = 0;
+	if (mmu->salt_last >= SALT_MAX - 2 || (vcpu->cr4 & CR4_LA57))
+		salts_restart(vcpu);
+	else
+		tlb->salt = mmu->salt_last += 2;
+	vcpu->jump_salt = mmu->current->salt | (vcpu->cpl == 3);
+}
+
+static bool was_executed(const struct tlb *tlb, gla_t gla)
+{
+	if (tlb->executed_large[gla >> 27 & 3] & (BIT(gla >> 21 & 63) | BIT((gla ^ BIT(21)) >> 21 & 63)))
+		return true;
+	return tlb->executed[gla >> 18 & 15] & BIT(gla >> PAGE_SHIFT & 63);
 }
 
 static struct tlb *tlb_create(void)
@@ -18,7 +56,7 @@ static struct tlb *tlb_create(void)
 		return NULL;
 	for (unsigned view = 0; view < VIEW_COUNT; view++)
 		for (unsigned i = 0; i < TLB_ENTRIES; i++)
-			entry_invalidate(&tlb->entry[view][i]);
+			entry_invalidate(&tlb->entry[view][i], i);
 	return tlb;
 }
 
@@ -34,6 +72,7 @@ int mmu_create(struct vcpu *vcpu)
 	}
 	mmu->current = mmu->context[0];
 	mmu->context_used = 1;
+	mmu->salt_last = mmu->current->salt = 2;
 	vcpu->mmu = mmu;
 	mmu_update_view(vcpu);
 	return 0;
@@ -84,13 +123,15 @@ static bool filter_hit(struct tlb *tlb, gla_t gla)
 
 /* ---- flushing ---- */
 
-static gla_t entry_page(const struct tlb_entry *e)
+/* The page that the entry is for. False: it is for none. */
+static bool entry_page(const struct tlb_entry *e, unsigned index, gla_t *page)
 {
-	return e->read != TLB_INVALID ? e->read : e->exec;
+	*page = tlb_tag_valid(e->read, index) ? e->read : e->exec;
+	return tlb_tag_valid(*page, index);
 }
 
 /* Visit the entries in use and drop those that `drop` names. The filter is made anew from what stays. */
-static void tlb_sweep(struct tlb *tlb, bool (*drop)(const struct tlb_entry *e, gla_t gla), gla_t gla)
+static void tlb_sweep(struct tlb *tlb, bool (*drop)(const struct tlb_entry *e, gla_t page, gla_t gla), gla_t gla)
 {
 	__builtin_memset(tlb->large, 0, sizeof(tlb->large));
 	tlb->huge = 0;
@@ -98,62 +139,75 @@ static void tlb_sweep(struct tlb *tlb, bool (*drop)(const struct tlb_entry *e, g
 		u64 *used = &tlb->used[0][0] + i;
 		for (u64 left = *used; left; left &= left - 1) {
 			unsigned bit = (unsigned)__builtin_ctzll(left);
+			unsigned index = (i * 64 + bit) % TLB_ENTRIES;
 			struct tlb_entry *e = &tlb->entry[0][0] + i * 64 + bit;
-			if (entry_page(e) != TLB_INVALID && !drop(e, gla)) {
-				filter_add(tlb, entry_page(e), e->page_shift);
+			gla_t page;
+			if (entry_page(e, index, &page) && !drop(e, page, gla)) {
+				filter_add(tlb, page, e->page_shift);
 				continue;
 			}
-			entry_invalidate(e);
+			entry_invalidate(e, index);
 			*used &= ~BIT(bit);
 		}
 	}
 }
 
-static bool is_any(const struct tlb_entry *e, gla_t gla)
+static bool is_any(const struct tlb_entry *e, gla_t page, gla_t gla)
 {
 	return true;
 }
 
-static bool is_nonglobal(const struct tlb_entry *e, gla_t gla)
+static bool is_nonglobal(const struct tlb_entry *e, gla_t page, gla_t gla)
 {
 	return !e->global;
 }
 
 /* Whether the guest's page that the entry is (a piece of) contains gla. */
-static bool is_of_page(const struct tlb_entry *e, gla_t gla)
+static bool is_of_page(const struct tlb_entry *e, gla_t page, gla_t gla)
 {
-	return (entry_page(e) ^ gla) >> e->page_shift == 0;
+	return (page ^ gla) >> e->page_shift == 0;
 }
 
-static bool is_nonglobal_of_page(const struct tlb_entry *e, gla_t gla)
+static bool is_nonglobal_of_page(const struct tlb_entry *e, gla_t page, gla_t gla)
 {
-	return !e->global && is_of_page(e, gla);
+	return !e->global && is_of_page(e, page, gla);
 }
 
-static bool is_global_of_page(const struct tlb_entry *e, gla_t gla)
+static bool is_global_of_page(const struct tlb_entry *e, gla_t page, gla_t gla)
 {
-	return e->global && is_of_page(e, gla);
+	return e->global && is_of_page(e, page, gla);
 }
 
-static void tlb_drop_page(struct tlb *tlb, gla_t gla, bool (*drop)(const struct tlb_entry *e, gla_t gla))
+static void tlb_drop_page(struct vcpu *vcpu, struct tlb *tlb, gla_t gla,
+			  bool (*drop)(const struct tlb_entry *e, gla_t page, gla_t gla))
 {
+	if (was_executed(tlb, gla))
+		salt_renew(vcpu, tlb);
 	if (filter_hit(tlb, gla)) {
 		tlb_sweep(tlb, drop, gla);
 		return;
 	}
+	unsigned index = tlb_index(gla);
 	for (unsigned view = 0; view < VIEW_COUNT; view++) {
-		struct tlb_entry *e = &tlb->entry[view][tlb_index(gla)];
-		if (drop(e, gla))
-			entry_invalidate(e);
+		struct tlb_entry *e = &tlb->entry[view][index];
+		gla_t page;
+		if (entry_page(e, index, &page) && drop(e, page, gla))
+			entry_invalidate(e, index);
 	}
 }
 
-static void sweep_all(struct vcpu *vcpu, bool (*drop)(const struct tlb_entry *e, gla_t gla))
+static void tlb_flush(struct vcpu *vcpu, struct tlb *tlb, bool (*drop)(const struct tlb_entry *e, gla_t page, gla_t gla))
+{
+	salt_renew(vcpu, tlb);
+	tlb_sweep(tlb, drop, 0);
+}
+
+static void sweep_all(struct vcpu *vcpu, bool (*drop)(const struct tlb_entry *e, gla_t page, gla_t gla))
 {
 	struct mmu *mmu = vcpu->mmu;
 	mmu->flushes++;
 	for (unsigned i = 0; i < mmu->context_used; i++)
-		tlb_sweep(mmu->context[i], drop, 0);
+		tlb_flush(vcpu, mmu->context[i], drop);
 }
 
 void mmu_flush_all(struct vcpu *vcpu)
@@ -164,14 +218,14 @@ void mmu_flush_all(struct vcpu *vcpu)
 void mmu_flush_nonglobal(struct vcpu *vcpu)
 {
 	vcpu->mmu->flushes++;
-	tlb_sweep(vcpu->mmu->current, is_nonglobal, 0);
+	tlb_flush(vcpu, vcpu->mmu->current, is_nonglobal);
 }
 
 void mmu_flush_page(struct vcpu *vcpu, gla_t gla)
 {
 	struct mmu *mmu = vcpu->mmu;
 	for (unsigned i = 0; i < mmu->context_used; i++)
-		tlb_drop_page(mmu->context[i], gla, mmu->context[i] == mmu->current ? is_of_page : is_global_of_page);
+		tlb_drop_page(vcpu, mmu->context[i], gla, mmu->context[i] == mmu->current ? is_of_page : is_global_of_page);
 }
 
 static struct tlb *context_find(struct mmu *mmu, u16 pcid)
@@ -190,12 +244,12 @@ void mmu_invpcid(struct vcpu *vcpu, unsigned type, u16 pcid, gla_t gla)
 	switch (type) {
 	case INVPCID_ADDRESS:
 		if (tlb)
-			tlb_drop_page(tlb, gla, is_nonglobal_of_page);
+			tlb_drop_page(vcpu, tlb, gla, is_nonglobal_of_page);
 		break;
 	case INVPCID_CONTEXT:
 		vcpu->mmu->flushes++;
 		if (tlb)
-			tlb_sweep(tlb, is_nonglobal, 0);
+			tlb_flush(vcpu, tlb, is_nonglobal);
 		break;
 	case INVPCID_ALL_GLOBAL:
 		sweep_all(vcpu, is_any);
@@ -209,20 +263,22 @@ void mmu_invpcid(struct vcpu *vcpu, unsigned type, u16 pcid, gla_t gla)
 /* ---- address spaces ---- */
 
 /* The number of a context for a new PCID: a free one, else the next in turn that is not in use now. */
-static unsigned context_take(struct mmu *mmu)
+static unsigned context_take(struct vcpu *vcpu)
 {
+	struct mmu *mmu = vcpu->mmu;
 	if (mmu->context_used < MMU_CONTEXTS) {
 		struct tlb *tlb = tlb_create();
 		if (tlb) {
-			mmu->context[mmu->context_used] = tlb;
-			return mmu->context_used++;
+			mmu->context[mmu->context_used++] = tlb;
+			salt_renew(vcpu, tlb);
+			return mmu->context_used - 1u;
 		}
 	}
 	unsigned taken = mmu->context_next % mmu->context_used;
 	if (mmu->context[taken] == mmu->current)
 		taken = (taken + 1) % mmu->context_used;
 	mmu->context_next = (u8)(taken + 1);
-	tlb_sweep(mmu->context[taken], is_any, 0);
+	tlb_flush(vcpu, mmu->context[taken], is_any);
 	return taken;
 }
 
@@ -232,7 +288,7 @@ void mmu_load_cr3(struct vcpu *vcpu, bool noflush)
 	u16 pcid = (vcpu->cr4 & CR4_PCIDE) ? vcpu->cr3 & CR3_PCID_MASK : 0;
 	struct tlb *tlb = context_find(mmu, pcid);
 	if (!tlb) {
-		unsigned taken = context_take(mmu);
+		unsigned taken = context_take(vcpu);
 		mmu->context_pcid[taken] = pcid;
 		mmu->current = mmu->context[taken];
 		mmu_update_view(vcpu);
@@ -253,6 +309,17 @@ static bool store_needs_nothing(const struct walk *walk, const struct ram_slot *
 	return walk->dirty && !slot->readonly && (!slot->log_dirty || (flags & PAGE_DIRTY));
 }
 
+/* Where code is protected, a page that holds some gets no write tag, and one that gets a tag is remembered. */
+static bool may_store_to_code(const struct ram *ram, u8 *flags)
+{
+	if (!ram->protect_code)
+		return true;
+	u8 old = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
+	if (!(old & (PAGE_CODE | PAGE_STORED)))
+		old = __atomic_fetch_or(flags, PAGE_STORED, __ATOMIC_SEQ_CST);
+	return !(old & PAGE_CODE);
+}
+
 struct tlb_entry *tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, const struct walk *walk,
 			   struct ram_slot *slot)
 {
@@ -261,13 +328,15 @@ struct tlb_entry *tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, con
 	gla_t page = gla & PAGE_MASK;
 	u64 number = (walk->gpa - slot->base) >> PAGE_SHIFT;
 	u8 *flags = &slot->flags[number];
-	bool write = walk_permits(vcpu, walk, view, ACCESS_WRITE) && store_needs_nothing(walk, slot, *flags);
+	bool write = walk_permits(vcpu, walk, view, ACCESS_WRITE) && store_needs_nothing(walk, slot, *flags) &&
+		     may_store_to_code(vcpu->ram, flags);
+	u64 none = tlb_no_tag(index);
 
 	tlb->entry[view][index] = (struct tlb_entry){
-		.read = walk_permits(vcpu, walk, view, ACCESS_READ) ? page : TLB_INVALID,
-		.write = write ? page : TLB_INVALID,
-		.exec = walk_permits(vcpu, walk, view, ACCESS_EXEC) ? page : TLB_INVALID,
-		.addend = (u64)(uintptr_t)(slot->hva + (walk->gpa - slot->base)) - page,
+		.read = walk_permits(vcpu, walk, view, ACCESS_READ) ? page : none,
+		.write = write ? page : none,
+		.exec = walk_permits(vcpu, walk, view, ACCESS_EXEC) ? page : none,
+		.host = slot->hva + (walk->gpa - slot->base),
 		.gpa = walk->gpa,
 		.flags = flags,
 		.generation = &slot->generation[number],

@@ -20,6 +20,7 @@
 
 struct vcpu;
 struct mmu;
+struct tlb_entry;
 struct ram;
 struct cpuid_policy;
 struct engine_ops;
@@ -31,6 +32,13 @@ struct segment {
 	u32 attr;
 	u32 limit;
 	u64 base;
+};
+
+/* Where the guest's last x87 instruction that records it, and its operand, lie: the real CPU knows where the host's copies do. Kept by the
+ * software engines. */
+struct x87_pointers {
+	u64 ip, dp;
+	u16 op, cs, ds;
 };
 
 struct table_register {
@@ -97,13 +105,22 @@ struct vcpu {
 	u64 rip;
 	u64 rflags; /* always with RFLAGS_FIXED1 */
 	u64 next_rip;
+	/* Pending work and the salt of the jump cache are read as one word by translated code: what is pending makes it miss. */
 	u32 pending; /* PENDING_*, atomic */
+	u16 pending_zero; /* always 0 */
+	u16 jump_salt; /* names the execute translations in force (mmu/mmu.h) */
 	u8 cpl;
 	u8 shadow; /* SHADOW_*: set by the previous instruction, holds at the coming boundary */
 	bool nmi_blocked;
 	u8 activity; /* enum activity */
 	u64 host_rsp; /* scratch of the engine */
 	u64 scratch[8]; /* scratch of the engine */
+	struct tlb_entry *tlb; /* of explicit accesses now; kept by the mmu */
+	u64 code_base; /* RIP of the first byte of the page that translated code runs in */
+	u64 *jump_cache; /* of the translator */
+	u32 flags_image; /* status flags as LAHF and SETO leave them in EAX, while translated code keeps them in memory */
+	struct x87_pointers x87;
+	u8 vector_ready; /* classes of extended state (BIT of enum xstate_class) that may be used now: live and checked */
 
 	struct segment seg[SEG_COUNT];
 	struct segment ldtr, tr;

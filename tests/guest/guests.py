@@ -64,7 +64,7 @@ def runs():
         for bits in widths:
             result.append({'image': f'{source}-{bits}'})
     for model in ('x86-64', 'x86-64-v2', 'x86-64-v3'):
-        result.append({'name': f'msr_cpuid-64 {model}', 'image': 'msr_cpuid-64', 'cpu': model, 'engines': ['step'],
+        result.append({'name': f'msr_cpuid-64 {model}', 'image': 'msr_cpuid-64', 'cpu': model, 'engines': ['step', 'bt'],
                        'not_on_qemu': 'the models are nadir\'s'})
     for bits in HOSTILE['triple']:
         result.append({'image': f'triple-{bits}', 'status': 3, 'output': 'triple fault', 'qemu_status': 0})

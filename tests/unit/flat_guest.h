@@ -95,7 +95,7 @@ static inline void flat_registers(struct vcpu *v)
 	v->rflags = RFLAGS_FIXED1;
 }
 
-static inline struct flat_guest *flat_create(const char *cpu)
+static inline struct flat_guest *flat_create_on(const struct engine_ops *engine, const char *cpu)
 {
 	static const struct vcpu_ops ops = { .exit = flat_exit, .interrupt_acknowledge = flat_no_interrupt };
 	char error[200];
@@ -109,7 +109,7 @@ static inline struct flat_guest *flat_create(const char *cpu)
 	struct vcpu *v = &g->vcpu;
 	v->ops = &ops;
 	v->ram = &g->ram;
-	v->engine = &engine_step;
+	v->engine = engine;
 	cpuid_apply(v, g->policy);
 	if (mmu_create(v))
 		exit(1);
@@ -121,14 +121,19 @@ static inline struct flat_guest *flat_create(const char *cpu)
 	flat_mode(g, 64, 3);
 	host_set_trap_handler(NULL); /* the test framework has its own handlers of these signals */
 	trap_thread_init();
-	if (engine_step.vcpu_create(v))
+	if (engine->vcpu_create(v))
 		exit(1);
 	return g;
 }
 
+static inline struct flat_guest *flat_create(const char *cpu)
+{
+	return flat_create_on(&engine_step, cpu);
+}
+
 static inline void flat_destroy(struct flat_guest *g)
 {
-	engine_step.vcpu_destroy(&g->vcpu);
+	g->vcpu.engine->vcpu_destroy(&g->vcpu);
 	mmu_destroy(&g->vcpu);
 	ram_release(&g->ram);
 	host_ram_destroy(g->memory, FLAT_RAM);

@@ -127,7 +127,7 @@ static void accessed_and_dirty(void **state)
 					 i == last ? PTE_A | PTE_D : PTE_A);
 		struct tlb_entry *e = tlb_lookup(v->mmu, v->mmu->view, GLA, 4, ACCESS_WRITE);
 		assert_non_null(e);
-		assert_ptr_equal((u8 *)(uintptr_t)(GLA + e->addend), vm->memory + PAGE);
+		assert_ptr_equal(tlb_hva(e, GLA), vm->memory + PAGE);
 	}
 }
 

@@ -57,14 +57,45 @@ static void mend_is4(const struct insn *insn, struct rewritten *out)
 			out->bytes[out->length - 1] &= 0x7f;
 }
 
-static void put_modrm_and_tail(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+/* Host registers by the field that encodes them; -1 where the field does not name a general register. */
+struct fields {
+	int reg, rm, opcode, vvvv;
+	u8 memory;
+};
+
+static struct fields rename_fields(const struct insn *insn, const struct register_map *map)
+{
+	struct fields f = { -1, -1, -1, -1, map->memory };
+	for (unsigned i = 0; i < insn->z.operand_count; i++) {
+		const ZydisDecodedOperand *o = &insn->operand[i];
+		int gpr = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? insn_gpr(o->reg.value) : -1;
+		if (gpr < 0)
+			continue;
+		/* AH to BH are encoded as numbers 4 to 7 and cannot be renamed. */
+		int number = insn_is_high_byte(o->reg.value) ? gpr + 4 : map->gpr[gpr];
+		if (o->encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
+			f.reg = number;
+		else if (o->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
+			f.rm = number;
+		else if (o->encoding == ZYDIS_OPERAND_ENCODING_OPCODE)
+			f.opcode = number;
+		else if (o->encoding == ZYDIS_OPERAND_ENCODING_NDSNDD)
+			f.vvvv = number;
+	}
+	return f;
+}
+
+static void put_modrm_and_tail(const struct insn *insn, const struct fields *f, struct rewritten *out)
 {
 	const ZydisDecodedInstructionRaw *raw = &insn->z.raw;
+	u8 reg = f->reg < 0 ? raw->modrm.reg : f->reg & 7;
 	if (has_memory(insn)) {
-		put(out, (u8)(raw->modrm.reg << 3 | scratch));
+		put(out, (u8)(reg << 3 | (f->memory & 7)));
 		put_from(insn, tail_offset(insn), out);
 	} else {
-		put_from(insn, raw->modrm.offset, out);
+		u8 rm = f->rm < 0 ? raw->modrm.rm : f->rm & 7;
+		put(out, (u8)(raw->modrm.mod << 6 | reg << 3 | rm));
+		put_from(insn, raw->modrm.offset + 1u, out);
 	}
 	mend_is4(insn, out);
 }
@@ -139,23 +170,39 @@ static unsigned legacy_opcode_end(const struct insn *insn)
 	}
 }
 
-static void put_rex(const struct insn *insn, struct rewritten *out)
+static bool uses_high_byte(const struct insn *insn)
 {
-	if (!(insn->z.attributes & ZYDIS_ATTRIB_HAS_REX))
-		return;
-	const ZydisDecodedInstructionRawRex *rex = &insn->z.raw.rex;
-	u8 value = 0x40 | rex->W << 3 | rex->R << 2;
-	if (!has_memory(insn))
-		value |= rex->X << 1 | rex->B;
-	put(out, value);
+	for (unsigned i = 0; i < insn->z.operand_count; i++)
+		if (insn->operand[i].type == ZYDIS_OPERAND_TYPE_REGISTER && insn_is_high_byte(insn->operand[i].reg.value))
+			return true;
+	return false;
 }
 
-static bool rewrite_legacy(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+static bool put_rex(const struct insn *insn, const struct fields *f, struct rewritten *out)
+{
+	const ZydisDecodedInstructionRawRex *rex = &insn->z.raw.rex;
+	bool present = insn->z.attributes & ZYDIS_ATTRIB_HAS_REX;
+	u8 r = f->reg < 0 ? (present ? rex->R : 0) : (u8)(f->reg >> 3);
+	u8 b = present ? rex->B : 0;
+	if (has_memory(insn))
+		b = f->memory >> 3;
+	else if (f->rm >= 0)
+		b = (u8)(f->rm >> 3);
+	else if (f->opcode >= 0)
+		b = (u8)(f->opcode >> 3);
+	if (!present && !r && !b)
+		return true;
+	put(out, (u8)(0x40 | (present ? rex->W << 3 : 0) | r << 2 | b));
+	return !uses_high_byte(insn);
+}
+
+static bool rewrite_legacy(const struct insn *insn, const struct fields *f, struct rewritten *out)
 {
 	bool bits64 = insn->mode == INSN_MODE_64;
 	u8 op = insn->z.opcode;
 	put_legacy_prefixes(insn, out);
-	put_rex(insn, out);
+	if (!put_rex(insn, f, out))
+		return false;
 	if (!bits64 && insn->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT) {
 		if (op >= 0x40 && op <= 0x4f) { /* INC and DEC: a REX prefix in 64-bit mode */
 			put(out, 0xff);
@@ -168,12 +215,12 @@ static bool rewrite_legacy(const struct insn *insn, enum gpr scratch, struct rew
 	put_opcode_map(insn, out);
 	if (insn->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && op >= 0xa0 && op <= 0xa3) {
 		put(out, (u8)(0x88 | (op & 1) | ((op & 2) ^ 2)));
-		put(out, (u8)scratch);
+		put(out, f->memory & 7);
 		return true;
 	}
-	put(out, op);
+	put(out, f->opcode < 0 ? op : (u8)((op & ~7) | (f->opcode & 7)));
 	if (insn->z.attributes & ZYDIS_ATTRIB_HAS_MODRM)
-		put_modrm_and_tail(insn, scratch, out);
+		put_modrm_and_tail(insn, f, out);
 	else if (has_memory(insn))
 		return false;
 	else
@@ -205,72 +252,99 @@ static bool clears_w(const struct insn *insn)
 	}
 }
 
-static u8 second_vex_byte(const struct insn *insn, u8 byte)
+/* R, X and B of VEX, XOP and EVEX are stored inverted, in bits 7, 6 and 5. */
+static u8 put_inverted(u8 byte, unsigned bit, bool value)
+{
+	return (u8)((byte & ~(1u << bit)) | (!value) << bit);
+}
+
+static u8 first_vex_byte(const struct insn *insn, const struct fields *f, u8 byte)
+{
+	if (insn->mode != INSN_MODE_64)
+		byte |= 0xe0;
+	if (f->reg >= 0)
+		byte = put_inverted(byte, 7, f->reg >> 3);
+	if (has_memory(insn))
+		return put_inverted(put_inverted(byte, 6, 0), 5, f->memory >> 3);
+	return f->rm < 0 ? byte : put_inverted(byte, 5, f->rm >> 3);
+}
+
+static u8 second_vex_byte(const struct insn *insn, const struct fields *f, u8 byte)
 {
 	if (insn->mode != INSN_MODE_64)
 		byte |= 0x40; /* register 8 to 15 of vvvv: none */
+	if (f->vvvv >= 0)
+		byte = (u8)((byte & 0x87) | (~f->vvvv & 15) << 3);
 	return clears_w(insn) ? byte & 0x7f : byte;
 }
 
-static void rewrite_vex(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+/* Always the three-byte form, which has room for every bit. */
+static void rewrite_vex(const struct insn *insn, const struct fields *f, struct rewritten *out)
 {
 	const u8 *p = &insn->bytes[insn->z.raw.vex.offset];
-	unsigned size = insn->z.raw.vex.size;
-	put(out, p[0]);
-	if (size == 2) {
-		put(out, insn->mode == INSN_MODE_64 ? p[1] : p[1] | 0xc0);
-	} else {
-		u8 none = insn->mode != INSN_MODE_64 ? 0xe0 : has_memory(insn) ? 0x60 : 0;
-		put(out, p[1] | none);
-		put(out, second_vex_byte(insn, p[2]));
-	}
+	bool two = insn->z.raw.vex.size == 2;
+	put(out, 0xc4);
+	put(out, first_vex_byte(insn, f, two ? (u8)((p[1] & 0x80) | 0x61) : p[1]));
+	put(out, second_vex_byte(insn, f, two ? p[1] & 0x7f : p[2]));
 	put(out, insn->z.opcode);
 	if (insn->z.attributes & ZYDIS_ATTRIB_HAS_MODRM)
-		put_modrm_and_tail(insn, scratch, out);
+		put_modrm_and_tail(insn, f, out);
 }
 
-static void rewrite_xop(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+static void rewrite_xop(const struct insn *insn, const struct fields *f, struct rewritten *out)
 {
 	const u8 *p = &insn->bytes[insn->z.raw.xop.offset];
-	u8 none = insn->mode != INSN_MODE_64 ? 0xe0 : has_memory(insn) ? 0x60 : 0;
 	put(out, p[0]);
-	put(out, p[1] | none);
-	put(out, second_vex_byte(insn, p[2]));
+	put(out, first_vex_byte(insn, f, p[1]));
+	put(out, second_vex_byte(insn, f, p[2]));
 	put(out, insn->z.opcode);
-	put_modrm_and_tail(insn, scratch, out);
+	put_modrm_and_tail(insn, f, out);
 }
 
-static void rewrite_evex(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+static void rewrite_evex(const struct insn *insn, const struct fields *f, struct rewritten *out)
 {
 	const u8 *p = &insn->bytes[insn->z.raw.evex.offset];
 	bool bits64 = insn->mode == INSN_MODE_64;
-	u8 none = !bits64 ? 0xf0 : has_memory(insn) ? 0x60 : 0;
+	u8 first = first_vex_byte(insn, f, bits64 ? p[1] : p[1] | 0x10);
+	if (f->reg >= 0)
+		first |= 0x10;
+	if (f->rm >= 0 && !has_memory(insn))
+		first |= 0x40;
 	put(out, p[0]);
-	put(out, p[1] | none);
-	put(out, second_vex_byte(insn, p[2]));
-	put(out, bits64 ? p[3] : p[3] | 0x08);
+	put(out, first);
+	put(out, second_vex_byte(insn, f, p[2]));
+	put(out, bits64 && f->vvvv < 0 ? p[3] : p[3] | 0x08);
 	put(out, insn->z.opcode);
-	put_modrm_and_tail(insn, scratch, out);
+	put_modrm_and_tail(insn, f, out);
 }
 
-bool insn_rewrite(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+bool insn_rewrite_renamed(const struct insn *insn, const struct register_map *map, struct rewritten *out)
 {
+	struct fields f = rename_fields(insn, map);
 	out->length = 0;
 	switch (insn->z.encoding) {
 	case ZYDIS_INSTRUCTION_ENCODING_LEGACY:
-		return rewrite_legacy(insn, scratch, out);
+		return rewrite_legacy(insn, &f, out);
 	case ZYDIS_INSTRUCTION_ENCODING_VEX:
-		rewrite_vex(insn, scratch, out);
+		rewrite_vex(insn, &f, out);
 		return true;
 	case ZYDIS_INSTRUCTION_ENCODING_XOP:
-		rewrite_xop(insn, scratch, out);
+		rewrite_xop(insn, &f, out);
 		return true;
 	case ZYDIS_INSTRUCTION_ENCODING_EVEX:
-		rewrite_evex(insn, scratch, out);
+		rewrite_evex(insn, &f, out);
 		return true;
 	default:
 		return false;
 	}
+}
+
+bool insn_rewrite(const struct insn *insn, enum gpr scratch, struct rewritten *out)
+{
+	struct register_map same = { .memory = (u8)scratch };
+	for (unsigned i = 0; i < GPR_COUNT; i++)
+		same.gpr[i] = (u8)i;
+	return insn_rewrite_renamed(insn, &same, out);
 }
 
 bool insn_rewrite_lea(const struct insn *insn, struct rewritten *out)

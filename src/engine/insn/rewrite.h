@@ -14,8 +14,17 @@ struct rewritten {
  * neither reads nor writes. */
 enum gpr insn_scratch(const struct insn *insn);
 
-/* Write the host form of an innocuous instruction; `scratch` is used where it has a memory operand. False: it has no
- * 64-bit form (the caller classified wrongly). */
+/* Which host register stands for each general register of the guest that an instruction names explicitly, and which holds the address of its
+ * memory operand (not RSP, RBP, R12 or R13). */
+struct register_map {
+	u8 gpr[GPR_COUNT];
+	u8 memory;
+};
+
+/* Write the host form of an innocuous instruction with its registers renamed. False: it has no 64-bit form, or AH to BH meet a
+ * register that needs a REX prefix. */
+bool insn_rewrite_renamed(const struct insn *insn, const struct register_map *map, struct rewritten *out);
+/* The same with every register as it is, and `scratch` for the memory operand, if any. */
 bool insn_rewrite(const struct insn *insn, enum gpr scratch, struct rewritten *out);
 
 /* The host form of LEA with a 32- or 64-bit address that does not involve RIP: address registers stay. False: not

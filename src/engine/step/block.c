@@ -74,16 +74,6 @@ static bool fetch_linear(struct vcpu *vcpu, gla_t *gla)
 	return vcpu->rip <= vcpu->seg[SEG_CS].limit || vcpu_raise_gp(vcpu, 0);
 }
 
-/* From now on stores into the page are counted. A store of another vCPU may wait in its store buffer while that vCPU
- * has already found the flag clear: it must be in memory before the bytes are read, or nobody would ever notice it. */
-static void note_code(u8 *flags)
-{
-	if (likely(__atomic_load_n(flags, __ATOMIC_SEQ_CST) & PAGE_CODE))
-		return;
-	__atomic_fetch_or(flags, PAGE_CODE, __ATOMIC_SEQ_CST);
-	host_barrier_all();
-}
-
 static bool translate_code(struct vcpu *vcpu, gla_t gla, struct translation *out, u32 *seen)
 {
 	vector_sync(vcpu);
@@ -92,8 +82,10 @@ static bool translate_code(struct vcpu *vcpu, gla_t gla, struct translation *out
 	if (!mmu_translate(vcpu, gla, ACCESS_EXEC, out))
 		return false;
 	if (out->hva) {
-		note_code(out->flags);
-		*seen = __atomic_load_n(out->generation, __ATOMIC_SEQ_CST);
+		do {
+			mmu_protect_code(vcpu, out);
+			*seen = __atomic_load_n(out->generation, __ATOMIC_SEQ_CST);
+		} while (!(__atomic_load_n(out->flags, __ATOMIC_SEQ_CST) & PAGE_CODE));
 	}
 	return true;
 }

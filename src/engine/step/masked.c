@@ -135,7 +135,7 @@ int op_masked(struct vcpu *vcpu, const struct op *op)
 	const struct tlb_entry *e = memory_fast(vcpu, op, gva, op->mem_size, kind, &gla);
 	if (!e)
 		return masked_slow(vcpu, op, gva);
-	int result = snippet_call(vcpu, step, op, (void *)(uintptr_t)(gla + e->addend));
+	int result = snippet_call(vcpu, step, op, tlb_hva(e, gla));
 	if (kind == ACCESS_WRITE && result == OP_DONE)
 		mmu_stored(vcpu, e->flags, e->generation);
 	return result;

@@ -90,7 +90,7 @@ static ALWAYS_INLINE bool op_read_at(struct vcpu *vcpu, const struct op *op, gva
 	gla_t gla;
 	const struct tlb_entry *e = memory_fast(vcpu, op, gva, size, ACCESS_READ, &gla);
 	if (likely(e)) {
-		*value = load_sized((const void *)(uintptr_t)(gla + e->addend), size);
+		*value = load_sized(tlb_hva(e, gla), size);
 		return true;
 	}
 	*value = 0;
@@ -102,7 +102,7 @@ static ALWAYS_INLINE bool op_write_at(struct vcpu *vcpu, const struct op *op, gv
 	gla_t gla;
 	const struct tlb_entry *e = memory_fast(vcpu, op, gva, size, ACCESS_WRITE, &gla);
 	if (likely(e)) {
-		store_sized((void *)(uintptr_t)(gla + e->addend), value, size);
+		store_sized(tlb_hva(e, gla), value, size);
 		mmu_stored(vcpu, e->flags, e->generation);
 		return true;
 	}
@@ -175,7 +175,7 @@ static ALWAYS_INLINE bool stack_push(struct vcpu *vcpu, const struct op *op, u64
 		gla_t gla = vcpu->gpr[RSP] - size;
 		const struct tlb_entry *e = tlb_lookup_explicit(vcpu->mmu, gla, size, ACCESS_WRITE);
 		if (likely(e)) {
-			store_sized((void *)(uintptr_t)(gla + e->addend), value, size);
+			store_sized(tlb_hva(e, gla), value, size);
 			mmu_stored(vcpu, e->flags, e->generation);
 			vcpu->gpr[RSP] = gla;
 			return true;
@@ -190,7 +190,7 @@ static ALWAYS_INLINE bool stack_pop(struct vcpu *vcpu, const struct op *op, u64 
 		gla_t gla = vcpu->gpr[RSP];
 		const struct tlb_entry *e = tlb_lookup_explicit(vcpu->mmu, gla, size, ACCESS_READ);
 		if (likely(e)) {
-			*value = load_sized((const void *)(uintptr_t)(gla + e->addend), size);
+			*value = load_sized(tlb_hva(e, gla), size);
 			vcpu->gpr[RSP] = gla + size;
 			return true;
 		}

@@ -129,7 +129,7 @@ int native_memory_at(struct vcpu *vcpu, const struct op *op, gva_t gva)
 		return native_slow(vcpu, op, gva);
 	u8 *flags = e->flags;
 	u32 *generation = e->generation;
-	int result = call(vcpu, op, (void *)(uintptr_t)(gla + e->addend), gva);
+	int result = call(vcpu, op, tlb_hva(e, gla), gva);
 	if (kind == ACCESS_WRITE && likely(result == OP_DONE))
 		mmu_stored(vcpu, flags, generation);
 	return result;
@@ -142,7 +142,7 @@ int op_native_read(struct vcpu *vcpu, const struct op *op)
 	const struct tlb_entry *e = memory_fast(vcpu, op, gva, op->mem_size, ACCESS_READ, &gla);
 	if (unlikely(!e))
 		return native_slow(vcpu, op, gva);
-	return snippet_call(vcpu, step_of(vcpu), op, (void *)(uintptr_t)(gla + e->addend));
+	return snippet_call(vcpu, step_of(vcpu), op, tlb_hva(e, gla));
 }
 
 int op_native_write(struct vcpu *vcpu, const struct op *op)
@@ -152,7 +152,7 @@ int op_native_write(struct vcpu *vcpu, const struct op *op)
 	const struct tlb_entry *e = memory_fast(vcpu, op, gva, op->mem_size, ACCESS_WRITE, &gla);
 	if (unlikely(!e))
 		return native_slow(vcpu, op, gva);
-	int result = snippet_call(vcpu, step_of(vcpu), op, (void *)(uintptr_t)(gla + e->addend));
+	int result = snippet_call(vcpu, step_of(vcpu), op, tlb_hva(e, gla));
 	if (likely(result == OP_DONE))
 		mmu_stored(vcpu, e->flags, e->generation);
 	return result;

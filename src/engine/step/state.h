@@ -99,23 +99,17 @@ struct block {
 #define ARENA_CHUNKS 48
 #define CODE_SIZE (24u << 20)
 
-/* Where the guest's last x87 instruction and its operand lie; x87.h. */
-struct x87_pointers {
-	u64 ip, dp;
-	u16 op, cs, ds;
-};
-
 struct step {
 	/* hot */
 	const struct op *current; /* whose snippet runs */
 	bool vector_live;
-	u8 vector_checked; /* xstate classes that have passed xstate_check since the state became live */
 	u8 trap_vector;
 	u32 trap_error;
 	u64 rip_mask;
 	u64 xstate_mask; /* components saved and restored: xstate_host_mask(), whose CPUID may cost microseconds */
-	struct x87_pointers x87; /* of the last x87 instruction that records them */
 	unsigned pause_count;
+	void *translator; /* of the engine that uses this one for single instructions, or NULL */
+	struct host_code translated; /* where its code lies */
 	struct exit *exit;
 
 	struct block *jump_cache[JUMP_CACHE_SIZE]; /* by rip; what is found is verified against the TLB */
@@ -178,6 +172,8 @@ bool op_fusable(const struct insn *insn);
 bool op_ends_block(const struct insn *insn);
 /* Whether it may change mode, privilege, interruptibility or translation (it then ends its block). */
 bool op_is_sensitive(const struct insn *insn);
+/* Whether an x87 instruction records its own address and opcode. */
+bool insn_records_x87(const struct insn *insn);
 
 /* ---- choose.c ---- */
 
@@ -223,7 +219,7 @@ static inline void vector_sync(struct vcpu *vcpu)
 
 static inline bool vector_ready(struct vcpu *vcpu, struct step *step, u8 class)
 {
-	return likely(step->vector_checked & (1u << class)) || vector_load(vcpu, step, class);
+	return likely(vcpu->vector_ready & (1u << class)) || vector_load(vcpu, step, class);
 }
 
 #endif

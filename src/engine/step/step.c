@@ -237,18 +237,33 @@ static enum boundary next(struct vcpu *vcpu, struct exit *exit, bool single)
 	return execute_blocks(vcpu, exit);
 }
 
-static void enter(struct vcpu *vcpu, struct exit *exit)
+void step_enter(struct vcpu *vcpu, struct exit *exit, host_trap_handler handler)
 {
 	host_set_gs_base(vcpu);
-	host_set_trap_handler(snippet_trap);
+	host_set_trap_handler(handler);
 	step_of(vcpu)->exit = exit;
 	vcpu->scratch[7] = 0; /* ZERO_SLOT */
 	exit->reason = EXIT_NONE;
 }
 
+bool step_next(struct vcpu *vcpu, struct exit *exit, bool single)
+{
+	return next(vcpu, exit, single) == BOUNDARY_RUN;
+}
+
+bool step_deliver_fault(struct vcpu *vcpu, struct exit *exit)
+{
+	return deliver_fault(vcpu, exit) == BOUNDARY_RUN;
+}
+
+bool step_needs_care(const struct vcpu *vcpu)
+{
+	return needs_care(vcpu);
+}
+
 static void step_run(struct vcpu *vcpu, struct exit *exit)
 {
-	enter(vcpu, exit);
+	step_enter(vcpu, exit, snippet_trap);
 	while (next(vcpu, exit, false) == BOUNDARY_RUN)
 		;
 	vector_sync(vcpu);
@@ -256,7 +271,7 @@ static void step_run(struct vcpu *vcpu, struct exit *exit)
 
 bool step_one(struct vcpu *vcpu, struct exit *exit)
 {
-	enter(vcpu, exit);
+	step_enter(vcpu, exit, snippet_trap);
 	enum boundary b = next(vcpu, exit, true);
 	vector_sync(vcpu);
 	return b == BOUNDARY_RUN;

@@ -3,6 +3,7 @@
 #define NADIR_ENGINE_STEP_STEP_H
 
 #include "engine/engine.h"
+#include "host/port.h"
 
 /* What vcpu_create and vcpu_destroy of engine_step do, for an engine that keeps its own state elsewhere but wants the
  * emulator. The calling thread runs the vCPU afterwards. */
@@ -13,5 +14,15 @@ void step_destroy(struct vcpu *vcpu);
  * if anything: events count as part of the instruction that follows them. True: go on. False: *exit says why not.
  * vcpu->xsave is complete on return. */
 bool step_one(struct vcpu *vcpu, struct exit *exit);
+
+/* The parts of a run, for an engine that runs most code by itself. step_enter prepares the thread (`handler` hands traps that are not its own to
+ * snippet_trap); step_next does what is pending, then one
+ * instruction (single) or one block; step_deliver_fault delivers vcpu->fault. True: go on. False: *exit says why not. Extended state may
+ * stay live in the real registers: vector_sync (engine/step/state.h) before anything but core code runs. */
+void step_enter(struct vcpu *vcpu, struct exit *exit, host_trap_handler handler);
+bool step_next(struct vcpu *vcpu, struct exit *exit, bool single);
+bool step_deliver_fault(struct vcpu *vcpu, struct exit *exit);
+/* Whether only step_next may run the next instruction: single step, breakpoints, the interrupt shadow, alignment checks. */
+bool step_needs_care(const struct vcpu *vcpu);
 
 #endif

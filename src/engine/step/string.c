@@ -73,7 +73,7 @@ static struct run run_at(struct vcpu *vcpu, const struct op *op, unsigned segmen
 	room = MIN(room, PAGE_SIZE - (gla & ~PAGE_MASK));
 	if (op->address_shift)
 		room = MIN(room, (~0ull >> op->address_shift) - gva + 1);
-	run.hva = (u8 *)(uintptr_t)(gla + e->addend);
+	run.hva = tlb_hva(e, gla);
 	run.elements = room / op->size;
 	run.flags = e->flags;
 	run.generation = e->generation;

@@ -96,7 +96,7 @@ static void set_prefixes(const struct insn *insn, struct op *op)
 }
 /* x87 instructions that record their own address and opcode: all but control ones. Intel SDM volume 1, "x87 FPU
  * Instruction and Data (Operand) Pointers". */
-static bool records_x87_pointers(const struct insn *insn)
+bool insn_records_x87(const struct insn *insn)
 {
 	switch (insn->z.mnemonic) {
 	case ZYDIS_MNEMONIC_FNINIT:
@@ -142,7 +142,7 @@ static void note_x87(const struct insn *insn, struct op *op)
 {
 	if (waits_for_x87(insn))
 		op->flags |= OP_WAITS;
-	if (!records_x87_pointers(insn))
+	if (!insn_records_x87(insn))
 		return;
 	op->flags |= OP_X87 | (insn->memory >= 0 ? OP_X87_MEMORY : 0);
 	/* A store that raises an unmasked exception stores nothing: a bounce buffer must hold what is there already. */

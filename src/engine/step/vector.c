@@ -19,7 +19,7 @@ void vector_save(struct vcpu *vcpu, struct step *step)
 	x87_patch_image(vcpu, step);
 	xrstor(step->init_image, step->xstate_mask);
 	step->vector_live = false;
-	step->vector_checked = 0;
+	vcpu->vector_ready = 0;
 }
 
 bool vector_load(struct vcpu *vcpu, struct step *step, u8 class)
@@ -29,6 +29,6 @@ bool vector_load(struct vcpu *vcpu, struct step *step, u8 class)
 	if (!step->vector_live)
 		xrstor(vcpu->xsave, step->xstate_mask);
 	step->vector_live = true;
-	step->vector_checked |= (u8)(1u << class);
+	vcpu->vector_ready |= (u8)(1u << class);
 	return true;
 }

@@ -15,7 +15,7 @@
 
 void x87_note(struct vcpu *vcpu, struct step *step, const struct op *op, gva_t gva)
 {
-	struct x87_pointers *x = &step->x87;
+	struct x87_pointers *x = &vcpu->x87;
 	if (!(op->flags & OP_X87))
 		return;
 	x->ip = vcpu->rip;
@@ -33,16 +33,17 @@ void x87_patch_image(struct vcpu *vcpu, struct step *step)
 {
 	u64 ip;
 	memcpy(&ip, vcpu->xsave + IMAGE_FIP, sizeof(ip));
-	if (ip - (u64)(uintptr_t)step->code.rx >= step->code.size)
+	if (ip - (u64)(uintptr_t)step->code.rx >= step->code.size &&
+	    ip - (u64)(uintptr_t)step->translated.rx >= step->translated.size)
 		return;
-	memcpy(vcpu->xsave + IMAGE_FOP, &step->x87.op, sizeof(u16));
-	memcpy(vcpu->xsave + IMAGE_FIP, &step->x87.ip, sizeof(u64));
-	memcpy(vcpu->xsave + IMAGE_FDP, &step->x87.dp, sizeof(u64));
+	memcpy(vcpu->xsave + IMAGE_FOP, &vcpu->x87.op, sizeof(u16));
+	memcpy(vcpu->xsave + IMAGE_FIP, &vcpu->x87.ip, sizeof(u64));
+	memcpy(vcpu->xsave + IMAGE_FDP, &vcpu->x87.dp, sizeof(u64));
 }
 
 void x87_reload(struct vcpu *vcpu, struct step *step)
 {
-	struct x87_pointers *x = &step->x87;
+	struct x87_pointers *x = &vcpu->x87;
 	memcpy(&x->op, vcpu->xsave + IMAGE_FOP, sizeof(u16));
 	memcpy(&x->ip, vcpu->xsave + IMAGE_FIP, sizeof(u64));
 	memcpy(&x->dp, vcpu->xsave + IMAGE_FDP, sizeof(u64));
@@ -130,9 +131,9 @@ int op_x87_store(struct vcpu *vcpu, const struct op *op)
 	int result = snippet_call(vcpu, step, op, buffer);
 	if (result != OP_DONE)
 		return result;
-	put_pointers(vcpu, &step->x87, op->size == 2 ? 2 : 4, buffer);
+	put_pointers(vcpu, &vcpu->x87, op->size == 2 ? 2 : 4, buffer);
 	if (op->imm)
-		step->x87 = (struct x87_pointers){ 0 };
+		vcpu->x87 = (struct x87_pointers){ 0 };
 	return memory_write_slow(vcpu, op->segment, gva, buffer, op->mem_size);
 }
 
@@ -150,7 +151,7 @@ int op_x87_load(struct vcpu *vcpu, const struct op *op)
 		return OP_FAULT;
 	int result = snippet_call(vcpu, step, op, buffer);
 	if (result == OP_DONE)
-		take_pointers(vcpu, &step->x87, op->size == 2 ? 2 : 4, buffer);
+		take_pointers(vcpu, &vcpu->x87, op->size == 2 ? 2 : 4, buffer);
 	return result;
 }
 
@@ -158,6 +159,6 @@ int op_x87_init(struct vcpu *vcpu, const struct op *op)
 {
 	int result = op_native_vector(vcpu, op);
 	if (result == OP_DONE)
-		step_of(vcpu)->x87 = (struct x87_pointers){ 0 };
+		vcpu->x87 = (struct x87_pointers){ 0 };
 	return result;
 }

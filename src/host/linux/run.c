@@ -13,6 +13,7 @@
 #include "host/linux/stats_print.h"
 #include "host/linux/terminal.h"
 #include "host/linux/trap.h"
+#include "engine/engine.h"
 #include "host/port.h"
 #include "vm/report.h"
 #include "vm/vm.h"
@@ -205,7 +206,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.memory = o->memory & PAGE_MASK,
 		.cpus = (unsigned)o->cpus,
 		.cpu_model = o->cpu,
-		.engine = &engine_step,
+		.engine = engine_find(o->engine),
 		.boot = { .kernel = m->kernel.data, .kernel_size = m->kernel.size, .initrd = m->initrd.data, .initrd_size = m->initrd.size,
 			  .cmdline = o->append },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
@@ -272,6 +273,13 @@ static int exit_status(const struct machine *m)
 	}
 }
 
+static void report_engine(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->config.cpus; i++)
+		if (vm->config.engine->report)
+			vm->config.engine->report(&vm->cpu[i]->vcpu, report_line, NULL);
+}
+
 static void print_final_stats(struct machine *m)
 {
 	struct stats *sum = m->options->stats || m->options->json ? calloc(1, sizeof(*sum)) : NULL;
@@ -280,8 +288,10 @@ static void print_final_stats(struct machine *m)
 	vm_stats(m->vm, sum);
 	if (m->options->json)
 		stats_print_json(stderr, sum);
-	else
+	else {
 		stats_print_table(stderr, sum, "\n");
+		report_engine(m->vm);
+	}
 	free(sum);
 }
 

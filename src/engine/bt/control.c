@@ -1,0 +1,335 @@
+/* Control transfers and the stack. Jumps within the page are chained; others go through the jump cache (state.h). */
+#include "engine/bt/work.h"
+
+#define LOOK_AHEAD 6
+
+/* ---- what flags a successor needs ---- */
+
+static bool falls_through(const struct insn *insn)
+{
+	enum insn_class class = insn_class_of((enum insn_kind)insn->kind);
+	return class == INSN_CLASS_INNOCUOUS || (class == INSN_CLASS_MOVE && insn->kind != KIND_CLFLUSH);
+}
+
+u16 live_at(struct translation_work *w, s64 offset)
+{
+	u16 live = 0, open = RFLAGS_STATUS;
+	for (unsigned i = 0; i < LOOK_AHEAD && open; i++) {
+		if (offset < 0 || offset >= (s64)PAGE_SIZE ||
+		    insn_decode(&step_of(w->vcpu)->decoder, INSN_MODE_64, w->bytes + offset, PAGE_SIZE - (size_t)offset, &w->ahead) !=
+			    DECODE_OK)
+			break;
+		live |= w->ahead.flags_read & open;
+		if (w->ahead.kind == KIND_JMP && w->ahead.operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+			offset += w->ahead.z.length + w->ahead.operand[0].imm.value.s;
+			continue;
+		}
+		if (!falls_through(&w->ahead))
+			break;
+		open &= (u16)~w->ahead.flags_written;
+		offset += w->ahead.z.length;
+	}
+	return live | open;
+}
+
+/* ---- jumps ---- */
+
+/* T0 = target RIP: look it up in the jump cache. */
+static void emit_tail(struct translation_work *w)
+{
+	struct emitter *e = &w->e;
+	work_spill_flags(w);
+	emit_store_gs(e, T0, VCPU(rip));
+	EMIT(e, 0x45, 0x0f, 0xb7, 0xd2); /* movzx r10d, r10w */
+	emit_load_gs(e, T1, VCPU(jump_cache));
+	emit_lea(e, true, T1, T1, T0, 3, 0);
+	EMIT(e, 0x41, 0xff, 0xa3); /* jmp [r11 + codes] */
+	emit32(e, JUMP_CACHE_ENTRIES * 8);
+}
+
+/* A branch to a computed target, T0. Where that is not canonical, the branch itself faults: what it moved RSP by is taken back then. */
+static void emit_indirect(struct translation_work *w, s32 moved)
+{
+	EMIT(&w->e, 0x65, 0x48, 0xc7, 0x04, 0x25); /* mov qword gs:[BRANCH_SLOT], imm32 */
+	emit32(&w->e, BRANCH_SLOT);
+	emit32(&w->e, (u32)moved << 12 | w->at[w->current]);
+	emit_tail(w);
+}
+
+static void emit_far_goto(struct translation_work *w, s64 target)
+{
+	work_spill_flags(w);
+	emit_load_gs(&w->e, T0, VCPU(code_base));
+	emit_lea(&w->e, true, T0, T0, NO_REGISTER, 0, (s32)target);
+	emit_tail(w);
+}
+
+static bool in_page(s64 target)
+{
+	return target >= 0 && target < (s64)PAGE_SIZE;
+}
+
+/* A jump whose rel32 is `field` goes to an offset of this page: to its code, or to a stub that links it. */
+static void link_jump(struct translation_work *w, u8 *field, s64 target)
+{
+	gpa_t gpa = (w->block->gpa & PAGE_MASK) + (u64)target;
+	if (gpa == w->block->gpa) {
+		emit_fix32(field, (u8 *)w->block + w->block->body);
+		return;
+	}
+	struct stub *s = work_stub(w, SITE_LINK, field);
+	s->site.offset = (u16)target;
+	s->patch = field;
+	s->target = cache_find(w->bt, gpa);
+}
+
+void emit_goto(struct translation_work *w, s64 target)
+{
+	if (!in_page(target)) {
+		emit_far_goto(w, target);
+		return;
+	}
+	if (w->place == FLAGS_SAVED && live_at(w, target))
+		emit_restore_flags(&w->e);
+	link_jump(w, emit_jump(&w->e, 0xe9, w->e.at), target);
+}
+
+static s64 relative_target(const struct translation_work *w)
+{
+	return (s64)work_next(w) + work_insn(w)->operand[0].imm.value.s;
+}
+
+/* The taken side of a conditional jump: `field` is its rel32. Flags are in the host. */
+static void taken(struct translation_work *w, u8 *field, s64 target)
+{
+	if (in_page(target)) {
+		link_jump(w, field, target);
+		return;
+	}
+	emit_fix32(field, w->e.at);
+	w->place = FLAGS_HOST;
+	emit_far_goto(w, target);
+}
+
+static bool emit_jcc_insn(struct translation_work *w)
+{
+	s64 target = relative_target(w), next = work_next(w);
+	work_need_flags(w);
+	u8 *field = emit_jcc(&w->e, work_insn(w)->z.opcode & 15);
+	emit_goto(w, next);
+	taken(w, field, target);
+	return true;
+}
+
+/* JRCXZ and LOOP have short forms only: they jump over a jump. */
+static bool emit_count_jump(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	s64 target = relative_target(w), next = work_next(w);
+	work_need_flags(w);
+	if (insn->z.address_width == 32)
+		emit8(&w->e, 0x67);
+	EMIT(&w->e, insn->z.opcode, 2, 0xeb, 5);
+	u8 *field = emit_jump(&w->e, 0xe9, w->e.at);
+	emit_goto(w, next);
+	taken(w, field, target);
+	return true;
+}
+
+/* T0 = the value of an indirect branch's operand. False: step it. */
+static bool emit_load_target(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	const ZydisDecodedOperand *o = &insn->operand[0];
+	if (o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		unsigned gpr = (unsigned)insn_gpr(o->reg.value), host = host_register(gpr);
+		if (host == NO_REGISTER)
+			emit_load_gs(&w->e, T0, VCPU_GPR(gpr));
+		else
+			emit_mov(&w->e, T0, host);
+		return true;
+	}
+	work_spill_flags(w);
+	u8 *retry = w->e.at;
+	if (!emit_operand_address(w, o))
+		return false;
+	emit_check(w, 8, false, retry);
+	emit_rm(&w->e, true, 0x8b, T0, T0, 0);
+	return true;
+}
+
+static bool is_far(const struct insn *insn)
+{
+	return insn->z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR || insn->z.operand_width != 64;
+}
+
+static bool emit_jmp(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	if (is_far(insn))
+		return false;
+	if (insn->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		emit_goto(w, relative_target(w));
+		return true;
+	}
+	if (!emit_load_target(w))
+		return false;
+	emit_indirect(w, 0);
+	return true;
+}
+
+/* T0 = host address of the stack slot below RSP. */
+static void emit_push_check(struct translation_work *w)
+{
+	work_spill_flags(w);
+	u8 *retry = w->e.at;
+	emit_lea(&w->e, true, T0, HOST_SP, NO_REGISTER, 0, -8);
+	emit_check(w, 8, true, retry);
+}
+
+static void emit_pop_check(struct translation_work *w)
+{
+	work_spill_flags(w);
+	u8 *retry = w->e.at;
+	emit_mov(&w->e, T0, HOST_SP);
+	emit_check(w, 8, false, retry);
+}
+
+static void emit_add_sp(struct translation_work *w, s32 bytes)
+{
+	emit_lea(&w->e, true, HOST_SP, HOST_SP, NO_REGISTER, 0, bytes);
+}
+
+static bool emit_call(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	const ZydisDecodedOperand *o = &insn->operand[0];
+	bool direct = o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+	if (is_far(insn))
+		return false;
+	if (!direct) {
+		if (!emit_load_target(w))
+			return false;
+		emit_store_gs(&w->e, T0, VCPU(scratch[1]));
+	}
+	emit_push_check(w);
+	emit_load_gs(&w->e, T1, VCPU(code_base));
+	emit_lea(&w->e, true, T1, T1, NO_REGISTER, 0, (s32)work_next(w));
+	emit_rm(&w->e, true, 0x89, T1, T0, 0);
+	emit_add_sp(w, -8);
+	if (direct) {
+		emit_goto(w, relative_target(w));
+		return true;
+	}
+	emit_load_gs(&w->e, T0, VCPU(scratch[1]));
+	emit_indirect(w, -8);
+	return true;
+}
+
+static bool emit_ret(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	if (is_far(insn))
+		return false;
+	s32 release = insn->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? (s32)(insn->operand[0].imm.value.u & 0xffff) : 0;
+	emit_pop_check(w);
+	emit_rm(&w->e, true, 0x8b, T0, T0, 0);
+	emit_add_sp(w, 8 + release);
+	emit_indirect(w, 8 + release);
+	return true;
+}
+
+bool emit_control(struct translation_work *w)
+{
+	switch (work_insn(w)->kind) {
+	case KIND_JCC:
+		return emit_jcc_insn(w);
+	case KIND_JMP:
+		return emit_jmp(w);
+	case KIND_CALL:
+		return emit_call(w);
+	case KIND_RET:
+		return emit_ret(w);
+	case KIND_JCXZ:
+	case KIND_LOOP:
+		return emit_count_jump(w);
+	default:
+		return false;
+	}
+}
+
+/* ---- the stack ---- */
+
+static bool emit_push(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	const ZydisDecodedOperand *o = &insn->operand[0];
+	struct emitter *e = &w->e;
+	if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		emit_push_check(w);
+		EMIT(e, 0x49, 0xc7, 0x02); /* mov qword [r10], imm32 */
+		emit32(e, (u32)o->imm.value.u);
+	} else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		if (!emit_load_target(w))
+			return false;
+		emit_store_gs(e, T0, VCPU(scratch[1]));
+		emit_push_check(w);
+		emit_load_gs(e, T1, VCPU(scratch[1]));
+		emit_rm(e, true, 0x89, T1, T0, 0);
+	} else {
+		int gpr = insn_gpr(o->reg.value);
+		if (gpr < 0)
+			return false;
+		unsigned host = host_register((unsigned)gpr);
+		emit_push_check(w);
+		if (host == NO_REGISTER)
+			emit_load_gs(e, T1, VCPU_GPR((unsigned)gpr));
+		emit_rm(e, true, 0x89, host == NO_REGISTER ? T1 : host, T0, 0);
+	}
+	emit_add_sp(w, -8);
+	return true;
+}
+
+static bool emit_pop(struct translation_work *w)
+{
+	const ZydisDecodedOperand *o = &work_insn(w)->operand[0];
+	int gpr = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? insn_gpr(o->reg.value) : -1;
+	if (gpr < 0)
+		return false;
+	unsigned host = host_register((unsigned)gpr);
+	emit_pop_check(w);
+	emit_rm(&w->e, true, 0x8b, host == NO_REGISTER ? T1 : host, T0, 0);
+	if (host == NO_REGISTER)
+		emit_store_gs(&w->e, T1, VCPU_GPR((unsigned)gpr));
+	if (gpr != RSP)
+		emit_add_sp(w, 8);
+	return true;
+}
+
+static bool emit_leave(struct translation_work *w)
+{
+	work_spill_flags(w);
+	u8 *retry = w->e.at;
+	emit_mov(&w->e, T0, RBP);
+	emit_check(w, 8, false, retry);
+	emit_lea(&w->e, true, HOST_SP, RBP, NO_REGISTER, 0, 8);
+	emit_rm(&w->e, true, 0x8b, RBP, T0, 0);
+	return true;
+}
+
+bool emit_stack(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	if (insn->z.operand_width != 64)
+		return false;
+	switch (insn->kind) {
+	case KIND_PUSH:
+		return emit_push(w);
+	case KIND_POP:
+		return emit_pop(w);
+	case KIND_LEAVE:
+		return emit_leave(w);
+	default:
+		return false;
+	}
+}

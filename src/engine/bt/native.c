@@ -1,0 +1,188 @@
+/* Instructions that run as themselves, with registers renamed and the memory operand behind its check. */
+#include "engine/bt/work.h"
+#include "engine/insn/rewrite.h"
+
+/* Registers of the instruction that live in memory, and the scratch registers that stand for them. */
+struct loaned {
+	unsigned count;
+	u8 gpr[2], host[2];
+};
+
+static bool lend(struct loaned *l, unsigned gpr, bool memory)
+{
+	for (unsigned i = 0; i < l->count; i++)
+		if (l->gpr[i] == gpr)
+			return true;
+	if (l->count == (memory ? 1 : 2))
+		return false;
+	l->gpr[l->count] = (u8)gpr;
+	l->host[l->count] = memory || l->count ? T1 : T0;
+	l->count++;
+	return true;
+}
+
+/* Which registers are lent; false if there are too many, or if one is implied and so cannot be renamed. */
+static bool find_loans(const struct insn *insn, struct loaned *l)
+{
+	*l = (struct loaned){ 0 };
+	for (unsigned i = 0; i < insn->z.operand_count; i++) {
+		const ZydisDecodedOperand *o = &insn->operand[i];
+		int gpr = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? insn_gpr(o->reg.value) : -1;
+		if (gpr < 0 || (gpr != RSP && host_register((unsigned)gpr) != NO_REGISTER))
+			continue;
+		if (o->encoding == ZYDIS_OPERAND_ENCODING_NONE)
+			return false;
+		if (gpr != RSP && !lend(l, (unsigned)gpr, insn->memory >= 0))
+			return false;
+	}
+	return true;
+}
+
+static struct register_map make_map(const struct loaned *l)
+{
+	struct register_map map = { .memory = T0 };
+	for (unsigned i = 0; i < GPR_COUNT; i++)
+		map.gpr[i] = (u8)host_register(i);
+	for (unsigned i = 0; i < l->count; i++)
+		map.gpr[l->gpr[i]] = l->host[i];
+	return map;
+}
+
+/* The width of the operand as the TLB check must see it. */
+static unsigned access_size(const struct insn *insn)
+{
+	return insn_memory(insn)->size / 8;
+}
+
+/* Flags that pass through the instruction, or that it reads, must be in the host. */
+static void place_flags(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	u16 after = w->live[w->current + 1];
+	if (!insn->flags_read && !insn->flags_written)
+		return;
+	if (insn->flags_read || (after & ~insn->flags_written))
+		work_need_flags(w);
+	w->place = FLAGS_HOST;
+}
+
+/* T0 is the linear address of an x87 operand; it is kept for the data pointer. */
+static void note_x87_operand(struct translation_work *w)
+{
+	if (insn_records_x87(work_insn(w)))
+		emit_store_gs(&w->e, T0, VCPU(scratch[3]));
+}
+
+static void copy16(struct emitter *e, u32 from, u32 to)
+{
+	emit8(e, 0x66);
+	emit_gs(e, false, 0x8b, T1, from);
+	emit8(e, 0x66);
+	emit_gs(e, false, 0x89, T1, to);
+}
+
+#define SELECTOR(number) ((u32)(offsetof(struct vcpu, seg) + (number) * sizeof(struct segment)))
+
+/* After an x87 instruction: what the real CPU recorded lies in the host. */
+static void note_x87(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	const ZydisDecodedInstructionRaw *raw = &insn->z.raw;
+	struct emitter *e = &w->e;
+	if (!insn_records_x87(insn))
+		return;
+	emit_load_gs(e, T1, VCPU(code_base));
+	emit_lea(e, true, T1, T1, NO_REGISTER, 0, w->at[w->current]);
+	emit_store_gs(e, T1, VCPU(x87.ip));
+	EMIT(e, 0x66, 0x65, 0xc7, 0x04, 0x25); /* mov word gs:[op], imm16 */
+	emit32(e, VCPU(x87.op));
+	emit16(e, (u16)((insn->z.opcode & 7) << 8 | raw->modrm.mod << 6 | raw->modrm.reg << 3 | raw->modrm.rm));
+	copy16(e, SELECTOR(SEG_CS), VCPU(x87.cs));
+	if (insn->memory < 0)
+		return;
+	emit_load_gs(e, T1, VCPU(scratch[3]));
+	emit_store_gs(e, T1, VCPU(x87.dp));
+	copy16(e, SELECTOR(insn_segment(insn_memory(insn)->mem.segment)), VCPU(x87.ds));
+}
+
+bool emit_native(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	bool memory = insn->memory >= 0;
+	struct loaned loaned;
+	struct rewritten host;
+	if (!find_loans(insn, &loaned))
+		return false;
+	struct register_map map = make_map(&loaned);
+	if (!insn_rewrite_renamed(insn, &map, &host))
+		return false;
+	if (memory && (!access_size(insn) || access_size(insn) > 64))
+		return false;
+	emit_vector_check(w, insn->xstate);
+	if (memory) {
+		const ZydisDecodedOperand *o = insn_memory(insn);
+		work_spill_flags(w);
+		u8 *retry = w->e.at;
+		if (!emit_operand_address(w, o))
+			return false;
+		note_x87_operand(w);
+		emit_check(w, access_size(insn), o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE, retry);
+	}
+	/* Bringing flags back uses T1, which may be lent. */
+	place_flags(w);
+	for (unsigned i = 0; i < loaned.count; i++)
+		if (insn->gpr_read & (1u << loaned.gpr[i]))
+			emit_load_gs(&w->e, loaned.host[i], VCPU_GPR(loaned.gpr[i]));
+	if (w->place == FLAGS_SAVED)
+		w->block->map[w->current].guest |= MAP_SAVED;
+	emit_bytes(&w->e, host.bytes, host.length);
+	for (unsigned i = 0; i < loaned.count; i++)
+		if (insn->gpr_written & (1u << loaned.gpr[i]))
+			emit_store_gs(&w->e, loaned.host[i], VCPU_GPR(loaned.gpr[i]));
+	note_x87(w);
+	return true;
+}
+
+/* The result of LEA is in T0; move its operand size to the destination. */
+static void store_result(struct translation_work *w, unsigned gpr, unsigned bits)
+{
+	struct emitter *e = &w->e;
+	unsigned to = host_register(gpr);
+	if (to == NO_REGISTER) {
+		to = T1;
+		if (bits == 16)
+			emit_load_gs(e, T1, VCPU_GPR(gpr));
+	}
+	if (bits == 16)
+		emit8(e, 0x66);
+	emit_rr(e, bits == 64, 0x89, T0, to);
+	if (to == T1)
+		emit_store_gs(e, T1, VCPU_GPR(gpr));
+}
+
+bool emit_lea_insn(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	const ZydisDecodedOperandMem *mem = &insn->operand[1].mem;
+	int gpr = insn_gpr(insn->operand[0].reg.value);
+	u8 *start = w->e.at;
+	unsigned bits = insn->z.operand_width;
+	int base = insn_gpr(mem->base), index = insn_gpr(mem->index);
+	bool plain = host_register((unsigned)gpr) != NO_REGISTER && mem->base != ZYDIS_REGISTER_RIP && mem->base != ZYDIS_REGISTER_EIP &&
+		     (base < 0 || host_register((unsigned)base) != NO_REGISTER) &&
+		     (index < 0 || host_register((unsigned)index) != NO_REGISTER);
+	if (plain && bits >= 32) {
+		static const u8 shift[9] = { [1] = 0, [2] = 1, [4] = 2, [8] = 3 };
+		emit_lea(&w->e, bits == 64 && insn->z.address_width == 64, host_register((unsigned)gpr),
+			 base < 0 ? NO_REGISTER : host_register((unsigned)base),
+			 index < 0 ? NO_REGISTER : host_register((unsigned)index), shift[mem->scale],
+			 mem->disp.has_displacement ? (s32)mem->disp.value : 0);
+		return true;
+	}
+	if (!emit_operand_address(w, &insn->operand[1])) {
+		w->e.at = start;
+		return false;
+	}
+	store_result(w, (unsigned)gpr, bits);
+	return true;
+}

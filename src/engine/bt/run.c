@@ -1,0 +1,412 @@
+/* The translator's loop: find the code for where the guest is, enter it, and do what it left for. See state.h. */
+#include "engine/bt/state.h"
+
+#include "engine/step/step.h"
+
+/* Blocks of a page of code and data that step runs before the translator tries again. */
+#define INTERPRET_MAX 2000
+
+/* ---- status flags ---- */
+
+static void flags_to_image(struct vcpu *vcpu)
+{
+	u32 low = (u32)(vcpu->rflags & 0xff);
+	vcpu->flags_image = low << 8 | !!(vcpu->rflags & RFLAGS_OF);
+}
+
+static void flags_from_image(struct vcpu *vcpu)
+{
+	u64 status = (vcpu->flags_image >> 8 & RFLAGS_STATUS & 0xff) | (vcpu->flags_image & 1 ? RFLAGS_OF : 0);
+	vcpu->rflags = (vcpu->rflags & ~RFLAGS_STATUS) | status;
+}
+
+/* ---- finding code ---- */
+
+enum found { FOUND_CODE, FOUND_FAULT, FOUND_NOTHING };
+
+static void remember(struct vcpu *vcpu, const struct bt_block *block)
+{
+	const struct tlb_entry *e = tlb_lookup(vcpu->mmu, vcpu->mmu->view, vcpu->rip, 1, ACCESS_EXEC);
+	if (!e || (vcpu->cr4 & CR4_LA57))
+		return;
+	u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
+	slot[0] = vcpu->rip + ((u64)vcpu->jump_salt << 48);
+	slot[JUMP_CACHE_ENTRIES] = (u64)(uintptr_t)bt_rx(bt_of(vcpu), (const u8 *)block + block->prologue);
+	mmu_note_exec(vcpu, e, vcpu->rip);
+}
+
+/* Whether the page is to be left to step for now. */
+static bool interpret(struct vcpu *vcpu, struct bt_page *page)
+{
+	if (!page->mixed)
+		return false;
+	if (++page->interpreted < INTERPRET_MAX)
+		return true;
+	page->mixed = false;
+	page->churn /= 2;
+	__atomic_fetch_and(page->flags, (u8)~PAGE_MIXED, __ATOMIC_SEQ_CST);
+	return false;
+}
+
+/* Protect the page and note its generation before its bytes are read. */
+static void protect(struct vcpu *vcpu, const struct translation *t, struct bt_page *page)
+{
+	u32 seen;
+	do {
+		mmu_protect_code(vcpu, t);
+		seen = __atomic_load_n(t->generation, __ATOMIC_SEQ_CST);
+	} while (!(__atomic_load_n(t->flags, __ATOMIC_SEQ_CST) & PAGE_CODE));
+	if (seen == page->seen)
+		return;
+	if (page->blocks)
+		cache_drop_page(bt_of(vcpu), page);
+	page->seen = seen;
+}
+
+static enum found find(struct vcpu *vcpu, const u8 **code)
+{
+	struct bt *bt = bt_of(vcpu);
+	struct translation t;
+	if (!is_canonical(vcpu->rip, vcpu_linear_bits(vcpu))) {
+		vcpu_raise_gp(vcpu, 0);
+		return FOUND_FAULT;
+	}
+	vcpu->code_base = vcpu->rip & PAGE_MASK;
+	if (!mmu_translate(vcpu, vcpu->rip, ACCESS_EXEC, &t))
+		return FOUND_FAULT;
+	if (!t.hva)
+		return FOUND_NOTHING;
+	struct bt_block *block = cache_find(bt, t.gpa);
+	if (!block || block->page->seen != __atomic_load_n(t.generation, __ATOMIC_SEQ_CST)) {
+		vector_sync(vcpu);
+		struct bt_page *page = cache_page(bt, &t);
+		if (!page || interpret(vcpu, page))
+			return FOUND_NOTHING;
+		protect(vcpu, &t, page);
+		block = translate_block(vcpu, &t, page);
+		if (!block)
+			return FOUND_NOTHING;
+	}
+	remember(vcpu, block);
+	*code = bt_rx(bt, (const u8 *)block + block->body);
+	return FOUND_CODE;
+}
+
+/* ---- what translated code left for ---- */
+
+static const u8 *at_site(const struct site *site, s32 distance)
+{
+	return (const u8 *)site + distance;
+}
+
+/* Classes of extended state that are not ready any more are made ready again, since the code that goes on relies on them. */
+static bool vector_restore(struct vcpu *vcpu, u8 ready)
+{
+	for (u8 missing = ready & ~vcpu->vector_ready; missing; missing &= (u8)(missing - 1))
+		if (!vector_load(vcpu, step_of(vcpu), (u8)__builtin_ctz(missing)))
+			return false;
+	return true;
+}
+
+static bool is_string(unsigned kind)
+{
+	return kind >= KIND_STRING_MOVS && kind <= KIND_STRING_OUTS;
+}
+
+/* One instruction by step, then on behind it if everything is as it was. NULL: find the code anew, or leave if *go is false. */
+static const u8 *step_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
+{
+	struct bt *bt = bt_of(vcpu);
+	u64 rip = vcpu->rip, epoch = bt->epoch;
+	u16 salt = vcpu->jump_salt;
+	u8 ready = vcpu->vector_ready;
+	bt->stepped[site->guest_kind]++;
+	do {
+		*go = step_next(vcpu, exit, true);
+	} while (*go && vcpu->rip == rip && !vcpu_pending(vcpu) && is_string(site->guest_kind)); /* REP goes piece by piece */
+	mmu_serve(vcpu); /* step has taken PENDING_CODE */
+	if (!*go || !site->next || vcpu->rip != rip + site->length || salt != vcpu->jump_salt || vcpu_pending(vcpu) ||
+	    (bt->deferred && (vcpu->rflags & RFLAGS_IF)) || step_needs_care(vcpu) || !vcpu_64bit(vcpu))
+		return NULL;
+	if (__atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED) != bt->logged)
+		cache_follow_log(vcpu);
+	if (epoch != bt->epoch || !vector_restore(vcpu, ready))
+		return NULL;
+	return at_site(site, site->next);
+}
+
+/* The TLB did not have T0. */
+static const u8 *access_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
+{
+	struct bt *bt = bt_of(vcpu);
+	gla_t gla = vcpu->scratch[0];
+	unsigned size = site->detail & ~SITE_WRITE, kind = site->detail & SITE_WRITE ? ACCESS_WRITE : ACCESS_READ;
+	struct translation t;
+	if ((gla & ~PAGE_MASK) + size <= PAGE_SIZE && is_canonical(gla, vcpu_linear_bits(vcpu)) &&
+	    mmu_translate(vcpu, gla, kind, &t) && tlb_lookup(vcpu->mmu, vcpu->mmu->view, gla, size, kind)) {
+		bt->count[COUNT_FILLED]++;
+		return at_site(site, site->retry);
+	}
+	bt->count[COUNT_STEPPED_ACCESS]++;
+	return step_site(vcpu, exit, site, go);
+}
+
+/* Chain a jump within the page to its target. */
+static const u8 *link_site(struct vcpu *vcpu, const struct site *site)
+{
+	struct bt *bt = bt_of(vcpu);
+	u64 epoch = bt->epoch;
+	const u8 *code;
+	if (find(vcpu, &code) != FOUND_CODE)
+		return NULL;
+	if (epoch == bt->epoch) {
+		u8 *field = bt_rw(bt, at_site(site, site->next));
+		s32 to = (s32)(bt_rw(bt, code) - (field + 4));
+		__builtin_memcpy(field, &to, sizeof(to));
+	}
+	return code;
+}
+
+static const u8 *vector_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
+{
+	if (vector_load(vcpu, step_of(vcpu), site->detail))
+		return at_site(site, site->retry);
+	*go = step_deliver_fault(vcpu, exit);
+	return NULL;
+}
+
+/* The target of the branch is not canonical: step does it again and faults. */
+static void undo_branch(struct vcpu *vcpu)
+{
+	u64 branch = *vcpu_u64(vcpu, BRANCH_SLOT);
+	vcpu->rip = vcpu->code_base + (branch & ~PAGE_MASK);
+	vcpu->gpr[RSP] -= (u64)((s64)branch >> PAGE_SHIFT);
+	bt_of(vcpu)->step_next = true;
+}
+
+/* Do what the site wants; the code to enter next, or NULL. */
+static const u8 *handle_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
+{
+	struct bt *bt = bt_of(vcpu);
+	bt->site_count[site->kind]++;
+	if (site->kind != SITE_MISS)
+		vcpu->rip = vcpu->code_base + site->offset;
+	else if (!is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)))
+		undo_branch(vcpu);
+	switch (site->kind) {
+	case SITE_ACCESS:
+		return access_site(vcpu, exit, site, go);
+	case SITE_STEP:
+		return step_site(vcpu, exit, site, go);
+	case SITE_LINK:
+		return link_site(vcpu, site);
+	case SITE_VECTOR:
+		return vector_site(vcpu, exit, site, go);
+	case SITE_TRAP:
+		vcpu->rip = vcpu->code_base + bt->trap_offset;
+		*go = step_next(vcpu, exit, true);
+		return NULL;
+	default: /* MISS, PENDING */
+		return NULL;
+	}
+}
+
+static bool execute(struct vcpu *vcpu, struct exit *exit, const u8 *code)
+{
+	struct bt *bt = bt_of(vcpu);
+	bool go = true;
+	while (code) {
+		flags_to_image(vcpu);
+		const struct site *site = bt->enter(code);
+		flags_from_image(vcpu);
+		code = handle_site(vcpu, exit, site, &go);
+	}
+	return go;
+}
+
+/* ---- the loop ---- */
+
+/* Pending bits that cannot be acted upon now would keep translated code from running; they are put aside meanwhile. */
+static u32 not_yet(const struct vcpu *vcpu)
+{
+	return (vcpu->rflags & RFLAGS_IF ? 0 : PENDING_INTERRUPT) | (vcpu->nmi_blocked ? PENDING_NMI : 0);
+}
+
+static void defer(struct vcpu *vcpu)
+{
+	struct bt *bt = bt_of(vcpu);
+	u32 now = bt->deferred & ~not_yet(vcpu);
+	if (now) {
+		bt->deferred &= ~now;
+		vcpu_set_pending(vcpu, now);
+	}
+	u32 later = vcpu_pending(vcpu) & not_yet(vcpu);
+	if (later) {
+		bt->deferred |= later;
+		vcpu_clear_pending(vcpu, later);
+	}
+}
+
+static bool turn(struct vcpu *vcpu, struct exit *exit)
+{
+	struct bt *bt = bt_of(vcpu);
+	const u8 *code;
+	mmu_serve(vcpu);
+	if (bt->logged != __atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED))
+		cache_follow_log(vcpu);
+	defer(vcpu);
+	if (!vcpu_64bit(vcpu))
+		return step_next(vcpu, exit, false);
+	if (bt->step_next || vcpu_pending(vcpu) || vcpu->activity != ACTIVITY_ACTIVE || step_needs_care(vcpu)) {
+		bt->count[COUNT_BOUNDARY]++;
+		bt->step_next = false;
+		return step_next(vcpu, exit, true);
+	}
+	switch (find(vcpu, &code)) {
+	case FOUND_CODE:
+		bt->count[COUNT_ENTER]++;
+		return execute(vcpu, exit, code);
+	case FOUND_FAULT:
+		return step_deliver_fault(vcpu, exit);
+	default:
+		bt->count[COUNT_INTERPRETED]++;
+		return step_next(vcpu, exit, true);
+	}
+}
+
+/* A fault taken by translated code: the instruction is stepped, which raises it anew with all its rules. */
+static bool bt_trap(struct host_trap *trap)
+{
+	struct vcpu *vcpu;
+	__asm__ volatile("rdgsbase %0" : "=r"(vcpu));
+	struct bt *bt = vcpu && vcpu->engine_state ? bt_of(vcpu) : NULL;
+	const u8 *pc = (const u8 *)(uintptr_t)trap->pc;
+	struct bt_block *block = bt && trap->vector != VEC_PF ? cache_block_of(bt, pc) : NULL;
+	if (!block)
+		return snippet_trap(trap);
+	unsigned host = (unsigned)(bt_rw(bt, pc) - (u8 *)block), i = block->insns;
+	while (i && block->map[i - 1].host > host)
+		i--;
+	if (!i)
+		return false;
+	u16 guest = block->map[i - 1].guest;
+	bt->trap_offset = guest & (u16)~MAP_SAVED;
+	trap->pc = (u64)(uintptr_t)(guest & MAP_SAVED ? bt->trap_saved : bt->trap_host);
+	return true;
+}
+
+static void bt_run(struct vcpu *vcpu, struct exit *exit)
+{
+	struct bt *bt = bt_of(vcpu);
+	step_enter(vcpu, exit, bt_trap);
+	mmu_set_running(vcpu, true);
+	if (bt->drop_all) {
+		cache_drop_all(vcpu);
+		bt->drop_all = false;
+	}
+	while (turn(vcpu, exit))
+		;
+	vector_sync(vcpu);
+	if (bt->deferred)
+		vcpu_set_pending(vcpu, bt->deferred);
+	bt->deferred = 0;
+	mmu_set_running(vcpu, false);
+}
+
+/* ---- life ---- */
+
+static void bt_destroy(struct vcpu *vcpu)
+{
+	struct bt *bt = vcpu->engine_state ? bt_of(vcpu) : NULL;
+	if (bt) {
+		for (unsigned i = 0; i < BT_PAGE_HASH_SIZE; i++) {
+			for (struct bt_page *page = bt->page_hash[i], *next; page; page = next) {
+				next = page->next;
+				host_free(page);
+			}
+		}
+		if (bt->code.rw)
+			host_code_destroy(&bt->code);
+		host_free(bt->work);
+		host_free(bt);
+	}
+	host_free(vcpu->jump_cache);
+	vcpu->jump_cache = NULL;
+	step_destroy(vcpu);
+}
+
+static int bt_create(struct vcpu *vcpu)
+{
+	struct ram *ram = vcpu->ram;
+	if (ram->users == RAM_USERS_MAX || step_create(vcpu))
+		return -1;
+	struct bt *bt = step_of(vcpu)->translator = host_alloc(sizeof(*bt));
+	vcpu->jump_cache = host_alloc(JUMP_CACHE_ENTRIES * 2 * sizeof(u64));
+	if (bt)
+		bt->work = host_alloc(translate_work_size());
+	if (!bt || !vcpu->jump_cache || !bt->work || host_code_create(&bt->code, (size_t)BT_REGIONS * BT_REGION_SIZE)) {
+		bt_destroy(vcpu);
+		return -1;
+	}
+	step_of(vcpu)->translated = bt->code;
+	bt->used[0] = bt->stubs_size = stubs_emit(bt);
+	bt->logged = ram->code_logged;
+	cache_clear_jumps(vcpu);
+	ram->protect_code = true;
+	ram->user[ram->users++] = vcpu;
+	return 0;
+}
+
+static bool bt_available(const char **why)
+{
+	return true;
+}
+
+static const char *const counter_names[COUNTERS] = {
+	[COUNT_ENTER] = "entered by the loop", [COUNT_TRANSLATED] = "blocks translated", [COUNT_INSNS] = "instructions translated",
+	[COUNT_BYTES] = "bytes of host code", [COUNT_DROPPED] = "blocks dropped", [COUNT_EVICTED] = "regions evicted", [COUNT_INTERPRETED] = "instructions not translatable",
+	[COUNT_FILLED] = "TLB misses filled", [COUNT_STEPPED_ACCESS] = "accesses stepped", [COUNT_BOUNDARY] = "boundaries stepped",
+};
+
+static const char *const site_names[SITE_KINDS] = {
+	[SITE_ACCESS] = "access", [SITE_STEP] = "step", [SITE_LINK] = "link", [SITE_MISS] = "jump cache miss",
+	[SITE_PENDING] = "pending", [SITE_VECTOR] = "extended state", [SITE_TRAP] = "trap",
+};
+
+static void bt_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque)
+{
+	const struct bt *bt = bt_of(vcpu);
+	char text[96];
+	for (unsigned i = 0; i < COUNTERS; i++) {
+		host_snprintf(text, sizeof(text), "%14llu  %s", (unsigned long long)bt->count[i], counter_names[i]);
+		line(opaque, text);
+	}
+	for (unsigned i = 0; i < SITE_KINDS; i++) {
+		host_snprintf(text, sizeof(text), "%14llu  left for: %s", (unsigned long long)bt->site_count[i], site_names[i]);
+		line(opaque, text);
+	}
+	for (unsigned i = 0; i < KIND_COUNT; i++) {
+		if (bt->stepped[i] < 100)
+			continue;
+		host_snprintf(text, sizeof(text), "%14llu  stepped: %s", (unsigned long long)bt->stepped[i],
+			      insn_kind_name((enum insn_kind)i));
+		line(opaque, text);
+	}
+}
+
+static void bt_state_changed(struct vcpu *vcpu)
+{
+	engine_step.state_changed(vcpu);
+	bt_of(vcpu)->drop_all = true;
+}
+
+const struct engine_ops engine_bt = {
+	.name = "bt",
+	.description = "binary translation: guest code runs as host code, checked; works everywhere",
+	.available = bt_available,
+	.vcpu_create = bt_create,
+	.vcpu_destroy = bt_destroy,
+	.run = bt_run,
+	.state_changed = bt_state_changed,
+	.report = bt_report,
+};

@@ -1,0 +1,172 @@
+/* The binary translator's state for a vCPU, and how its parts work together.
+ *
+ * A block of 64-bit guest code becomes a block of host code. Guest registers are host registers:
+ *
+ *   RAX RCX RDX RBX RBP RSI RDI R8 R12-R15   themselves
+ *   RSP                                      host R9
+ *   R9 R10 R11                               in struct vcpu, loaded where used
+ *   host R10, R11 (T0, T1)                   scratch; host RSP is the engine's own stack; GS is struct vcpu
+ *
+ * Status flags are the host's. Where a check would destroy flags that are still needed, LAHF and SETO put them into flags_image; the
+ * translator knows at every instruction where they are (enum flags_place). Other flags are in vcpu->rflags.
+ * Extended state is live in the real registers as in the step engine (engine/step/state.h).
+ *
+ * A guest RIP is code_base plus a constant, so that a block runs wherever its page is mapped. Blocks are found by guest physical
+ * address; jumps within a page are chained; all others go through the jump cache, indexed by the low bits of RIP:
+ *
+ *   tail:      T0 = target; rip = T0; T1 = its slot; jmp [code of the slot]       flags are in flags_image
+ *   prologue:  rip + salt + pending != tag of the slot -> miss; code_base; flags back if needed
+ *   body:      what chained jumps and C jump to; code_base is right
+ *
+ * Translated code never calls C: it leaves by CALLing a leave stub, whose return address is the site that says why, and C enters it again
+ * (run.c). What the translator does not do itself is done by engine/step for one instruction. */
+#ifndef NADIR_ENGINE_BT_STATE_H
+#define NADIR_ENGINE_BT_STATE_H
+
+#include "engine/step/state.h"
+
+#define T0 R10
+#define T1 R11
+#define HOST_SP R9 /* the host register that holds the guest's RSP */
+
+/* Of the last branch to a computed target: its offset in the page, and above 12 bits how far it moved RSP. */
+#define BRANCH_SLOT ((u32)(offsetof(struct vcpu, scratch) + 2 * sizeof(u64)))
+
+/* What is said at a site, after the CALL of a leave stub. Addresses are relative to the site. */
+enum site_kind {
+	SITE_ACCESS, /* T0: a linear address that the TLB did not have; retry, or have the instruction stepped and go on at next */
+	SITE_STEP, /* the instruction is step's */
+	SITE_LINK, /* a jump within the page, not chained yet: `offset` is the target, `next` the rel32 to patch */
+	SITE_MISS, /* rip is not in the jump cache */
+	SITE_PENDING, /* something is pending before the instruction */
+	SITE_VECTOR, /* extended state of class `detail` is not ready; retry */
+	SITE_TRAP, /* the host's trap handler redirected here */
+	SITE_KINDS
+};
+
+struct site {
+	u8 kind;
+	u8 detail; /* ACCESS: bytes, with SITE_WRITE; VECTOR: enum xstate_class */
+	u8 length; /* of the instruction */
+	u8 guest_kind; /* enum insn_kind */
+	u16 offset; /* of the instruction in its page */
+	s32 retry, next; /* 0: nowhere */
+} __attribute__((packed));
+
+#define SITE_WRITE 0x80
+
+/* A translated block; lies in the code area in front of its code. */
+struct bt_block {
+	struct bt_block *next; /* in its hash chain */
+	struct bt_block *page_next;
+	struct bt_page *page;
+	gpa_t gpa;
+	u32 size; /* of header, map and code together */
+	u16 prologue, body; /* from the block's first byte */
+	struct {
+		u16 field, stub; /* the rel32 of a jump that may be chained, and the stub it goes to when it is not */
+	} link[2];
+	u16 links;
+	u16 insns;
+	struct {
+		u16 host; /* where its code begins, from the block's first byte */
+		u16 guest; /* offset in the page; MAP_SAVED: flags are in flags_image when it runs */
+	} map[];
+};
+
+#define MAP_SAVED 0x8000
+
+/* A page that code was translated of. Kept for ever, for its history. */
+struct bt_page {
+	struct bt_page *next; /* in its hash chain */
+	gpa_t gpa;
+	u32 *generation;
+	u8 *flags;
+	u32 seen; /* generation of the bytes translated */
+	u16 churn; /* how often writes dropped its blocks */
+	u32 swept; /* bt->sweep when it was last looked through */
+	u16 interpreted; /* while mixed: blocks run by step since it was last written */
+	bool mixed;
+	struct bt_block *blocks;
+};
+
+#define BT_REGIONS 24
+#define BT_REGION_SIZE (1u << 20)
+#define BT_HASH_SIZE 16384
+#define BT_PAGE_HASH_SIZE 4096
+#define BT_INSNS_MAX 48
+#define BT_BLOCK_ROOM (24u << 10) /* more than any block takes */
+
+enum bt_counter {
+	COUNT_ENTER, COUNT_TRANSLATED, COUNT_INSNS, COUNT_BYTES, COUNT_DROPPED, COUNT_EVICTED, COUNT_INTERPRETED, COUNT_FILLED,
+	COUNT_STEPPED_ACCESS, COUNT_BOUNDARY,
+	COUNTERS
+};
+
+struct bt {
+	struct bt_block *hash[BT_HASH_SIZE];
+	struct bt_page *page_hash[BT_PAGE_HASH_SIZE];
+	struct host_code code;
+	size_t stubs_size; /* at the start of region 0 */
+	unsigned region; /* in use */
+	size_t used[BT_REGIONS]; /* bytes */
+	u32 sweep; /* number of the eviction */
+	u64 epoch; /* changes whenever translated code was dropped */
+	u64 logged; /* position in ram->code_log */
+	bool drop_all; /* wanted before the next entry */
+	u32 deferred; /* pending bits that cannot be acted upon now */
+	u16 trap_offset; /* of the instruction that trapped */
+	const struct site *(*enter)(const void *code);
+	const u8 *leave_host, *leave_saved, *miss, *trap_host, *trap_saved; /* stubs, in the executable mapping */
+	struct translation_work *work;
+	u64 count[COUNTERS];
+	bool step_next; /* the next instruction must be stepped */
+	u64 site_count[SITE_KINDS];
+	u64 stepped[KIND_COUNT]; /* instructions done by step, by kind */
+};
+
+static inline struct bt *bt_of(struct vcpu *vcpu)
+{
+	return step_of(vcpu)->translator;
+}
+
+/* Addresses in the two mappings of the code area. */
+static inline u8 *bt_rw(const struct bt *bt, const void *rx)
+{
+	return bt->code.rw + ((const u8 *)rx - bt->code.rx);
+}
+
+static inline const u8 *bt_rx(const struct bt *bt, const void *rw)
+{
+	return bt->code.rx + ((const u8 *)rw - bt->code.rw);
+}
+
+/* ---- stubs.c ---- */
+
+/* Write the stubs that enter and leave translated code; returns the bytes used at the start of the code area. */
+size_t stubs_emit(struct bt *bt);
+
+/* ---- cache.c ---- */
+
+/* What is known of a page, made if need be; NULL: no memory. */
+struct bt_page *cache_page(struct bt *bt, const struct translation *t);
+struct bt_block *cache_find(struct bt *bt, gpa_t gpa);
+void cache_publish(struct bt *bt, struct bt_block *block);
+/* Room for one block in the current region, evicting the oldest region if need be. */
+u8 *cache_room(struct vcpu *vcpu);
+void cache_drop_page(struct bt *bt, struct bt_page *page);
+void cache_drop_all(struct vcpu *vcpu);
+/* Drop the translations of pages that were written since the last call. */
+void cache_follow_log(struct vcpu *vcpu);
+/* The block that holds a host address of the executable mapping, or NULL. */
+struct bt_block *cache_block_of(struct bt *bt, const u8 *pc);
+/* Empty the jump cache. */
+void cache_clear_jumps(struct vcpu *vcpu);
+
+/* ---- translate.c ---- */
+
+size_t translate_work_size(void);
+/* Translate the block at vcpu->rip, whose page is `t`. NULL: the instruction there cannot begin a block. */
+struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t, struct bt_page *page);
+
+#endif

@@ -1,0 +1,82 @@
+/* The edges of translated code: the function that enters it, and the stubs by which it leaves. */
+#include "engine/bt/emit.h"
+#include "engine/bt/state.h"
+
+static const u8 callee_saved[] = { RBX, RBP, R12, R13, R14, R15 };
+
+static void emit_push(struct emitter *e, unsigned reg)
+{
+	emit_rex(e, false, 0, NO_REGISTER, reg);
+	emit8(e, (u8)(0x50 | (reg & 7)));
+}
+
+static void emit_pop(struct emitter *e, unsigned reg)
+{
+	emit_rex(e, false, 0, NO_REGISTER, reg);
+	emit8(e, (u8)(0x58 | (reg & 7)));
+}
+
+/* Guest registers that live in host registers, but for RAX. */
+static void move_registers(struct emitter *e, void (*move)(struct emitter *e, unsigned reg, u32 offset))
+{
+	for (unsigned reg = RCX; reg < GPR_COUNT; reg++) {
+		if (reg == RSP)
+			move(e, HOST_SP, VCPU_GPR(RSP));
+		else if (reg < R9 || reg > R11)
+			move(e, reg, VCPU_GPR(reg));
+	}
+}
+
+/* enter(RDI = code) */
+static void emit_enter(struct emitter *e)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(callee_saved); i++)
+		emit_push(e, callee_saved[i]);
+	emit_mov(e, T0, RDI);
+	move_registers(e, emit_load_gs);
+	emit_gs(e, false, 0x8b, RAX, VCPU(flags_image));
+	EMIT(e, 0x04, 0x7f, 0x9e); /* add al, 127; sahf */
+	emit_load_gs(e, RAX, VCPU_GPR(RAX));
+	EMIT(e, 0x41, 0xff, 0xe2); /* jmp r10 */
+}
+
+/* The return address is the site; T0 goes to scratch[0]. */
+static void emit_leave(struct emitter *e, bool saved)
+{
+	emit_store_gs(e, RAX, VCPU_GPR(RAX));
+	if (!saved) {
+		EMIT(e, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
+		emit_gs(e, false, 0x89, RAX, VCPU(flags_image));
+	}
+	emit_store_gs(e, T0, VCPU(scratch));
+	move_registers(e, emit_store_gs);
+	emit_pop(e, RAX);
+	for (unsigned i = ARRAY_SIZE(callee_saved); i-- > 0;)
+		emit_pop(e, callee_saved[i]);
+	emit8(e, 0xc3);
+}
+
+static void emit_fixed_site(struct bt *bt, struct emitter *e, const u8 *leave, enum site_kind kind)
+{
+	emit_jump(e, 0xe8, bt_rw(bt, leave));
+	const struct site site = { .kind = (u8)kind };
+	emit_bytes(e, (const u8 *)&site, sizeof(site));
+}
+
+size_t stubs_emit(struct bt *bt)
+{
+	struct emitter e = { bt->code.rw };
+	bt->enter = (const struct site *(*)(const void *))(uintptr_t)bt_rx(bt, e.at);
+	emit_enter(&e);
+	bt->leave_host = bt_rx(bt, e.at);
+	emit_leave(&e, false);
+	bt->leave_saved = bt_rx(bt, e.at);
+	emit_leave(&e, true);
+	bt->miss = bt_rx(bt, e.at);
+	emit_fixed_site(bt, &e, bt->leave_saved, SITE_MISS);
+	bt->trap_host = bt_rx(bt, e.at);
+	emit_fixed_site(bt, &e, bt->leave_host, SITE_TRAP);
+	bt->trap_saved = bt_rx(bt, e.at);
+	emit_fixed_site(bt, &e, bt->leave_saved, SITE_TRAP);
+	return ((size_t)(e.at - bt->code.rw) + 63) & ~63ull;
+}

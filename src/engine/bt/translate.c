@@ -1,0 +1,297 @@
+/* From guest code to a block of host code: decode up to a transfer of control, find out where status flags are live, write the code, then what
+ * lies out of line. */
+#include "engine/bt/work.h"
+
+size_t translate_work_size(void)
+{
+	return sizeof(struct translation_work);
+}
+
+/* ---- decoding ---- */
+
+/* Instructions that never go on with the next one, or that may change how it must be read. */
+static bool ends_block(const struct insn *insn)
+{
+	switch (insn->kind) {
+	case KIND_INT:
+	case KIND_INT3:
+	case KIND_INT1:
+	case KIND_IRET:
+	case KIND_SYSCALL:
+	case KIND_SYSRET:
+	case KIND_SYSENTER:
+	case KIND_SYSEXIT:
+	case KIND_HLT:
+		return true;
+	default:
+		return insn_class_of((enum insn_kind)insn->kind) == INSN_CLASS_CONTROL;
+	}
+}
+
+/* False: nothing could be decoded. */
+static bool decode(struct translation_work *w)
+{
+	unsigned at = w->offset;
+	w->count = 0;
+	while (w->count < BT_INSNS_MAX) {
+		struct insn *insn = &w->insn[w->count];
+		w->at[w->count] = (u16)at;
+		if (insn_decode(&step_of(w->vcpu)->decoder, INSN_MODE_64, w->bytes + at, PAGE_SIZE - at, insn) != DECODE_OK)
+			break;
+		w->count++;
+		at += insn->z.length;
+		w->at[w->count] = (u16)at;
+		if (ends_block(insn))
+			break;
+	}
+	return w->count > 0;
+}
+
+/* ---- liveness ---- */
+
+static u16 live_at_end(struct translation_work *w)
+{
+	const struct insn *last = &w->insn[w->count - 1];
+	s64 next = w->at[w->count];
+	bool direct = last->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+	s64 target = next + (direct ? last->operand[0].imm.value.s : 0);
+	switch (last->kind) {
+	case KIND_JCC:
+	case KIND_JCXZ:
+	case KIND_LOOP:
+		return live_at(w, next) | live_at(w, target);
+	case KIND_JMP:
+	case KIND_CALL:
+		return direct ? live_at(w, target) : RFLAGS_STATUS;
+	default:
+		return ends_block(last) ? RFLAGS_STATUS : live_at(w, next);
+	}
+}
+
+/* Whether step gets the instruction, so that every flag must be right. */
+static bool is_transparent(const struct insn *insn)
+{
+	enum insn_class class = insn_class_of((enum insn_kind)insn->kind);
+	return class == INSN_CLASS_INNOCUOUS || class == INSN_CLASS_MOVE || class == INSN_CLASS_CONTROL;
+}
+
+static void find_live(struct translation_work *w)
+{
+	w->live[w->count] = live_at_end(w);
+	for (unsigned i = w->count; i-- > 0;) {
+		const struct insn *insn = &w->insn[i];
+		w->live[i] = (u16)(insn->flags_read | (w->live[i + 1] & ~insn->flags_written));
+		if (!is_transparent(insn))
+			w->live[i] = RFLAGS_STATUS;
+	}
+}
+
+/* ---- writing ---- */
+
+static void emit_prologue(struct translation_work *w)
+{
+	struct emitter *e = &w->e;
+	struct bt_block *block = w->block;
+	block->prologue = (u16)(e->at - (u8 *)block);
+	emit_load_gs(e, T0, VCPU(rip));
+	emit_gs(e, true, 0x03, T0, VCPU(pending));
+	emit_rm(e, true, 0x3b, T0, T1, 0);
+	emit_fix32(emit_jcc(e, 0x5), bt_rw(w->bt, w->bt->miss));
+	emit_load_gs(e, T0, VCPU(rip));
+	emit_lea(e, true, T0, T0, NO_REGISTER, 0, -(s32)w->offset);
+	emit_store_gs(e, T0, VCPU(code_base));
+	if (w->live[0])
+		emit_restore_flags(e);
+	block->body = (u16)(e->at - (u8 *)block);
+}
+static_assert(offsetof(struct vcpu, jump_salt) == offsetof(struct vcpu, pending) + 6, "the salt is above 48 address bits");
+static_assert(offsetof(struct vcpu, pending) % 8 == 0, "read as one word");
+
+/* A loop must notice what is pending: each has a block that ends in a jump backwards. */
+static bool jumps_backwards(const struct translation_work *w)
+{
+	const struct insn *last = &w->insn[w->count - 1];
+	if (!ends_block(last) || last->operand[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
+		return false;
+	s64 target = (s64)w->at[w->count] + last->operand[0].imm.value.s;
+	return target >= 0 && target < w->at[w->count];
+}
+
+static void emit_poll(struct translation_work *w)
+{
+	struct emitter *e = &w->e;
+	u8 *field;
+	if (!w->live[0]) {
+		EMIT(e, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[pending], 0 */
+		emit32(e, VCPU(pending));
+		emit8(e, 0);
+		field = emit_jcc(e, 0x5);
+	} else {
+		emit_mov(e, T1, RCX);
+		emit_gs(e, false, 0x8b, RCX, VCPU(pending));
+		EMIT(e, 0xe3, 8); /* jrcxz over the next two */
+		emit_mov(e, RCX, T1);
+		field = emit_jump(e, 0xe9, e->at);
+		emit_mov(e, RCX, T1);
+	}
+	work_stub(w, SITE_PENDING, field);
+}
+
+static const u8 *leave_for(const struct translation_work *w, enum site_kind kind)
+{
+	return kind == SITE_LINK || kind == SITE_PENDING ? w->bt->leave_host : w->bt->leave_saved;
+}
+
+/* Let step do the current instruction, and go on behind the site. */
+static void emit_step(struct translation_work *w)
+{
+	const u8 *leave = w->place == FLAGS_HOST ? w->bt->leave_host : w->bt->leave_saved;
+	const struct insn *insn = work_insn(w);
+	emit_jump(&w->e, 0xe8, bt_rw(w->bt, leave));
+	const struct site site = { .kind = SITE_STEP, .length = insn->z.length, .guest_kind = insn->kind, .offset = w->at[w->current],
+				   .next = ends_block(insn) ? 0 : (s32)sizeof(struct site) };
+	emit_bytes(&w->e, (const u8 *)&site, sizeof(site));
+	w->place = FLAGS_HOST;
+}
+
+static bool emit_by_kind(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	switch (insn->kind) {
+	case KIND_NOP:
+		return true;
+	case KIND_LEA:
+		return emit_lea_insn(w);
+	case KIND_LAHF:
+	case KIND_SAHF:
+		return cpuid_has(w->vcpu->cpuid, FEATURE_LAHF_LM) && emit_native(w);
+	case KIND_BIT:
+		if (insn->memory >= 0 && insn->operand[1].type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
+			return false;
+		return emit_native(w);
+	case KIND_NATIVE:
+	case KIND_FWAIT:
+	case KIND_MASKED:
+	case KIND_MOV:
+	case KIND_MOVZX:
+	case KIND_MOVSX:
+	case KIND_CLC:
+	case KIND_STC:
+	case KIND_CMC:
+		return emit_native(w);
+	case KIND_PUSH:
+	case KIND_POP:
+	case KIND_LEAVE:
+		return emit_stack(w);
+	default:
+		return emit_control(w);
+	}
+}
+
+static void emit_one(struct translation_work *w)
+{
+	const struct translation_work *before = w;
+	u8 *at = w->e.at, ready = w->ready;
+	unsigned stubs = before->stubs;
+	enum flags_place place = w->place;
+	w->label[w->current] = at;
+	w->block->map[w->current].host = (u16)(at - (u8 *)w->block);
+	w->block->map[w->current].guest = w->at[w->current];
+	if (emit_by_kind(w))
+		return;
+	w->e.at = at;
+	w->ready = ready;
+	w->stubs = stubs;
+	w->place = place;
+	emit_step(w);
+	w->ready = 0;
+}
+
+static s32 distance(const u8 *to, const u8 *from)
+{
+	return to ? (s32)(to - from) : 0;
+}
+
+static void emit_stub(struct translation_work *w, struct stub *s)
+{
+	struct emitter *e = &w->e;
+	emit_fix32(s->jump, e->at);
+	if (s->site.kind == SITE_ACCESS)
+		emit_rm(e, true, 0x03, T0, T1, s->tag);
+	emit_jump(e, 0xe8, bt_rw(w->bt, leave_for(w, (enum site_kind)s->site.kind)));
+	struct site site = s->site;
+	unsigned insn = s->next_insn - 1u;
+	site.length = w->insn[insn].z.length;
+	site.guest_kind = w->insn[insn].kind;
+	site.retry = distance(s->retry, e->at);
+	site.next = distance(s->patch ? s->patch : w->label[s->next_insn], e->at);
+	emit_bytes(e, (const u8 *)&site, sizeof(site));
+}
+
+/* The stub of a jump that may be chained: the block knows both, to take the chaining back. */
+static void note_link(struct translation_work *w, const struct stub *s, const u8 *stub)
+{
+	struct bt_block *block = w->block;
+	block->link[block->links].field = (u16)(s->jump - (u8 *)block);
+	block->link[block->links++].stub = (u16)(stub - (u8 *)block);
+	if (s->target && s->target->page == block->page)
+		emit_fix32(s->jump, (u8 *)s->target + s->target->body);
+}
+
+static void emit_stubs(struct translation_work *w)
+{
+	for (unsigned i = 0; i < w->stubs; i++) {
+		const u8 *stub = w->e.at;
+		emit_stub(w, &w->stub[i]);
+		if (w->stub[i].site.kind == SITE_LINK)
+			note_link(w, &w->stub[i], stub);
+	}
+}
+
+static void emit_block(struct translation_work *w)
+{
+	u8 *start = w->e.at;
+	w->block->insns = (u16)w->count;
+	w->e.at = start + ((sizeof(struct bt_block) + w->count * sizeof(w->block->map[0]) + 15) & ~15ull);
+	emit_prologue(w);
+	w->place = FLAGS_HOST;
+	w->ready = 0;
+	w->stubs = 0;
+	w->current = 0;
+	if (jumps_backwards(w))
+		emit_poll(w);
+	for (; w->current < w->count; w->current++)
+		emit_one(w);
+	w->label[w->count] = NULL;
+	if (!ends_block(&w->insn[w->count - 1])) {
+		w->label[w->count] = w->e.at;
+		w->current = w->count - 1;
+		w->live[w->current] = w->live[w->count];
+		emit_goto(w, w->at[w->count]);
+	}
+	emit_stubs(w);
+	w->block->size = (u32)(w->e.at - start);
+}
+
+struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t, struct bt_page *page)
+{
+	struct bt *bt = bt_of(vcpu);
+	struct translation_work *w = bt->work;
+	w->vcpu = vcpu;
+	w->bt = bt;
+	w->offset = (unsigned)(t->gpa & ~PAGE_MASK);
+	w->bytes = t->hva - w->offset;
+	vector_sync(vcpu);
+	if (!decode(w))
+		return NULL;
+	find_live(w);
+	w->e.at = cache_room(vcpu);
+	w->block = (struct bt_block *)(void *)w->e.at;
+	*w->block = (struct bt_block){ .page = page, .gpa = t->gpa };
+	emit_block(w);
+	cache_publish(bt, w->block);
+	bt->count[COUNT_TRANSLATED]++;
+	bt->count[COUNT_INSNS] += w->count;
+	bt->count[COUNT_BYTES] += w->block->size;
+	return w->block;
+}

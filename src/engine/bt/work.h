@@ -1,0 +1,97 @@
+/* A block while it is being translated, and the parts of the translator that work on it. */
+#ifndef NADIR_ENGINE_BT_WORK_H
+#define NADIR_ENGINE_BT_WORK_H
+
+#include "engine/bt/emit.h"
+#include "engine/bt/state.h"
+
+/* Where the status flags are before an instruction. When they are dead, the place says nothing. */
+enum flags_place { FLAGS_HOST, FLAGS_SAVED };
+
+#define STUBS_MAX (BT_INSNS_MAX * 4)
+
+/* Code out of line: an exit, jumped to from one place. */
+struct stub {
+	u8 *jump; /* rel32 field of the jump to it */
+	struct site site; /* but for retry and next */
+	u8 *retry;
+	u8 next_insn; /* index of the instruction that `next` leads to */
+	u8 tag; /* ACCESS: offset of the tag in struct tlb_entry */
+	u8 *patch; /* LINK: what `next` leads to */
+	struct bt_block *target; /* LINK: chained to it from the start */
+};
+
+struct translation_work {
+	struct vcpu *vcpu;
+	struct bt *bt;
+	const u8 *bytes; /* the page */
+	struct bt_block *block;
+	struct emitter e;
+	unsigned offset; /* in the page, of the first instruction */
+	unsigned count;
+	struct insn insn[BT_INSNS_MAX];
+	struct insn ahead; /* for looking beyond the block */
+	u16 at[BT_INSNS_MAX + 1]; /* offset in the page */
+	u16 live[BT_INSNS_MAX + 1]; /* status flags needed before the instruction */
+	u8 *label[BT_INSNS_MAX + 1]; /* where its code begins */
+	unsigned current; /* instruction being translated */
+	enum flags_place place;
+	u8 ready; /* classes of extended state known to be ready */
+	struct stub stub[STUBS_MAX];
+	unsigned stubs;
+};
+
+static inline const struct insn *work_insn(const struct translation_work *w)
+{
+	return &w->insn[w->current];
+}
+
+/* Offset in the page of the next instruction; PAGE_SIZE where the page ends. */
+static inline unsigned work_next(const struct translation_work *w)
+{
+	return w->at[w->current + 1];
+}
+
+/* Flags that are needed before the current instruction: by it or by what follows. */
+static inline u16 work_live(const struct translation_work *w)
+{
+	return w->live[w->current];
+}
+
+/* ---- access.c ---- */
+
+/* Save the flags if they are live and in the host: what follows may destroy them. */
+void work_spill_flags(struct translation_work *w);
+/* Bring the flags into the host if they are live but saved. */
+void work_need_flags(struct translation_work *w);
+/* The host register that stands for a guest register, or NO_REGISTER if it lives in memory. */
+unsigned host_register(unsigned gpr);
+/* T0 = the linear address of a memory operand. False: not expressible. Clobbers T1, no flags. */
+bool emit_operand_address(struct translation_work *w, const ZydisDecodedOperand *o);
+/* T0, a linear address, becomes a host address, or a stub is taken. retry: the code that computes T0 again. Clobbers T1; flags were
+ * spilled. */
+void emit_check(struct translation_work *w, unsigned size, bool write, u8 *retry);
+/* Make sure that extended state of the class is ready. Flags may have been spilled. */
+void emit_vector_check(struct translation_work *w, u8 class);
+
+/* ---- native.c ---- */
+
+/* Translate an instruction that runs as itself. False: it must be stepped. Nothing has been written then. */
+bool emit_native(struct translation_work *w);
+bool emit_lea_insn(struct translation_work *w);
+
+/* ---- control.c ---- */
+
+/* Control transfers and stack operations. False: it must be stepped. */
+bool emit_control(struct translation_work *w);
+bool emit_stack(struct translation_work *w);
+/* Go on at an offset from the start of the page, perhaps outside. */
+void emit_goto(struct translation_work *w, s64 target);
+/* Status flags that code at an offset of this page may need. */
+u16 live_at(struct translation_work *w, s64 offset);
+
+/* ---- translate.c ---- */
+
+struct stub *work_stub(struct translation_work *w, enum site_kind kind, u8 *jump);
+
+#endif

@@ -1,0 +1,24 @@
+/* The engines there are, in the order of preference. */
+#include "engine/engine.h"
+
+#include "lib/string.h"
+
+static const struct engine_ops *const engines[] = { &engine_step, &engine_bt };
+
+static bool same(const char *a, const char *b)
+{
+	while (*a && *a == *b) {
+		a++;
+		b++;
+	}
+	return *a == *b;
+}
+
+const struct engine_ops *engine_find(const char *name)
+{
+	const char *why;
+	for (unsigned i = 0; i < ARRAY_SIZE(engines); i++)
+		if (same(name, engines[i]->name) || (same(name, "auto") && engines[i]->available(&why)))
+			return engines[i];
+	return NULL;
+}
