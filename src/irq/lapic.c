@@ -196,6 +196,13 @@ bool lapic_passes_extint(const struct lapic *lapic)
 	return !(lvt & LVT_MASKED) && ((lvt >> LVT_DELIVERY_SHIFT) & 7) == DELIVERY_EXTINT;
 }
 
+bool lapic_lint0_nmi(const struct lapic *lapic)
+{
+	u32 lvt = __atomic_load_n(&lapic->reg[REG_LVT + LVT_LINT0], __ATOMIC_RELAXED);
+
+	return !(lvt & LVT_MASKED) && ((lvt >> LVT_DELIVERY_SHIFT) & 7) == DELIVERY_NMI;
+}
+
 /* "Signaling Interrupt Servicing Completion". */
 void lapic_end_interrupt(struct lapic *lapic)
 {

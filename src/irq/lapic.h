@@ -117,6 +117,8 @@ void lapic_accept_posted(struct lapic *lapic, struct posted *posted);
 unsigned lapic_set_lint(struct lapic *lapic, unsigned pin, bool level);
 /* Whether the 8259 pair's INTR reaches the CPU: through LINT0 as ExtINT, or because the local APIC is off. */
 bool lapic_passes_extint(const struct lapic *lapic);
+/* Whether LINT0 is an NMI. Any thread. */
+bool lapic_lint0_nmi(const struct lapic *lapic);
 
 /* Local sources whose LVT entries the VM may trigger. Result as above. */
 enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };

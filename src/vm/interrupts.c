@@ -85,18 +85,32 @@ static void arm_timer(struct vm_cpu *cpu, u64 now)
 	host_timer_arm(cpu->timer, deadline);
 }
 
+static void set_lint0(struct vm_cpu *cpu, bool level)
+{
+	if (level == cpu->lint0)
+		return;
+	cpu->lint0 = level;
+	if (lapic_set_lint(&cpu->lapic, 0, level) & LAPIC_NMI)
+		vcpu_set_pending(&cpu->vcpu, PENDING_NMI);
+}
+
+/* LINT0 follows INTR; that it fell and rose again since the last look is an edge, too. */
+static void update_lint0(struct vm_cpu *cpu)
+{
+	u32 rises = __atomic_load_n(&cpu->pic_rises, __ATOMIC_SEQ_CST);
+	if (rises != cpu->lint0_rises)
+		set_lint0(cpu, false);
+	cpu->lint0_rises = rises;
+	set_lint0(cpu, __atomic_load_n(&cpu->pic_intr, __ATOMIC_SEQ_CST));
+}
+
 /* Bring the local APIC up to date with the time and with what others have sent. */
 static void update_lapic(struct vm_cpu *cpu)
 {
 	u64 now = host_now();
 	lapic_advance(&cpu->lapic, now);
 	lapic_accept_posted(&cpu->lapic, &cpu->posted);
-	bool intr = __atomic_load_n(&cpu->pic_intr, __ATOMIC_SEQ_CST);
-	if (intr != cpu->lint0) {
-		cpu->lint0 = intr;
-		if (lapic_set_lint(&cpu->lapic, 0, intr) & LAPIC_NMI)
-			vcpu_set_pending(&cpu->vcpu, PENDING_NMI);
-	}
+	update_lint0(cpu);
 	arm_timer(cpu, now);
 }
 

@@ -198,6 +198,7 @@ static bool checkpoint(struct vm_cpu *cpu)
 {
 	struct vm *vm = cpu->vm;
 	vcpu_clear_pending(&cpu->vcpu, PENDING_KICK);
+	vm_interrupt_ready(cpu); /* for what came at LINT0 */
 	if (must_park(vm))
 		park(cpu);
 	obey_requests(cpu);

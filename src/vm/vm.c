@@ -28,8 +28,9 @@ static void pic_intr_changed(void *opaque, unsigned pin, bool level)
 	if (!cpu)
 		return;
 	__atomic_store_n(&cpu->pic_intr, level, __ATOMIC_SEQ_CST);
-	if (level)
-		vm_kick(cpu, PENDING_INTERRUPT);
+	__atomic_fetch_add(&cpu->pic_rises, level, __ATOMIC_SEQ_CST);
+	if (level) /* an NMI is due whatever IF says: the vCPU must come and look */
+		vm_kick(cpu, PENDING_INTERRUPT | (lapic_lint0_nmi(&cpu->lapic) ? PENDING_KICK : 0));
 }
 
 static void lapic_send(void *opaque, const struct interrupt *interrupt)

@@ -73,8 +73,10 @@ struct vm_cpu {
 	u32 requests; /* REQUEST_*, atomic */
 	u8 sipi_vector; /* atomic */
 	bool pic_intr; /* level of the 8259 pair's INTR at LINT0, atomic */
+	u32 pic_rises; /* how often it has risen, atomic */
 	bool extint; /* a message asks to take a vector from the 8259 pair, atomic */
 	bool lint0; /* the level the local APIC has been told; this vCPU's thread only */
+	u32 lint0_rises; /* pic_rises when LINT0 was last brought up to date */
 	u32 wake; /* sleeping place; bumped by whoever wants attention, atomic */
 	struct stats stats; /* this vCPU's thread */
 	u64 progress; /* exits and interrupts so far: this vCPU's thread, read by the watchdog, atomic */
