@@ -183,19 +183,17 @@ static void nmi_before_interrupt(void)
 	drain();
 }
 
-/* HLT with IF clear wakes by an NMI: the PIT's interrupt, with LINT0 in NMI mode. */
+/* HLT with IF clear wakes by an NMI: the PIT's interrupt through the I/O APIC. */
 CODE(halt_masked, "hlt\n nop");
 
 static void nmi_wakes_halt(void)
 {
-	pic_init(0x20, 1);
-	apic_write(APIC_LVT_LINT0, ICR_NMI);
-	outb(PIC_MASTER + 1, 0xfe);
+	ioapic_pin(2, LVT_MASKED, 0);
 	pit_start(0, 0, 10000);
+	ioapic_pin(2, ICR_NMI, apic_read(APIC_ID) & 0xff000000u);
 	struct state s = run_code(halt_masked, 0);
 	CHECK_FAULT(s, VEC_NMI, NO_ERROR, (ulong)halt_masked + 1);
-	outb(PIC_MASTER + 1, 0xff);
-	apic_write(APIC_LVT_LINT0, 0x700);
+	ioapic_pin(2, LVT_MASKED, 0);
 }
 
 /* ---- Priorities and nesting ---- */
@@ -259,7 +257,7 @@ static void interrupts_user_code(void)
 	apic_write(APIC_TIMER_DIVIDE, 0xb);
 	apic_write(APIC_LVT_TIMER, VECTOR);
 	for (unsigned cpl = 0; cpl < 4; cpl++) {
-		apic_write(APIC_TIMER_INITIAL, 200000);
+		apic_write(APIC_TIMER_INITIAL, 5000000);
 		struct state s = state_at(user_loop, cpl);
 		s.flags |= FLAG_IF;
 		s.dx = 0x1234;

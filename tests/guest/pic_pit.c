@@ -226,6 +226,24 @@ static void pit_read_back(void)
 	CHECK((digits & 0xf) <= 9 && digits >> 4 <= 9);
 }
 
+/* LINT0 as an NMI: the PICs' interrupt arrives whatever IF says, and is not acknowledged. */
+static void as_nmi(void)
+{
+	taken = 0;
+	handler_set(VEC_NMI, count);
+	apic_write(APIC_LVT_LINT0, ICR_NMI);
+	outb(PIC_MASTER + 1, 0xfe);
+	pit_start(0, 0, 1000);
+	u64 end = rdtsc() + (10ull << 30);
+	while (!taken && rdtsc() < end) /* with IF clear */
+		pause();
+	CHECK(taken == 1 && last_vector == VEC_NMI);
+	CHECK(pic_read_irr(PIC_MASTER) & 1);
+	handler_set(VEC_NMI, NULL);
+	apic_write(APIC_LVT_LINT0, 0x700);
+	pic_init(BASE, 1);
+}
+
 /* About a thousand interrupts a second, for a while. */
 static void pit_periodic(void)
 {
@@ -262,6 +280,7 @@ void guest_main(void)
 	cascade();
 	polling();
 	edge_detect();
+	as_nmi();
 	pit_counts();
 	pit_terminal_count();
 	pit_read_back();

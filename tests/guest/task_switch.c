@@ -79,7 +79,7 @@ static void task_init(unsigned cpl)
 				 .di = 0xd2d2,
 				 .es = SEL_DATA,
 				 .cs = CODE16_SELECTOR,
-				 .ss = SEL_DATA,
+				 .ss = SEL_DATA16, /* what becomes of ESP's upper half is the processor's own */
 				 .ds = SEL_DATA,
 				 .link = 0xffff };
 	gdt_set(TASK_SELECTOR, descriptor((ulong)&task, sizeof(task) - 1, ACCESS_TSS | ACCESS_DPL(3), 0));
@@ -226,7 +226,7 @@ static void to_16bit_tss(void)
 	      (s.dx & 0xffff) == 0xd1d1);
 	CHECK((s.si & 0xffff) == 0x5151 && (s.di & 0xffff) == 0xd2d2 && (s.bp & 0xffff) == 0xe1e1 &&
 	      (s.sp & 0xffff) == 0xff00);
-	CHECK(s.cs == CODE16_SELECTOR && s.ss == SEL_DATA && s.ds == SEL_DATA && s.es == SEL_DATA);
+	CHECK(s.cs == CODE16_SELECTOR && s.ss == SEL_DATA16 && s.ds == SEL_DATA && s.es == SEL_DATA);
 	CHECK_EQ(s.flags & 0xffff, FLAG_FIXED | FLAG_CF | FLAG_NT);
 	CHECK_EQ(task16.link, SEL_TSS);
 	CHECK(after.new16_busy && after.old_busy && after.tr == TASK16_SELECTOR);

@@ -79,9 +79,16 @@ static inline void apic_send_own_id(u32 command)
 	apic_write(APIC_ICR, command | ICR_ASSERT);
 }
 
+/* A spurious interrupt is no error, and gets no EOI. */
+static inline void apic_spurious(struct state *s)
+{
+	(void)s;
+}
+
 /* Software-enabled, spurious vector 0xff, everything masked but LINT0, through which the PICs come. */
 static inline void apic_init(void)
 {
+	handler_set(0xff, apic_spurious);
 	apic_write(APIC_SVR, SVR_ENABLE | 0xff);
 	apic_write(APIC_TPR, 0);
 	apic_write(APIC_LVT_TIMER, LVT_MASKED);
