@@ -11,7 +11,7 @@
 
 static unsigned hash_of(gpa_t gpa)
 {
-	return (unsigned)((gpa ^ gpa >> 13) & (BT_HASH_SIZE - 1));
+	return (unsigned)(gpa * 0x9e3779b97f4a7c15 >> (64 - BT_HASH_BITS));
 }
 
 static unsigned page_hash_of(gpa_t gpa)
@@ -73,6 +73,7 @@ void cache_drop_page(struct bt *bt, struct bt_page *page)
 {
 	for (struct bt_block *block = page->blocks; block; block = block->page_next) {
 		unlink_block(bt, block);
+		block->page = NULL;
 		struct emitter e = { (u8 *)block + block->prologue };
 		emit_jump(&e, 0xe9, bt_rw(bt, bt->miss));
 		bt->count[COUNT_DROPPED]++;
@@ -151,7 +152,8 @@ static void region_evict(struct vcpu *vcpu, unsigned region)
 	bt->epoch++;
 	for (size_t at = first; at < bt->used[region];) {
 		struct bt_block *block = (struct bt_block *)(void *)(start + at);
-		page_evict(bt, block->page, start);
+		if (block->page)
+			page_evict(bt, block->page, start);
 		at += (block->size + 63u) & ~63u;
 	}
 	forget_jumps(vcpu, bt_rx(bt, start + first), bt_rx(bt, start + BT_REGION_SIZE));

@@ -63,6 +63,20 @@ static void protect(struct vcpu *vcpu, const struct translation *t, struct bt_pa
 	page->seen = seen;
 }
 
+/* What the jump cache knows; in front of a prologue stands its distance from the block. */
+static const u8 *find_remembered(struct vcpu *vcpu)
+{
+	struct bt *bt = bt_of(vcpu);
+	const u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
+	if (slot[0] != vcpu->rip + ((u64)vcpu->jump_salt << 48))
+		return NULL;
+	const u8 *prologue = bt_rw(bt, (const void *)(uintptr_t)slot[JUMP_CACHE_ENTRIES]);
+	u32 offset;
+	__builtin_memcpy(&offset, prologue - 4, sizeof(offset));
+	const struct bt_block *block = (const struct bt_block *)(const void *)(prologue - offset);
+	return block->page ? bt_rx(bt, (const u8 *)block + block->body) : NULL;
+}
+
 static enum found find(struct vcpu *vcpu, const u8 **code)
 {
 	struct bt *bt = bt_of(vcpu);
@@ -72,6 +86,9 @@ static enum found find(struct vcpu *vcpu, const u8 **code)
 		return FOUND_FAULT;
 	}
 	vcpu->code_base = vcpu->rip & PAGE_MASK;
+	*code = find_remembered(vcpu);
+	if (*code)
+		return FOUND_CODE;
 	if (!mmu_translate(vcpu, vcpu->rip, ACCESS_EXEC, &t))
 		return FOUND_FAULT;
 	if (!t.hva)

@@ -59,7 +59,7 @@ struct site {
 struct bt_block {
 	struct bt_block *next; /* in its hash chain */
 	struct bt_block *page_next;
-	struct bt_page *page;
+	struct bt_page *page; /* NULL: dropped */
 	gpa_t gpa;
 	u32 size; /* of header, map and code together */
 	u16 prologue, body; /* from the block's first byte */
@@ -92,7 +92,8 @@ struct bt_page {
 
 #define BT_REGIONS 24
 #define BT_REGION_SIZE (1u << 20)
-#define BT_HASH_SIZE 16384
+#define BT_HASH_BITS 16
+#define BT_HASH_SIZE (1u << BT_HASH_BITS)
 #define BT_PAGE_HASH_SIZE 4096
 #define BT_INSNS_MAX 48
 #define BT_BLOCK_ROOM (24u << 10) /* more than any block takes */

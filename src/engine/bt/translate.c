@@ -92,6 +92,7 @@ static void emit_prologue(struct translation_work *w)
 {
 	struct emitter *e = &w->e;
 	struct bt_block *block = w->block;
+	emit32(e, (u32)(e->at + 4 - (u8 *)block));
 	block->prologue = (u16)(e->at - (u8 *)block);
 	emit_load_gs(e, T0, VCPU(rip));
 	emit_gs(e, true, 0x03, T0, VCPU(pending));
