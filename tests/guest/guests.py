@@ -36,6 +36,7 @@ IMAGES = {
     'iret': (32, 64),
     'task_switch': (32,),
     'v86': (32,),
+    'real_mode': (32,),
     'b7_hidden': (32, 64),
     'paging': (32, 64),
     'b5_interrupts': (32, 64),
