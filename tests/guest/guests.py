@@ -25,29 +25,31 @@ BOCHS = {
     'fpu_xsave': (100, 'XSAVEC loses AVX state'),
 }
 
-# Source files and the widths they are built in.
+# Source files and the widths they are built in; behind them the rows of MISSION.md they show.
 IMAGES = {
-    'b1_ring': (32, 64),
-    'b3_sensitive': (32, 64),
+    'b1_ring': (32, 64),  # B1
+    'b3_sensitive': (32, 64),  # B3
     'segments': (32, 64),
     'exceptions': (32, 64),
-    'gates': (32, 64),
-    'b4_transitions': (32, 64),
-    'iret': (32, 64),
+    'gates': (32, 64),  # B4
+    'b4_transitions': (32, 64),  # B4
+    'iret': (32, 64),  # B4
     'task_switch': (32,),
     'v86': (32,),
     'real_mode': (32,),
-    'b7_hidden': (32, 64),
-    'paging': (32, 64),
-    'b5_interrupts': (32, 64),
+    'io_permission': (32, 64),
+    'alignment': (32, 64),
+    'b7_hidden': (32, 64),  # B7
+    'paging': (32, 64),  # E, B6
+    'b5_interrupts': (32, 64),  # B5
     'smc': (32, 64),
     'strings': (32, 64),
-    'apic': (32, 64),
-    'pic_pit': (32,),
-    'ioapic': (32,),
-    'mmio': (32, 64),
+    'apic': (32, 64),  # F1
+    'pic_pit': (32,),  # F1
+    'ioapic': (32,),  # F1
+    'mmio': (32, 64),  # E7
     'debug': (32, 64),
-    'msr_cpuid': (32, 64),
+    'msr_cpuid': (32, 64),  # H5
     'legacy': (32,),
     'fpu_xsave': (32, 64),
     'double_fault': (32, 64),
