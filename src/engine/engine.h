@@ -23,7 +23,11 @@ struct engine_ops {
 
 extern const struct engine_ops engine_step, engine_bt;
 
-/* The engine of a name; "auto" is the first that this host can run. NULL: there is none. */
+/* All there are, in the order of preference. */
+#define ENGINE_COUNT 2
+extern const struct engine_ops *const engines[ENGINE_COUNT];
+
+/* The engine of a name; "auto" is the first of the table that this host can run. NULL: there is none. */
 const struct engine_ops *engine_find(const char *name);
 
 #endif

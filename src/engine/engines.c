@@ -3,7 +3,7 @@
 
 #include "lib/string.h"
 
-static const struct engine_ops *const engines[] = { &engine_step, &engine_bt };
+const struct engine_ops *const engines[ENGINE_COUNT] = { &engine_bt, &engine_step };
 
 static bool same(const char *a, const char *b)
 {
@@ -17,7 +17,7 @@ static bool same(const char *a, const char *b)
 const struct engine_ops *engine_find(const char *name)
 {
 	const char *why;
-	for (unsigned i = 0; i < ARRAY_SIZE(engines); i++)
+	for (unsigned i = 0; i < ENGINE_COUNT; i++)
 		if (same(name, engines[i]->name) || (same(name, "auto") && engines[i]->available(&why)))
 			return engines[i];
 	return NULL;

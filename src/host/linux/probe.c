@@ -15,7 +15,6 @@
 #include "host/linux/probe_kvm.h"
 #include "host/port.h"
 
-static const struct engine_ops *const engines[] = { &engine_step };
 
 struct fact {
 	const char *name;
@@ -175,7 +174,7 @@ static void read_resources(struct machine *m)
 static void choose_engine(struct machine *m)
 {
 	const char *why = NULL;
-	for (size_t i = 0; i < ARRAY_SIZE(engines) && !m->chosen; i++)
+	for (size_t i = 0; i < ENGINE_COUNT && !m->chosen; i++)
 		if (engines[i]->available(&why))
 			m->chosen = engines[i];
 	if (!m->chosen)
@@ -255,7 +254,7 @@ static void print_kvm(FILE *out, const struct kvm_report *k)
 
 static void print_engines(FILE *out, const struct machine *m)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(engines); i++) {
+	for (size_t i = 0; i < ENGINE_COUNT; i++) {
 		const char *why = "";
 		bool available = engines[i]->available(&why);
 		fprintf(out, "%-16s %-5s %s%s%s\n", i ? "" : "Engines", engines[i]->name, engines[i]->description,
@@ -324,7 +323,7 @@ static void add_kvm(struct json_object *root, const struct kvm_report *k)
 static void add_engines(struct json_object *root, const struct machine *m)
 {
 	struct json_object *array = json_object_new_array();
-	for (size_t i = 0; i < ARRAY_SIZE(engines); i++) {
+	for (size_t i = 0; i < ENGINE_COUNT; i++) {
 		struct json_object *o = json_object_new_object();
 		const char *why = NULL;
 		bool available = engines[i]->available(&why);
