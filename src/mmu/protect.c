@@ -70,7 +70,11 @@ void mmu_protect_code(struct vcpu *vcpu, const struct translation *page)
 		for (unsigned i = 0; i < ram->users; i++)
 			if (ram->user[i] != vcpu)
 				ask_and_wait(vcpu, ram->user[i]);
-		__atomic_fetch_and(page->flags, (u8)~PAGE_STORED, __ATOMIC_SEQ_CST);
+		/* If the page was written meanwhile, it holds no code any more, and tags may have been given out again. */
+		old = __atomic_load_n(page->flags, __ATOMIC_SEQ_CST);
+		while ((old & PAGE_CODE) && !__atomic_compare_exchange_n(page->flags, &old, old & (u8)~PAGE_STORED, false,
+									 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			;
 	}
 	host_barrier_all();
 	__atomic_store_n(&ram->protecting, 0, __ATOMIC_SEQ_CST);
