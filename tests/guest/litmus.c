@@ -22,8 +22,12 @@ static struct barrier barrier;
 		u32 value_ = (v);                                                                                      \
 		asm volatile("xchgl %0, %1" : "+r"(value_), "+m"(p) : : "memory");                                     \
 	} while (0)
+/* A store in one step, so that no value in between is ever seen. */
 #define STORE_LOCKED(p, v)                                                                                             \
-	asm volatile("lock andl $0, %0\n lock orl %1, %0" : "+m"(p) : "ri"(v) : "memory", "cc")
+	do {                                                                                                           \
+		u32 old_ = (p);                                                                                        \
+		asm volatile("1: lock cmpxchgl %2, %1\n jne 1b" : "+a"(old_), "+m"(p) : "r"((u32)(v)) : "memory", "cc");  \
+	} while (0)
 #define NO_FENCE asm volatile("" : : : "memory")
 #define MFENCE asm volatile("mfence" : : : "memory")
 #define LOCKED_FENCE asm volatile("lock addl $0, -64(%%rsp)" : : : "memory", "cc")
@@ -122,7 +126,7 @@ static const struct litmus litmuses[] = {
 	LITMUSES(mfence, "MFENCE", false),
 	LITMUSES(locked_fence, "locked ADD between", false),
 	LITMUSES(xchg, "XCHG", false),
-	LITMUSES(locked, "locked OR", false),
+	LITMUSES(locked, "locked CMPXCHG", false),
 };
 
 /* ---- running ---- */
