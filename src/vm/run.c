@@ -184,9 +184,12 @@ static void obey_requests(struct vm_cpu *cpu)
 {
 	if (!__atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST))
 		return;
-	if (REQUESTS_TAKE(cpu, REQUEST_INIT))
+	/* Both at once: an INIT takes back an older SIPI (interrupts.c), so a SIPI that stands beside an INIT came after it. One
+	 * after the other, an INIT that comes in between would be obeyed after the SIPI that follows it. */
+	u32 wanted = REQUESTS_TAKE(cpu, REQUEST_INIT | REQUEST_SIPI);
+	if (wanted & REQUEST_INIT)
 		vm_reset_cpu(cpu, true);
-	if (REQUESTS_TAKE(cpu, REQUEST_SIPI))
+	if (wanted & REQUEST_SIPI)
 		startup(cpu, __atomic_load_n(&cpu->sipi_vector, __ATOMIC_SEQ_CST));
 	if (REQUESTS_TAKE(cpu, REQUEST_CRASH))
 		crash(cpu, cpu->vcpu.activity == ACTIVITY_HLT ? "it halted with interrupts disabled"

@@ -87,7 +87,7 @@ static void stop_and_start(unsigned index)
 	unsigned tries = 0;
 	do { /* on a busy host INIT takes its time to arrive */
 		stopped = woken;
-		spin(SOME_TIME);
+		spin(5 * SOME_TIME);
 	} while (woken != stopped && tries++ < 20);
 	smp_send(smp_apic_id(1), V_TEST); /* it waits for a SIPI: an IPI is not one */
 	spin(SOME_TIME);
