@@ -204,30 +204,40 @@ static void add_cmpxchg(volatile void *p)
 		pause();
 }
 
+/* One attempt; on failure the value found is in *low and *high. */
+static bool try_cmpxchg8b(volatile void *p, u32 *low, u32 *high, u64 next)
+{
+	bool done = false;
+	asm volatile("lock cmpxchg8b %1"
+		     : "=@ccz"(done), "+m"(*(volatile u64 *)p), "+a"(*low), "+d"(*high)
+		     : "b"((u32)next), "c"((u32)(next >> 32))
+		     : "memory");
+	return done;
+}
+
 static void add_cmpxchg8b(volatile void *p)
 {
-	bool done;
 	u32 low = 0, high = 0;
-	do {
-		u64 next = ((u64)high << 32 | low) + 1;
-		asm volatile("lock cmpxchg8b %1"
-			     : "=@ccz"(done), "+m"(*(volatile u64 *)p), "+a"(low), "+d"(high)
-			     : "b"((u32)next), "c"((u32)(next >> 32))
-			     : "memory");
-	} while (!done);
+	while (!try_cmpxchg8b(p, &low, &high, ((u64)high << 32 | low) + 1))
+		pause();
+}
+
+static bool try_cmpxchg16b(volatile void *p, u64 *low, u64 *high, u64 next_low, u64 next_high)
+{
+	bool done = false;
+	asm volatile("lock cmpxchg16b %1"
+		     : "=@ccz"(done), "+m"(*(volatile u8(*)[16])p), "+a"(*low), "+d"(*high)
+		     : "b"(next_low), "c"(next_high)
+		     : "memory");
+	return done;
 }
 
 /* Both halves count, the upper one in steps of 3. */
 static void add_cmpxchg16b(volatile void *p)
 {
-	bool done;
 	u64 low = 0, high = 0;
-	do {
-		asm volatile("lock cmpxchg16b %1"
-			     : "=@ccz"(done), "+m"(*(volatile u8(*)[16])p), "+a"(low), "+d"(high)
-			     : "b"(low + 1), "c"(high + 3)
-			     : "memory");
-	} while (!done);
+	while (!try_cmpxchg16b(p, &low, &high, low + 1, high + 3))
+		pause();
 }
 
 /* A lock of one bit around a plain increment. */
