@@ -23,8 +23,8 @@ static u16 stack_word(u32 sp)
 
 REAL_CODE(addresses,
 	  "mov $0x20, %bx\n mov $8, %si\n movw $0x1234, (%bx,%si)\n mov (0x28), %ax\n movl $0x89abcdef, 2(%bx,%si)\n"
-	  "mov $0x4000, %ecx\n addr32 mov -0x3fd6(%ecx), %edx\n lea -0x30(%bx), %di\n mov $0x10000, %ebp\n"
-	  "addr32 lea 0x10(%ebp,%ebp,2), %ebp");
+	  "mov $0x4000, %ecx\n mov -0x3fd6(%ecx), %edx\n lea -0x30(%bx), %di\n mov $0x10000, %ebp\n"
+	  "lea 0x10(%ebp,%ebp,2), %ebp");
 REAL_CODE(far_pointers, "les (0), %bx\n ldsl (%si), %edx\n mov %es, %ax");
 REAL_CODE(calls, "call 1f\n jmp 2f\n 1: mov %sp, %bx\n mov %ss:(%bx), %cx\n ret $4\n 2: nop");
 REAL_CODE(
@@ -126,7 +126,7 @@ REAL_CODE(read_word, "mov (%bx), %ax");
 REAL_CODE(read_stack, "mov (%bp), %eax");
 REAL_CODE(push_word, "push %ax");
 REAL_CODE(push_long, "push %eax");
-REAL_CODE(read_32, "addr32 mov (%ebx), %al");
+REAL_CODE(read_32, "mov (%ebx), %al");
 REAL_CODE(near_jump, "jmpl *%eax");
 REAL_CODE(far_jump, "ljmpl *(%bx)");
 
@@ -199,7 +199,7 @@ static void privileged(void)
 /* ---- Strings ---- */
 
 REAL_CODE(string_wrap, "rep movsb");
-REAL_CODE(string_32, "addr32 rep stosw");
+REAL_CODE(string_32, "rep stosw %ax, %es:(%edi)");
 
 static void strings(void)
 {
