@@ -128,7 +128,7 @@ static void fxsave_and_fxrstor(void)
 	for (unsigned i = 0; i < 64; i++)
 		area2[i] = i + 1;
 	memset(area, 0, sizeof(area));
-	*(double *)area2 = 1.5;
+	memcpy(area2, &(const u64){ 0x3ff8000000000000 }, sizeof(u64)); /* 1.5 */
 	struct state s = run_with(fill, 3, 0);
 	CHECK_END(s, fill);
 	s = run_with(fxsave_twice, 3, 0);
