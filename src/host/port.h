@@ -8,6 +8,8 @@
 
 #include "arch/types.h"
 
+struct host_trap;
+
 /* ---- memory ---- */
 
 /* Zeroed memory aligned to 64 bytes, or NULL. Owned by the caller until host_free. */
@@ -33,6 +35,65 @@ struct host_code {
 };
 int host_code_create(struct host_code *code, size_t size);
 void host_code_destroy(struct host_code *code);
+
+/* ---- spaces: address spaces of their own for guest user code (C2) ----
+ *
+ * In a space a guest linear address is a host address, so that translated code needs no check of its memory operands: what the guest may not
+ * touch is not mapped. The host keeps each space where nothing else is to be found (host/linux: a process that may do nothing but this).
+ * A space belongs to the thread that created it, and so do all calls on it.
+ *
+ * The only addresses in a space that are not the guest's lie in [hole, hole + HOST_SPACE_HOLE), the same in every space of this program: the
+ * code area (executable, at struct host_code's rx address, which lies in the hole), the tables (readable), the window (writable). What
+ * comes back in the window is untrusted: a guest that finds it may write anything there. */
+
+#define HOST_SPACE_HOLE (1ull << 30) /* aligned to its size */
+#define HOST_SPACE_END (1ull << 47) /* guest addresses from here on are never mapped */
+
+/* Registers as they are in the space, by their x86 numbers. */
+struct host_space_regs {
+	u64 gpr[16];
+	u64 rip;
+	u64 rflags; /* in: status flags and DF; out: likewise */
+	u64 fs_base; /* in only: translated code cannot change it */
+};
+
+/* The window, at GS in the space: first what translated code wants to find there (the engine's own layout), then this. */
+#define HOST_SPACE_WINDOW_USER 4096
+struct host_space_window {
+	u8 user[HOST_SPACE_WINDOW_USER];
+	struct host_space_regs regs;
+	u64 xcr0_mask; /* components of extended state that go along */
+	u32 stop; /* the host sets it when the thread is kicked while in host_space_run; translated code that finds it set leaves */
+	alignas(64) u8 xsave[4096]; /* standard XSAVE format; in and out */
+};
+
+struct host_space {
+	struct host_space_window *window; /* here; in the space it is at GS */
+	u8 *tables; /* here, writable */
+	u64 tables_there; /* in the space, read-only */
+};
+
+enum host_space_exit {
+	SPACE_LEFT, /* translated code jumped to host_space_leave() */
+	SPACE_TRAP, /* a hardware exception: *trap says which; pc is regs.rip */
+	SPACE_BROKEN, /* the space is lost (its process ended, or said nonsense): destroy it. Nothing in the window counts. */
+};
+
+/* The hole of this program; 0 if spaces cannot be had, with the reason in *why. */
+u64 host_space_hole(const char **why);
+/* Where translated code jumps to leave; a constant address in the hole. All registers are kept as they are then; DF is cleared for the host. */
+u64 host_space_leave(void);
+/* `ram` is what host_ram_create gave, of ram_size bytes; tables_size is a multiple of the page size. NULL: no space can be made (now). */
+struct host_space *host_space_create(const struct host_code *code, void *ram, u64 ram_size, size_t tables_size);
+void host_space_destroy(struct host_space *space);
+/* Map whole pages of guest RAM (hva: in `ram`), readable or writable, over what was there; unmap whatever lies in a range. Both are carried
+ * out before the space runs next, in order. Ranges outside [0, HOST_SPACE_END), or in the hole, are refused: -1; 0 is success. An address that
+ * the host cannot map (Linux: below vm.mmap_min_addr) is refused too. */
+int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, bool write);
+int host_space_unmap(struct host_space *space, u64 gla, u64 size);
+/* Load window->xsave and window->regs, run at regs.rip until the code leaves or traps, and store them back. The thread sleeps meanwhile; extended
+ * state of the calling thread is not touched. */
+enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap);
 
 /* ---- locks ---- */
 

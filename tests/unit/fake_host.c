@@ -63,6 +63,42 @@ void host_barrier_all(void)
 {
 }
 
+/* Spaces cannot be had here. */
+u64 host_space_hole(const char **why)
+{
+	*why = "this host has none";
+	return 0;
+}
+
+u64 host_space_leave(void)
+{
+	return 0;
+}
+
+struct host_space *host_space_create(const struct host_code *code, void *ram, u64 ram_size, size_t tables_size)
+{
+	return NULL;
+}
+
+void host_space_destroy(struct host_space *space)
+{
+}
+
+int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, bool write)
+{
+	return -1;
+}
+
+int host_space_unmap(struct host_space *space, u64 gla, u64 size)
+{
+	return -1;
+}
+
+enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap)
+{
+	return SPACE_BROKEN;
+}
+
 int host_code_create(struct host_code *code, size_t size)
 {
 	int fd = memfd_create("code", 0);
