@@ -48,14 +48,18 @@ struct tlb_entry {
 };
 _Static_assert(sizeof(struct tlb_entry) == 64, "one cache line an entry");
 
+/* Execute translations that somebody remembers by a salt (mmu_note_exec): the pages, and 2-MByte regions with large pages, hashed. */
+struct exec_notes {
+	u64 page[16], large[4];
+	u16 salt;
+};
+
 /* The TLB of one address space (PCID); `current` of the mmu points at the one in use. */
 struct tlb {
 	alignas(64) struct tlb_entry entry[VIEW_COUNT][TLB_ENTRIES];
 	u64 used[VIEW_COUNT][TLB_ENTRIES / 64]; /* entries that may be valid, so that a flush visits only these */
 	u64 large[4], huge;                     /* which regions have pieces of 2/4-MByte and 1-GByte pages, hashed */
-	/* Pages, and 2-MByte regions with large pages, in which somebody remembers where code is (mmu_note_exec), hashed. */
-	u64 executed[16], executed_large[4];
-	u16 salt; /* even; + 1 for CPL 3 */
+	struct exec_notes user; /* of CPL 3 */
 };
 
 static inline unsigned tlb_index(gla_t gla)
@@ -90,6 +94,9 @@ struct mmu {
 	u16 context_pcid[MMU_CONTEXTS];
 	u8 context_used;    /* contexts that hold a PCID */
 	u8 context_next;    /* replaced next */
+	/* Of the other levels, for all address spaces, since a kernel's pages are global; if some were not, for the current one. */
+	struct exec_notes supervisor;
+	bool supervisor_local;
 	u16 salt_last;
 	u64 walks, flushes; /* statistics */
 	/* Other threads ask this vCPU to drop its write tags (mmu_protect_code). Atomic. */
@@ -112,7 +119,7 @@ static inline void mmu_update_view(struct vcpu *vcpu)
 		vcpu->mmu->view = (vcpu->rflags & RFLAGS_AC) ? VIEW_SUPERVISOR : smap;
 	vcpu->mmu->explicit = vcpu->mmu->current->entry[vcpu->mmu->view];
 	vcpu->tlb = vcpu->mmu->current->entry[vcpu->mmu->view];
-	vcpu->jump_salt = vcpu->mmu->current->salt | (vcpu->cpl == 3);
+	vcpu->jump_salt = vcpu->cpl == 3 ? vcpu->mmu->current->user.salt : vcpu->mmu->supervisor.salt;
 }
 
 /* Flushes. Intel SDM volume 4/3, "Invalidation of TLBs and Paging-Structure Caches". */
@@ -130,10 +137,13 @@ bool mmu_load_pdptes(struct vcpu *vcpu, u64 cr3);
  * have run out, they begin anew and vcpu->jump_cache, if any, is cleared. */
 static inline void mmu_note_exec(struct vcpu *vcpu, const struct tlb_entry *e, gla_t gla)
 {
-	struct tlb *tlb = vcpu->mmu->current;
-	tlb->executed[gla >> 18 & 15] |= BIT(gla >> PAGE_SHIFT & 63);
+	struct mmu *mmu = vcpu->mmu;
+	struct exec_notes *notes = vcpu->cpl == 3 ? &mmu->current->user : &mmu->supervisor;
+	notes->page[gla >> 18 & 15] |= BIT(gla >> PAGE_SHIFT & 63);
 	if (e->page_shift != PAGE_SHIFT)
-		tlb->executed_large[gla >> 27 & 3] |= e->page_shift < 30 ? BIT(gla >> 21 & 63) : ~0ull;
+		notes->large[gla >> 27 & 3] |= e->page_shift < 30 ? BIT(gla >> 21 & 63) : ~0ull;
+	if (!e->global && vcpu->cpl != 3)
+		mmu->supervisor_local = true;
 }
 #define JUMP_CACHE_ENTRIES 65536u /* of two words, the tags first, indexed by the low bits of RIP */
 

@@ -13,7 +13,7 @@ static void entry_invalidate(struct tlb_entry *e, unsigned index)
 
 /* ---- salts ---- */
 
-#define SALT_MAX 0xfffe
+#define SALT_MAX 0xffff
 
 /* Salts have run out: begin anew. */
 static void salts_restart(struct vcpu *vcpu)
@@ -22,31 +22,30 @@ static void salts_restart(struct vcpu *vcpu)
 	if (vcpu->jump_cache)
 		for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++)
 			vcpu->jump_cache[i] = 1;
-	mmu->salt_last = 0;
+	mmu->supervisor.salt = mmu->salt_last = 1;
 	for (unsigned i = 0; i < mmu->context_used; i++)
-		mmu->context[i]->salt = mmu->salt_last += 2;
+		mmu->context[i]->user.salt = ++mmu->salt_last;
 }
 
-/* What is remembered of this address space's code is no longer true. With 57 linear bits a salt would overlap the address. */
-static void salt_renew(struct vcpu *vcpu, struct tlb *tlb)
+/* What is remembered by these notes' salt is no longer true. With 57 linear bits a salt would overlap the address. */
+static void salt_renew(struct vcpu *vcpu, struct exec_notes *notes)
 {
 	struct mmu *mmu = vcpu->mmu;
-	for (unsigned i = 0; i < ARRAY_SIZE(tlb->executed); i++)
-		tlb->executed[i] = 0;
-	for (unsigned i = 0; i < ARRAY_SIZE(tlb->executed_large); i++)
-		tlb->executed_large[i] = 0;
-	if (mmu->salt_last >= SALT_MAX - 2 || (vcpu->cr4 & CR4_LA57))
+	*notes = (struct exec_notes){ 0 };
+	if (mmu->salt_last == SALT_MAX || (vcpu->cr4 & CR4_LA57))
 		salts_restart(vcpu);
 	else
-		tlb->salt = mmu->salt_last += 2;
-	vcpu->jump_salt = mmu->current->salt | (vcpu->cpl == 3);
+		notes->salt = ++mmu->salt_last;
+	if (notes == &mmu->supervisor)
+		mmu->supervisor_local = false;
+	vcpu->jump_salt = vcpu->cpl == 3 ? mmu->current->user.salt : mmu->supervisor.salt;
 }
 
-static bool was_executed(const struct tlb *tlb, gla_t gla)
+static bool was_executed(const struct exec_notes *notes, gla_t gla)
 {
-	if (tlb->executed_large[gla >> 27 & 3] & (BIT(gla >> 21 & 63) | BIT((gla ^ BIT(21)) >> 21 & 63)))
+	if (notes->large[gla >> 27 & 3] & (BIT(gla >> 21 & 63) | BIT((gla ^ BIT(21)) >> 21 & 63)))
 		return true;
-	return tlb->executed[gla >> 18 & 15] & BIT(gla >> PAGE_SHIFT & 63);
+	return notes->page[gla >> 18 & 15] & BIT(gla >> PAGE_SHIFT & 63);
 }
 
 static struct tlb *tlb_create(void)
@@ -72,7 +71,8 @@ int mmu_create(struct vcpu *vcpu)
 	}
 	mmu->current = mmu->context[0];
 	mmu->context_used = 1;
-	mmu->salt_last = mmu->current->salt = 2;
+	mmu->supervisor.salt = 1;
+	mmu->salt_last = mmu->current->user.salt = 2;
 	vcpu->mmu = mmu;
 	mmu_update_view(vcpu);
 	return 0;
@@ -181,8 +181,10 @@ static bool is_global_of_page(const struct tlb_entry *e, gla_t page, gla_t gla)
 static void tlb_drop_page(struct vcpu *vcpu, struct tlb *tlb, gla_t gla,
 			  bool (*drop)(const struct tlb_entry *e, gla_t page, gla_t gla))
 {
-	if (was_executed(tlb, gla))
-		salt_renew(vcpu, tlb);
+	if (was_executed(&tlb->user, gla))
+		salt_renew(vcpu, &tlb->user);
+	if (was_executed(&vcpu->mmu->supervisor, gla))
+		salt_renew(vcpu, &vcpu->mmu->supervisor);
 	if (filter_hit(tlb, gla)) {
 		tlb_sweep(tlb, drop, gla);
 		return;
@@ -198,7 +200,10 @@ static void tlb_drop_page(struct vcpu *vcpu, struct tlb *tlb, gla_t gla,
 
 static void tlb_flush(struct vcpu *vcpu, struct tlb *tlb, bool (*drop)(const struct tlb_entry *e, gla_t page, gla_t gla))
 {
-	salt_renew(vcpu, tlb);
+	struct mmu *mmu = vcpu->mmu;
+	salt_renew(vcpu, &tlb->user);
+	if (drop == is_any || mmu->supervisor_local)
+		salt_renew(vcpu, &mmu->supervisor);
 	tlb_sweep(tlb, drop, 0);
 }
 
@@ -270,7 +275,7 @@ static unsigned context_take(struct vcpu *vcpu)
 		struct tlb *tlb = tlb_create();
 		if (tlb) {
 			mmu->context[mmu->context_used++] = tlb;
-			salt_renew(vcpu, tlb);
+			salt_renew(vcpu, &tlb->user);
 			return mmu->context_used - 1u;
 		}
 	}
@@ -278,7 +283,8 @@ static unsigned context_take(struct vcpu *vcpu)
 	if (mmu->context[taken] == mmu->current)
 		taken = (taken + 1) % mmu->context_used;
 	mmu->context_next = (u8)(taken + 1);
-	tlb_flush(vcpu, mmu->context[taken], is_any);
+	salt_renew(vcpu, &mmu->context[taken]->user);
+	tlb_sweep(mmu->context[taken], is_any, 0);
 	return taken;
 }
 
@@ -287,6 +293,8 @@ void mmu_load_cr3(struct vcpu *vcpu, bool noflush)
 	struct mmu *mmu = vcpu->mmu;
 	u16 pcid = (vcpu->cr4 & CR4_PCIDE) ? vcpu->cr3 & CR3_PCID_MASK : 0;
 	struct tlb *tlb = context_find(mmu, pcid);
+	if (mmu->supervisor_local)
+		salt_renew(vcpu, &mmu->supervisor);
 	if (!tlb) {
 		unsigned taken = context_take(vcpu);
 		mmu->context_pcid[taken] = pcid;
