@@ -57,14 +57,19 @@ struct host_space_regs {
 	u64 fs_base; /* in only: translated code cannot change it */
 };
 
-/* The window, at GS in the space: first what translated code wants to find there (the engine's own layout), then this. */
+/* The window, at GS in the space: first what translated code wants to find there (the engine's own layout), then this. All but the last
+ * part is writable in the space. */
 #define HOST_SPACE_WINDOW_USER 4096
 struct host_space_window {
 	u8 user[HOST_SPACE_WINDOW_USER];
 	struct host_space_regs regs;
 	u64 xcr0_mask; /* components of extended state that go along */
-	u32 stop; /* the host sets it when the thread is kicked while in host_space_run; translated code that finds it set leaves */
 	alignas(64) u8 xsave[4096]; /* standard XSAVE format; in and out */
+	/* Read-only in the space. Translated code that finds `stop` set leaves soon. Any thread of the VMM may set it (vcpu_set_pending does); the thread
+	 * that runs the space clears it. It may be written as long as the program lives, even when the space is gone. A space that
+	 * does not leave within seconds of this is broken. */
+	alignas(4096) u32 stop;
+	u8 host[4 * 4096 - 4];
 };
 
 struct host_space {
@@ -74,9 +79,10 @@ struct host_space {
 };
 
 enum host_space_exit {
-	SPACE_LEFT, /* translated code jumped to host_space_leave() */
-	SPACE_TRAP, /* a hardware exception: *trap says which; pc is regs.rip */
+	SPACE_LEFT, /* translated code jumped to host_space_leave(); regs.rip means nothing */
+	SPACE_TRAP, /* a hardware exception in translated code: *trap says which; pc is regs.rip */
 	SPACE_BROKEN, /* the space is lost (its process ended, or said nonsense): destroy it. Nothing in the window counts. */
+	SPACE_GONE, /* likewise, but nothing was run (the host could not carry out a mapping, say): the state of before still holds */
 };
 
 /* The hole of this program; 0 if spaces cannot be had, with the reason in *why. */
@@ -92,7 +98,8 @@ void host_space_destroy(struct host_space *space);
 int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, bool write);
 int host_space_unmap(struct host_space *space, u64 gla, u64 size);
 /* Load window->xsave and window->regs, run at regs.rip until the code leaves or traps, and store them back. The thread sleeps meanwhile; extended
- * state of the calling thread is not touched. */
+ * state of the calling thread is not touched. Kicks: vcpu_watch in vcpu/vcpu.h. What is in the window after it may change under the reader's hands
+ * if the guest got hold of the space: copy first, then check. */
 enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap);
 
 /* ---- locks ---- */

@@ -1,6 +1,6 @@
 /* The state of one virtual CPU: data only, shared by every engine. What the state means is written in cpu/ and mmu/.
  *
- * Ownership: a vCPU belongs to the thread that runs it. Other threads touch only `pending` (atomically) and go through
+ * Ownership: a vCPU belongs to the thread that runs it. Other threads touch only `pending` and `stop` (atomically) and go through
  * vcpu_kick(). Everything hot is at the start, since translated code reaches it by short displacements from GS.
  *
  * Conventions while an instruction executes (software engines):
@@ -156,6 +156,8 @@ struct vcpu {
 	void *vm; /* of the layer above: the core never looks inside */
 	u32 index; /* number of this vCPU in its VM, also its initial APIC ID */
 
+	u32 *stop; /* atomic; see vcpu_watch */
+
 	alignas(64) u8 xsave[XSAVE_AREA_SIZE];
 };
 
@@ -244,6 +246,20 @@ static inline bool vcpu_raise_ud(struct vcpu *v)
 static inline void vcpu_set_pending(struct vcpu *v, u32 bits)
 {
 	__atomic_fetch_or(&v->pending, bits, __ATOMIC_SEQ_CST);
+	u32 *stop = __atomic_load_n(&v->stop, __ATOMIC_SEQ_CST);
+	if (stop)
+		__atomic_store_n(stop, 1, __ATOMIC_RELAXED);
+}
+
+/* The vCPU's own thread, before it runs code that looks at *stop instead of `pending`: whatever is pending, or becomes so, sets it. NULL ends
+ * this; a late writer may set *stop even then, so it must stay valid. */
+static inline void vcpu_watch(struct vcpu *v, u32 *stop)
+{
+	if (stop)
+		__atomic_store_n(stop, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&v->stop, stop, __ATOMIC_SEQ_CST);
+	if (stop && __atomic_load_n(&v->pending, __ATOMIC_SEQ_CST))
+		__atomic_store_n(stop, 1, __ATOMIC_RELAXED);
 }
 
 static inline void vcpu_clear_pending(struct vcpu *v, u32 bits)
