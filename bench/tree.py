@@ -82,6 +82,8 @@ class Tree:
         target = os.path.join(self.root, path)
         if os.path.isdir(source) and not os.path.islink(source):
             return [name for entry in sorted(os.listdir(source)) for name in self.copy(os.path.join(source, entry), os.path.join(path, entry))]
+        if os.path.islink(target) and os.readlink(target) == "busybox":
+            os.remove(target)  # the real one is wanted
         if os.path.lexists(target):
             return []
         os.makedirs(os.path.dirname(target), exist_ok=True)
