@@ -74,6 +74,7 @@ struct host_space_window {
 
 struct host_space {
 	struct host_space_window *window; /* here; in the space it is at GS */
+	u64 window_there; /* its address in the space */
 	u8 *tables; /* here, writable */
 	u64 tables_there; /* in the space, read-only */
 };
