@@ -1,8 +1,8 @@
 /* Where translated code is kept, found and dropped.
  *
- * Blocks are found by guest physical address. The code area is a ring of regions, filled in turn; when one is to be filled again, its blocks
- * are forgotten and jumps chained to them go to their stubs again. A page that was written drops all its blocks, which only they jump to; the
- * prologue of each becomes a jump to the miss stub, for the jump cache may still know it. */
+ * Blocks are found by guest physical address. The code area is a ring of regions, filled in turn: code from below, records from above. When
+ * one is to be filled again, its blocks are forgotten and jumps chained to them go to their stubs again. A page that was written drops all its
+ * blocks, which only they jump to; the prologue of each becomes a jump to the miss stub, for the jump cache may still know it. */
 #include "engine/bt/emit.h"
 #include "engine/bt/state.h"
 
@@ -19,6 +19,8 @@ static unsigned page_hash_of(gpa_t gpa)
 	return (unsigned)((gpa >> PAGE_SHIFT ^ gpa >> 23) & (BT_PAGE_HASH_SIZE - 1));
 }
 
+/* ---- pages ---- */
+
 static struct bt_page *page_find(struct bt *bt, gpa_t gpa)
 {
 	struct bt_page *page = bt->page_hash[page_hash_of(gpa)];
@@ -27,13 +29,49 @@ static struct bt_page *page_find(struct bt *bt, gpa_t gpa)
 	return page;
 }
 
-struct bt_page *cache_page(struct bt *bt, const struct translation *t)
+static void page_forget(struct bt *bt, struct bt_page *page)
 {
+	struct bt_page **p = &bt->page_hash[page_hash_of(page->gpa)];
+	while (*p != page)
+		p = &(*p)->next;
+	*p = page->next;
+	*page = (struct bt_page){ .next = bt->page_free };
+	bt->page_free = page;
+}
+
+/* Those without blocks, of which only the history is known, are forgotten. */
+static void forget_idle(struct bt *bt)
+{
+	for (unsigned i = 0; i < bt->pages; i++)
+		if (bt->page[i].generation && !bt->page[i].blocks && !bt->page[i].mixed)
+			page_forget(bt, &bt->page[i]);
+}
+
+static struct bt_page *page_take(struct vcpu *vcpu)
+{
+	struct bt *bt = bt_of(vcpu);
+	if (bt->pages < BT_PAGES)
+		return &bt->page[bt->pages++];
+	if (!bt->page_free)
+		forget_idle(bt);
+	if (!bt->page_free) {
+		cache_drop_all(vcpu);
+		forget_idle(bt);
+	}
+	struct bt_page *page = bt->page_free;
+	if (page)
+		bt->page_free = page->next;
+	return page;
+}
+
+struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t)
+{
+	struct bt *bt = bt_of(vcpu);
 	gpa_t gpa = t->gpa & PAGE_MASK;
 	struct bt_page *page = page_find(bt, gpa);
 	if (page)
 		return page;
-	page = host_alloc(sizeof(*page));
+	page = page_take(vcpu);
 	if (!page)
 		return NULL;
 	struct bt_page **head = &bt->page_hash[page_hash_of(gpa)];
@@ -42,55 +80,47 @@ struct bt_page *cache_page(struct bt *bt, const struct translation *t)
 	return page;
 }
 
+/* ---- blocks ---- */
+
 struct bt_block *cache_find(struct bt *bt, gpa_t gpa)
 {
-	struct bt_block *block = bt->hash[hash_of(gpa)];
-	while (block && block->gpa != gpa)
-		block = block->next;
+	struct bt_block *block = bt_block_at(bt, bt->hash[hash_of(gpa)]);
+	while (block && (block->offset != (gpa & ~PAGE_MASK) || block->page->gpa != (gpa & PAGE_MASK)))
+		block = bt_block_at(bt, block->next);
 	return block;
-}
-
-void cache_publish(struct bt *bt, struct bt_block *block)
-{
-	struct bt_block **head = &bt->hash[hash_of(block->gpa)];
-	block->next = *head;
-	*head = block;
-	block->page_next = block->page->blocks;
-	block->page->blocks = block;
-	bt->used[bt->region] += (block->size + 63u) & ~63u;
 }
 
 static void unlink_block(struct bt *bt, struct bt_block *block)
 {
-	struct bt_block **p = &bt->hash[hash_of(block->gpa)];
-	while (*p && *p != block)
-		p = &(*p)->next;
-	if (*p)
-		*p = block->next;
+	u32 *p = &bt->hash[hash_of(bt_gpa(block))], place = bt_place(bt, block);
+	while (*p != place)
+		p = &bt_block_at(bt, *p)->next;
+	*p = block->next;
 }
 
 void cache_drop_page(struct bt *bt, struct bt_page *page)
 {
-	for (struct bt_block *block = page->blocks; block; block = block->page_next) {
+	for (struct bt_block *block = bt_block_at(bt, page->blocks); block; block = bt_block_at(bt, block->page_next)) {
 		unlink_block(bt, block);
 		block->page = NULL;
-		struct emitter e = { (u8 *)block + block->prologue };
+		struct emitter e = { bt_code(bt, block) + block->prologue };
 		emit_jump(&e, 0xe9, bt_rw(bt, bt->miss));
 		bt->count[COUNT_DROPPED]++;
 	}
-	page->blocks = NULL;
+	page->blocks = 0;
 	bt->epoch++;
+}
+
+void cache_link(struct bt *bt, struct bt_block *block, unsigned link, struct bt_block *to)
+{
+	block->link[link].to = bt_place(bt, to);
+	emit_fix32(bt_code(bt, block) + block->link[link].field, bt_body(bt, to));
 }
 
 /* ---- the ring of regions ---- */
 
-static u8 *region_start(struct bt *bt, unsigned region)
-{
-	return bt->code.rw + (size_t)region * BT_REGION_SIZE;
-}
-
-/* Where blocks begin: after the stubs in region 0. */
-static size_t region_first(const struct bt *bt, unsigned region)
+/* Where code begins: after the stubs in region 0. */
+static u32 region_first(const struct bt *bt, unsigned region)
 {
 	return region ? 0 : bt->stubs_size;
 }
@@ -108,84 +138,153 @@ static void forget_jumps(struct vcpu *vcpu, const u8 *from, const u8 *to)
 	}
 }
 
-static bool lies_in(const void *p, const u8 *start)
+static unsigned region_of(u32 place)
 {
-	return (const u8 *)p - start >= 0 && (const u8 *)p - start < BT_REGION_SIZE;
+	return place / BT_REGION_SIZE;
 }
 
 /* Jumps of a block that stays, chained to code of the region, go to their stubs again. */
-static void unchain(struct bt_block *block, const u8 *start)
+static void unchain(struct bt *bt, struct bt_block *block, unsigned region)
 {
 	for (unsigned i = 0; i < block->links; i++) {
-		u8 *field = (u8 *)block + block->link[i].field;
-		s32 to;
-		__builtin_memcpy(&to, field, sizeof(to));
-		if (lies_in(field + 4 + to, start))
-			emit_fix32(field, (u8 *)block + block->link[i].stub);
+		if (!block->link[i].to || region_of(block->link[i].to) != region)
+			continue;
+		block->link[i].to = 0;
+		emit_fix32(bt_code(bt, block) + block->link[i].field, bt_code(bt, block) + block->link[i].stub);
 	}
 }
 
 /* The page forgets its blocks in the region. */
-static void page_evict(struct bt *bt, struct bt_page *page, const u8 *start)
+static void page_evict(struct bt *bt, struct bt_page *page, unsigned region)
 {
-	struct bt_block **p = &page->blocks;
+	u32 *p = &page->blocks;
 	if (page->swept == bt->sweep)
 		return;
 	page->swept = bt->sweep;
 	while (*p) {
-		if (lies_in(*p, start)) {
-			unlink_block(bt, *p);
-			*p = (*p)->page_next;
+		struct bt_block *block = bt_block_at(bt, *p);
+		if (region_of(*p) == region) {
+			unlink_block(bt, block);
+			*p = block->page_next;
 		} else {
-			unchain(*p, start);
-			p = &(*p)->page_next;
+			unchain(bt, block, region);
+			p = &block->page_next;
 		}
 	}
+}
+
+static struct bt_block *region_top(const struct bt *bt, unsigned region)
+{
+	return bt_block_at(bt, (region + 1) * BT_REGION_SIZE - (u32)sizeof(struct bt_block));
+}
+
+/* The record made after this one: below its map. */
+static struct bt_block *record_after(struct bt_block *block)
+{
+	size_t map = (block->map_size * sizeof(struct bt_map_entry) + 7) & ~7ull;
+	return (struct bt_block *)(void *)((u8 *)block - map) - 1;
 }
 
 static void region_evict(struct vcpu *vcpu, unsigned region)
 {
 	struct bt *bt = bt_of(vcpu);
-	size_t first = region_first(bt, region);
-	u8 *start = region_start(bt, region);
+	u32 start = region * BT_REGION_SIZE, first = start + region_first(bt, region);
+	const struct bt_block *end = bt_block_at(bt, start + bt->records[region]);
 	bt->sweep++;
 	bt->epoch++;
-	for (size_t at = first; at < bt->used[region];) {
-		struct bt_block *block = (struct bt_block *)(void *)(start + at);
+	for (struct bt_block *block = region_top(bt, region); block >= end; block = record_after(block))
 		if (block->page)
-			page_evict(bt, block->page, start);
-		at += (block->size + 63u) & ~63u;
-	}
-	forget_jumps(vcpu, bt_rx(bt, start + first), bt_rx(bt, start + BT_REGION_SIZE));
-	bt->count[COUNT_EVICTED] += bt->used[region] > first;
-	bt->used[region] = first;
+			page_evict(bt, block->page, region);
+	forget_jumps(vcpu, bt->code.rx + first, bt->code.rx + start + BT_REGION_SIZE);
+	bt->count[COUNT_EVICTED] += bt->used[region] > region_first(bt, region);
+	bt->used[region] = region_first(bt, region);
+	bt->records[region] = BT_REGION_SIZE;
+	__builtin_memset(bt->chunk[region], 0, sizeof(bt->chunk[region]));
 }
 
-u8 *cache_room(struct vcpu *vcpu)
+struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa)
 {
 	struct bt *bt = bt_of(vcpu);
-	if (bt->used[bt->region] + BT_BLOCK_ROOM > BT_REGION_SIZE) {
+	if (bt->used[bt->region] + BT_BLOCK_ROOM > bt->records[bt->region]) {
 		bt->region = (bt->region + 1) % BT_REGIONS;
 		region_evict(vcpu, bt->region);
 	}
-	return region_start(bt, bt->region) + bt->used[bt->region];
+	u32 start = bt->region * BT_REGION_SIZE;
+	struct bt_block *block = bt_block_at(bt, start + bt->records[bt->region]) - 1;
+	*block = (struct bt_block){ .page = page, .code = start + bt->used[bt->region], .offset = (u16)(gpa & ~PAGE_MASK) };
+	return block;
 }
 
-struct bt_block *cache_block_of(struct bt *bt, const u8 *pc)
+void cache_publish(struct bt *bt, struct bt_block *block, const u8 *end)
 {
-	size_t offset = (size_t)(pc - bt->code.rx);
-	unsigned region = (unsigned)(offset / BT_REGION_SIZE);
-	if (offset >= bt->code.size)
-		return NULL;
-	offset %= BT_REGION_SIZE;
-	for (size_t at = region_first(bt, region); at < bt->used[region];) {
-		struct bt_block *block = (struct bt_block *)(void *)(region_start(bt, region) + at);
-		size_t size = (block->size + 63u) & ~63u;
-		if (offset >= at && offset < at + size)
+	u32 place = bt_place(bt, block), start = bt->region * BT_REGION_SIZE;
+	u32 *head = &bt->hash[hash_of(bt_gpa(block))], *chunk = &bt->chunk[bt->region][(block->code - start) / BT_CHUNK_SIZE];
+	block->size = (u16)(end - bt_code(bt, block));
+	block->next = *head;
+	*head = place;
+	block->page_next = block->page->blocks;
+	block->page->blocks = place;
+	if (!*chunk)
+		*chunk = place;
+	bt->used[bt->region] = (block->code - start + block->size + 7u) & ~7u;
+	bt->records[bt->region] = bt_place(bt, record_after(block) + 1) - start;
+}
+
+struct bt_block *cache_of_prologue(struct bt *bt, const u8 *prologue)
+{
+	u32 place;
+	__builtin_memcpy(&place, prologue - sizeof(place), sizeof(place));
+	return bt_block_at(bt, place);
+}
+
+/* ---- from host code to guest code ---- */
+
+static struct bt_map_entry *map_entry(struct bt_block *block, unsigned i)
+{
+	return (struct bt_map_entry *)block - 1 - i;
+}
+
+void cache_map(struct bt_block *block, unsigned host, unsigned guest, bool saved)
+{
+	for (; host >= MAP_FAR; host -= MAP_FAR)
+		*map_entry(block, block->map_size++) = (struct bt_map_entry){ .host = MAP_FAR };
+	*map_entry(block, block->map_size++) = (struct bt_map_entry){ .host = (u8)host, .guest = (u8)(guest | (saved ? MAP_SAVED : 0)) };
+}
+
+static struct bt_block *block_of(struct bt *bt, u32 place)
+{
+	unsigned region = region_of(place);
+	u32 start = region * BT_REGION_SIZE, chunk = (place - start) / BT_CHUNK_SIZE;
+	const struct bt_block *end = bt_block_at(bt, start + bt->records[region]);
+	while (chunk && (!bt->chunk[region][chunk] || bt_block_at(bt, bt->chunk[region][chunk])->code > place))
+		chunk--;
+	struct bt_block *block = bt_block_at(bt, bt->chunk[region][chunk]);
+	for (; block && block >= end && block->code <= place; block = record_after(block))
+		if (place - block->code < block->size)
 			return block;
-		at += size;
-	}
 	return NULL;
+}
+
+bool cache_insn_at(struct bt *bt, const u8 *pc, u16 *offset)
+{
+	size_t place = (size_t)(pc - bt->code.rx);
+	struct bt_block *block = place < bt->code.size ? block_of(bt, (u32)place) : NULL;
+	if (!block)
+		return false;
+	unsigned host = (unsigned)place - block->code, at = 0;
+	bool found = false;
+	*offset = block->offset;
+	for (unsigned i = 0; i < block->map_size; i++) {
+		const struct bt_map_entry *entry = map_entry(block, i);
+		at += entry->host;
+		if (at > host)
+			break;
+		if (entry->host == MAP_FAR)
+			continue;
+		found = true;
+		*offset = (u16)((*offset & ~(MAP_SAVED << 8)) + (entry->guest & ~MAP_SAVED)) | (u16)((entry->guest & MAP_SAVED) << 8);
+	}
+	return found;
 }
 
 void cache_clear_jumps(struct vcpu *vcpu)

@@ -72,15 +72,13 @@ static bool in_page(s64 target)
 /* A jump whose rel32 is `field` goes to an offset of this page: to its code, or to a stub that links it. */
 static void link_jump(struct translation_work *w, u8 *field, s64 target)
 {
-	gpa_t gpa = (w->block->gpa & PAGE_MASK) + (u64)target;
-	if (gpa == w->block->gpa) {
-		emit_fix32(field, (u8 *)w->block + w->block->body);
+	if (target == w->block->offset) {
+		emit_fix32(field, bt_body(w->bt, w->block));
 		return;
 	}
 	struct stub *s = work_stub(w, SITE_LINK, field);
 	s->site.offset = (u16)target;
-	s->patch = field;
-	s->target = cache_find(w->bt, gpa);
+	s->target = cache_find(w->bt, w->block->page->gpa + (u64)target);
 }
 
 void emit_goto(struct translation_work *w, s64 target)

@@ -133,8 +133,7 @@ bool emit_native(struct translation_work *w)
 	for (unsigned i = 0; i < loaned.count; i++)
 		if (insn->gpr_read & (1u << loaned.gpr[i]))
 			emit_load_gs(&w->e, loaned.host[i], VCPU_GPR(loaned.gpr[i]));
-	if (w->place == FLAGS_SAVED)
-		w->block->map[w->current].guest |= MAP_SAVED;
+	w->saved[w->current] = w->place == FLAGS_SAVED;
 	emit_bytes(&w->e, host.bytes, host.length);
 	for (unsigned i = 0; i < loaned.count; i++)
 		if (insn->gpr_written & (1u << loaned.gpr[i]))

@@ -31,7 +31,7 @@ static void remember(struct vcpu *vcpu, const struct bt_block *block)
 		return;
 	u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
 	slot[0] = vcpu->rip + ((u64)vcpu->jump_salt << 48);
-	slot[JUMP_CACHE_ENTRIES] = (u64)(uintptr_t)bt_rx(bt_of(vcpu), (const u8 *)block + block->prologue);
+	slot[JUMP_CACHE_ENTRIES] = (u64)(uintptr_t)bt_rx(bt_of(vcpu), bt_code(bt_of(vcpu), block) + block->prologue);
 	mmu_note_exec(vcpu, e, vcpu->rip);
 }
 
@@ -63,21 +63,18 @@ static void protect(struct vcpu *vcpu, const struct translation *t, struct bt_pa
 	page->seen = seen;
 }
 
-/* What the jump cache knows; in front of a prologue stands its distance from the block. */
-static const u8 *find_remembered(struct vcpu *vcpu)
+/* What the jump cache knows. */
+static struct bt_block *find_remembered(struct vcpu *vcpu)
 {
 	struct bt *bt = bt_of(vcpu);
 	const u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
 	if (slot[0] != vcpu->rip + ((u64)vcpu->jump_salt << 48))
 		return NULL;
-	const u8 *prologue = bt_rw(bt, (const void *)(uintptr_t)slot[JUMP_CACHE_ENTRIES]);
-	u32 offset;
-	__builtin_memcpy(&offset, prologue - 4, sizeof(offset));
-	const struct bt_block *block = (const struct bt_block *)(const void *)(prologue - offset);
-	return block->page ? bt_rx(bt, (const u8 *)block + block->body) : NULL;
+	struct bt_block *block = cache_of_prologue(bt, bt_rw(bt, (const void *)(uintptr_t)slot[JUMP_CACHE_ENTRIES]));
+	return block->page ? block : NULL;
 }
 
-static enum found find(struct vcpu *vcpu, const u8 **code)
+static enum found find(struct vcpu *vcpu, struct bt_block **found)
 {
 	struct bt *bt = bt_of(vcpu);
 	struct translation t;
@@ -86,8 +83,8 @@ static enum found find(struct vcpu *vcpu, const u8 **code)
 		return FOUND_FAULT;
 	}
 	vcpu->code_base = vcpu->rip & PAGE_MASK;
-	*code = find_remembered(vcpu);
-	if (*code)
+	*found = find_remembered(vcpu);
+	if (*found)
 		return FOUND_CODE;
 	if (!mmu_translate(vcpu, vcpu->rip, ACCESS_EXEC, &t))
 		return FOUND_FAULT;
@@ -96,7 +93,7 @@ static enum found find(struct vcpu *vcpu, const u8 **code)
 	struct bt_block *block = cache_find(bt, t.gpa);
 	if (!block || block->page->seen != __atomic_load_n(t.generation, __ATOMIC_SEQ_CST)) {
 		vector_sync(vcpu);
-		struct bt_page *page = cache_page(bt, &t);
+		struct bt_page *page = cache_page(vcpu, &t);
 		if (!page || interpret(vcpu, page))
 			return FOUND_NOTHING;
 		protect(vcpu, &t, page);
@@ -105,8 +102,14 @@ static enum found find(struct vcpu *vcpu, const u8 **code)
 			return FOUND_NOTHING;
 	}
 	remember(vcpu, block);
-	*code = bt_rx(bt, (const u8 *)block + block->body);
+	*found = block;
 	return FOUND_CODE;
+}
+
+/* The code of a block, to be entered. */
+static const u8 *code_of(struct bt *bt, const struct bt_block *block)
+{
+	return bt_rx(bt, bt_body(bt, block));
 }
 
 /* ---- what translated code left for ---- */
@@ -173,15 +176,12 @@ static const u8 *link_site(struct vcpu *vcpu, const struct site *site)
 {
 	struct bt *bt = bt_of(vcpu);
 	u64 epoch = bt->epoch;
-	const u8 *code;
-	if (find(vcpu, &code) != FOUND_CODE)
+	struct bt_block *target;
+	if (find(vcpu, &target) != FOUND_CODE)
 		return NULL;
-	if (epoch == bt->epoch) {
-		u8 *field = bt_rw(bt, at_site(site, site->next));
-		s32 to = (s32)(bt_rw(bt, code) - (field + 4));
-		__builtin_memcpy(field, &to, sizeof(to));
-	}
-	return code;
+	if (epoch == bt->epoch)
+		cache_link(bt, bt_block_at(bt, (u32)site->retry), site->detail, target);
+	return code_of(bt, target);
 }
 
 static const u8 *vector_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
@@ -267,7 +267,7 @@ static void defer(struct vcpu *vcpu)
 static bool turn(struct vcpu *vcpu, struct exit *exit)
 {
 	struct bt *bt = bt_of(vcpu);
-	const u8 *code;
+	struct bt_block *block;
 	mmu_serve(vcpu);
 	if (bt->logged != __atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED))
 		cache_follow_log(vcpu);
@@ -279,10 +279,10 @@ static bool turn(struct vcpu *vcpu, struct exit *exit)
 		bt->step_next = false;
 		return step_next(vcpu, exit, true);
 	}
-	switch (find(vcpu, &code)) {
+	switch (find(vcpu, &block)) {
 	case FOUND_CODE:
 		bt->count[COUNT_ENTER]++;
-		return execute(vcpu, exit, code);
+		return execute(vcpu, exit, code_of(bt, block));
 	case FOUND_FAULT:
 		return step_deliver_fault(vcpu, exit);
 	default:
@@ -298,17 +298,11 @@ static bool bt_trap(struct host_trap *trap)
 	__asm__ volatile("rdgsbase %0" : "=r"(vcpu));
 	struct bt *bt = vcpu && vcpu->engine_state ? bt_of(vcpu) : NULL;
 	const u8 *pc = (const u8 *)(uintptr_t)trap->pc;
-	struct bt_block *block = bt && trap->vector != VEC_PF ? cache_block_of(bt, pc) : NULL;
-	if (!block)
+	u16 at;
+	if (!bt || trap->vector == VEC_PF || !cache_insn_at(bt, pc, &at))
 		return snippet_trap(trap);
-	unsigned host = (unsigned)(bt_rw(bt, pc) - (u8 *)block), i = block->insns;
-	while (i && block->map[i - 1].host > host)
-		i--;
-	if (!i)
-		return false;
-	u16 guest = block->map[i - 1].guest;
-	bt->trap_offset = guest & (u16)~MAP_SAVED;
-	trap->pc = (u64)(uintptr_t)(guest & MAP_SAVED ? bt->trap_saved : bt->trap_host);
+	bt->trap_offset = at & (u16)~(MAP_SAVED << 8);
+	trap->pc = (u64)(uintptr_t)(at & MAP_SAVED << 8 ? bt->trap_saved : bt->trap_host);
 	return true;
 }
 
@@ -336,12 +330,6 @@ static void bt_destroy(struct vcpu *vcpu)
 {
 	struct bt *bt = vcpu->engine_state ? bt_of(vcpu) : NULL;
 	if (bt) {
-		for (unsigned i = 0; i < BT_PAGE_HASH_SIZE; i++) {
-			for (struct bt_page *page = bt->page_hash[i], *next; page; page = next) {
-				next = page->next;
-				host_free(page);
-			}
-		}
 		if (bt->code.rw)
 			host_code_destroy(&bt->code);
 		host_free(bt->work);
@@ -367,6 +355,8 @@ static int bt_create(struct vcpu *vcpu)
 	}
 	step_of(vcpu)->translated = bt->code;
 	bt->used[0] = bt->stubs_size = stubs_emit(bt);
+	for (unsigned i = 0; i < BT_REGIONS; i++)
+		bt->records[i] = BT_REGION_SIZE;
 	bt->logged = ram->code_logged;
 	cache_clear_jumps(vcpu);
 	ram->protect_code = true;

@@ -36,7 +36,7 @@
 enum site_kind {
 	SITE_ACCESS, /* T0: a linear address that the TLB did not have; retry, or have the instruction stepped and go on at next */
 	SITE_STEP, /* the instruction is step's */
-	SITE_LINK, /* a jump within the page, not chained yet: `offset` is the target, `next` the rel32 to patch */
+	SITE_LINK, /* a jump within the page, not chained yet: `offset` is the target, `retry` the place of its block, `detail` which link */
 	SITE_MISS, /* rip is not in the jump cache */
 	SITE_PENDING, /* something is pending before the instruction */
 	SITE_VECTOR, /* extended state of class `detail` is not ready; retry */
@@ -46,7 +46,7 @@ enum site_kind {
 
 struct site {
 	u8 kind;
-	u8 detail; /* ACCESS: bytes, with SITE_WRITE; VECTOR: enum xstate_class */
+	u8 detail; /* ACCESS: bytes, with SITE_WRITE; VECTOR: enum xstate_class; LINK: index */
 	u8 length; /* of the instruction */
 	u8 guest_kind; /* enum insn_kind */
 	u16 offset; /* of the instruction in its page */
@@ -55,48 +55,57 @@ struct site {
 
 #define SITE_WRITE 0x80
 
-/* A translated block; lies in the code area in front of its code. */
+/* A translated block. Its code lies at the low end of a region, which is dense so that it is executed well; this record lies at the high end,
+ * with its map below. Places are offsets from the start of the code area. */
 struct bt_block {
-	struct bt_block *next; /* in its hash chain */
-	struct bt_block *page_next;
 	struct bt_page *page; /* NULL: dropped */
-	gpa_t gpa;
-	u32 size; /* of header, map and code together */
-	u16 prologue, body; /* from the block's first byte */
+	u32 next, page_next; /* places of records: the next in its hash chain, the next of its page; 0: none */
+	u32 code; /* place */
+	u16 offset; /* of its first instruction in the page */
+	u16 size; /* of its code */
+	u16 prologue, body; /* from where its code begins */
+	u16 map_size; /* entries */
+	u16 links;
 	struct {
 		u16 field, stub; /* the rel32 of a jump that may be chained, and the stub it goes to when it is not */
+		u32 to; /* place of the block it is chained to; 0: none */
 	} link[2];
-	u16 links;
-	u16 insns;
-	struct {
-		u16 host; /* where its code begins, from the block's first byte */
-		u16 guest; /* offset in the page; MAP_SAVED: flags are in flags_image when it runs */
-	} map[];
+};
+static_assert(sizeof(struct bt_block) % 8 == 0, "records follow each other");
+
+/* The map leads from host code to instructions, in their order: `host` bytes after the last one's code begins the code of the one `guest` bytes
+ * after the last. The first counts from where the block and its code begin. */
+struct bt_map_entry {
+	u8 host; /* MAP_FAR: so many bytes and those of the next entry, which is for the same instruction */
+	u8 guest; /* MAP_SAVED: flags are in flags_image when it runs */
 };
 
-#define MAP_SAVED 0x8000
+#define MAP_FAR 0xff
+#define MAP_SAVED 0x80
 
-/* A page that code was translated of. Kept for ever, for its history. */
+/* A page that code was translated of. Forgotten when it has no blocks. */
 struct bt_page {
-	struct bt_page *next; /* in its hash chain */
+	struct bt_page *next; /* in its hash chain, or of those that are free */
 	gpa_t gpa;
 	u32 *generation;
 	u8 *flags;
 	u32 seen; /* generation of the bytes translated */
-	u16 churn; /* how often writes dropped its blocks */
+	u32 blocks; /* place of the first */
 	u32 swept; /* bt->sweep when it was last looked through */
+	u16 churn; /* how often writes dropped its blocks */
 	u16 interpreted; /* while mixed: blocks run by step since it was last written */
 	bool mixed;
-	struct bt_block *blocks;
 };
 
 #define BT_REGIONS 24
 #define BT_REGION_SIZE (1u << 20)
-#define BT_HASH_BITS 16
+#define BT_HASH_BITS 17
 #define BT_HASH_SIZE (1u << BT_HASH_BITS)
+#define BT_PAGES 16384
 #define BT_PAGE_HASH_SIZE 4096
 #define BT_INSNS_MAX 48
 #define BT_BLOCK_ROOM (24u << 10) /* more than any block takes */
+#define BT_CHUNK_SIZE 4096u /* of code: the first block that begins in each is noted */
 
 enum bt_counter {
 	COUNT_ENTER, COUNT_TRANSLATED, COUNT_INSNS, COUNT_BYTES, COUNT_DROPPED, COUNT_EVICTED, COUNT_INTERPRETED, COUNT_FILLED,
@@ -105,12 +114,17 @@ enum bt_counter {
 };
 
 struct bt {
-	struct bt_block *hash[BT_HASH_SIZE];
+	u32 hash[BT_HASH_SIZE]; /* places of blocks */
 	struct bt_page *page_hash[BT_PAGE_HASH_SIZE];
+	struct bt_page *page_free;
+	struct bt_page page[BT_PAGES];
+	unsigned pages; /* of which so many were ever used */
 	struct host_code code;
-	size_t stubs_size; /* at the start of region 0 */
+	u32 stubs_size; /* at the start of region 0 */
 	unsigned region; /* in use */
-	size_t used[BT_REGIONS]; /* bytes */
+	u32 used[BT_REGIONS]; /* bytes of code at the start of each region */
+	u32 records[BT_REGIONS]; /* where its records begin, from its start */
+	u32 chunk[BT_REGIONS][BT_REGION_SIZE / BT_CHUNK_SIZE]; /* place of the first block that begins there, or 0 */
 	u32 sweep; /* number of the eviction */
 	u64 epoch; /* changes whenever translated code was dropped */
 	u64 logged; /* position in ram->code_log */
@@ -142,25 +156,58 @@ static inline const u8 *bt_rx(const struct bt *bt, const void *rw)
 	return bt->code.rx + ((const u8 *)rw - bt->code.rw);
 }
 
+static inline struct bt_block *bt_block_at(const struct bt *bt, u32 place)
+{
+	return place ? (struct bt_block *)(void *)(bt->code.rw + place) : NULL;
+}
+
+static inline u32 bt_place(const struct bt *bt, const void *rw)
+{
+	return (u32)((const u8 *)rw - bt->code.rw);
+}
+
+/* A block's code, in the writable mapping. */
+static inline u8 *bt_code(const struct bt *bt, const struct bt_block *block)
+{
+	return bt->code.rw + block->code;
+}
+
+static inline u8 *bt_body(const struct bt *bt, const struct bt_block *block)
+{
+	return bt_code(bt, block) + block->body;
+}
+
+static inline gpa_t bt_gpa(const struct bt_block *block)
+{
+	return block->page->gpa + block->offset;
+}
+
 /* ---- stubs.c ---- */
 
 /* Write the stubs that enter and leave translated code; returns the bytes used at the start of the code area. */
-size_t stubs_emit(struct bt *bt);
+u32 stubs_emit(struct bt *bt);
 
 /* ---- cache.c ---- */
 
-/* What is known of a page, made if need be; NULL: no memory. */
-struct bt_page *cache_page(struct bt *bt, const struct translation *t);
+/* What is known of a page, made if need be; NULL: no room. */
+struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t);
 struct bt_block *cache_find(struct bt *bt, gpa_t gpa);
-void cache_publish(struct bt *bt, struct bt_block *block);
-/* Room for one block in the current region, evicting the oldest region if need be. */
-u8 *cache_room(struct vcpu *vcpu);
+/* A record for a block of the page, with room for its code in the current region; the oldest region is evicted if need be. */
+struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa);
+/* Note an instruction, in their order, by how far its code and itself begin behind those of the last (struct bt_map_entry). */
+void cache_map(struct bt_block *block, unsigned host, unsigned guest, bool saved);
+/* The block is complete: its code ends at `end`. */
+void cache_publish(struct bt *bt, struct bt_block *block, const u8 *end);
+/* Chain a block's link to a block of its page. */
+void cache_link(struct bt *bt, struct bt_block *block, unsigned link, struct bt_block *to);
 void cache_drop_page(struct bt *bt, struct bt_page *page);
 void cache_drop_all(struct vcpu *vcpu);
 /* Drop the translations of pages that were written since the last call. */
 void cache_follow_log(struct vcpu *vcpu);
-/* The block that holds a host address of the executable mapping, or NULL. */
-struct bt_block *cache_block_of(struct bt *bt, const u8 *pc);
+/* The instruction whose code holds a host address of the executable mapping: its offset in the page, with MAP_SAVED << 8. False: none. */
+bool cache_insn_at(struct bt *bt, const u8 *pc, u16 *offset);
+/* The block of a prologue in the writable mapping. */
+struct bt_block *cache_of_prologue(struct bt *bt, const u8 *prologue);
 /* Empty the jump cache. */
 void cache_clear_jumps(struct vcpu *vcpu);
 

@@ -63,7 +63,7 @@ static void emit_fixed_site(struct bt *bt, struct emitter *e, const u8 *leave, e
 	emit_bytes(e, (const u8 *)&site, sizeof(site));
 }
 
-size_t stubs_emit(struct bt *bt)
+u32 stubs_emit(struct bt *bt)
 {
 	struct emitter e = { bt->code.rw };
 	bt->enter = (const struct site *(*)(const void *))(uintptr_t)bt_rx(bt, e.at);
@@ -78,5 +78,5 @@ size_t stubs_emit(struct bt *bt)
 	emit_fixed_site(bt, &e, bt->leave_host, SITE_TRAP);
 	bt->trap_saved = bt_rx(bt, e.at);
 	emit_fixed_site(bt, &e, bt->leave_saved, SITE_TRAP);
-	return ((size_t)(e.at - bt->code.rw) + 63) & ~63ull;
+	return ((u32)(e.at - bt->code.rw) + 63) & ~63u;
 }

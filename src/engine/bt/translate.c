@@ -2,6 +2,8 @@
  * lies out of line. */
 #include "engine/bt/work.h"
 
+#include "lib/string.h"
+
 size_t translate_work_size(void)
 {
 	return sizeof(struct translation_work);
@@ -92,8 +94,8 @@ static void emit_prologue(struct translation_work *w)
 {
 	struct emitter *e = &w->e;
 	struct bt_block *block = w->block;
-	emit32(e, (u32)(e->at + 4 - (u8 *)block));
-	block->prologue = (u16)(e->at - (u8 *)block);
+	emit32(e, bt_place(w->bt, block));
+	block->prologue = (u16)(e->at - bt_code(w->bt, block));
 	emit_load_gs(e, T0, VCPU(rip));
 	emit_gs(e, true, 0x03, T0, VCPU(pending));
 	emit_rm(e, true, 0x3b, T0, T1, 0);
@@ -103,7 +105,7 @@ static void emit_prologue(struct translation_work *w)
 	emit_store_gs(e, T0, VCPU(code_base));
 	if (w->live[0])
 		emit_restore_flags(e);
-	block->body = (u16)(e->at - (u8 *)block);
+	block->body = (u16)(e->at - bt_code(w->bt, block));
 }
 static_assert(offsetof(struct vcpu, jump_salt) == offsetof(struct vcpu, pending) + 6, "the salt is above 48 address bits");
 static_assert(offsetof(struct vcpu, pending) % 8 == 0, "read as one word");
@@ -196,8 +198,7 @@ static void emit_one(struct translation_work *w)
 	unsigned stubs = before->stubs;
 	enum flags_place place = w->place;
 	w->label[w->current] = at;
-	w->block->map[w->current].host = (u16)(at - (u8 *)w->block);
-	w->block->map[w->current].guest = w->at[w->current];
+	w->saved[w->current] = false;
 	if (emit_by_kind(w))
 		return;
 	w->e.at = at;
@@ -213,9 +214,23 @@ static s32 distance(const u8 *to, const u8 *from)
 	return to ? (s32)(to - from) : 0;
 }
 
+/* The stub of a jump that may be chained: the block knows both, to take the chaining back. */
+static void note_link(struct translation_work *w, const struct stub *s, const u8 *stub, struct site *site)
+{
+	struct bt_block *block = w->block;
+	const u8 *code = bt_code(w->bt, block);
+	site->retry = (s32)bt_place(w->bt, block);
+	site->detail = (u8)block->links++;
+	block->link[site->detail].field = (u16)(s->jump - code);
+	block->link[site->detail].stub = (u16)(stub - code);
+	if (s->target && s->target->page == block->page)
+		cache_link(w->bt, block, site->detail, s->target);
+}
+
 static void emit_stub(struct translation_work *w, struct stub *s)
 {
 	struct emitter *e = &w->e;
+	const u8 *stub = e->at;
 	emit_fix32(s->jump, e->at);
 	if (s->site.kind == SITE_ACCESS)
 		emit_rm(e, true, 0x03, T0, T1, s->tag);
@@ -225,35 +240,31 @@ static void emit_stub(struct translation_work *w, struct stub *s)
 	site.length = w->insn[insn].z.length;
 	site.guest_kind = w->insn[insn].kind;
 	site.retry = distance(s->retry, e->at);
-	site.next = distance(s->patch ? s->patch : w->label[s->next_insn], e->at);
+	site.next = distance(w->label[s->next_insn], e->at);
+	if (site.kind == SITE_LINK)
+		note_link(w, s, stub, &site);
 	emit_bytes(e, (const u8 *)&site, sizeof(site));
-}
-
-/* The stub of a jump that may be chained: the block knows both, to take the chaining back. */
-static void note_link(struct translation_work *w, const struct stub *s, const u8 *stub)
-{
-	struct bt_block *block = w->block;
-	block->link[block->links].field = (u16)(s->jump - (u8 *)block);
-	block->link[block->links++].stub = (u16)(stub - (u8 *)block);
-	if (s->target && s->target->page == block->page)
-		emit_fix32(s->jump, (u8 *)s->target + s->target->body);
 }
 
 static void emit_stubs(struct translation_work *w)
 {
-	for (unsigned i = 0; i < w->stubs; i++) {
-		const u8 *stub = w->e.at;
+	for (unsigned i = 0; i < w->stubs; i++)
 		emit_stub(w, &w->stub[i]);
-		if (w->stub[i].site.kind == SITE_LINK)
-			note_link(w, &w->stub[i], stub);
+}
+
+static void note_map(struct translation_work *w)
+{
+	const u8 *host = bt_code(w->bt, w->block);
+	unsigned guest = w->offset;
+	for (unsigned i = 0; i < w->count; i++) {
+		cache_map(w->block, (unsigned)(w->label[i] - host), w->at[i] - guest, w->saved[i]);
+		host = w->label[i];
+		guest = w->at[i];
 	}
 }
 
 static void emit_block(struct translation_work *w)
 {
-	u8 *start = w->e.at;
-	w->block->insns = (u16)w->count;
-	w->e.at = start + ((sizeof(struct bt_block) + w->count * sizeof(w->block->map[0]) + 15) & ~15ull);
 	emit_prologue(w);
 	w->place = FLAGS_HOST;
 	w->ready = 0;
@@ -271,7 +282,6 @@ static void emit_block(struct translation_work *w)
 		emit_goto(w, w->at[w->count]);
 	}
 	emit_stubs(w);
-	w->block->size = (u32)(w->e.at - start);
 }
 
 struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t, struct bt_page *page)
@@ -281,16 +291,16 @@ struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t,
 	w->vcpu = vcpu;
 	w->bt = bt;
 	w->offset = (unsigned)(t->gpa & ~PAGE_MASK);
-	w->bytes = t->hva - w->offset;
 	vector_sync(vcpu);
+	memcpy(w->bytes, t->hva - w->offset, PAGE_SIZE);
 	if (!decode(w))
 		return NULL;
 	find_live(w);
-	w->e.at = cache_room(vcpu);
-	w->block = (struct bt_block *)(void *)w->e.at;
-	*w->block = (struct bt_block){ .page = page, .gpa = t->gpa };
+	w->block = cache_begin(vcpu, page, t->gpa);
+	w->e.at = bt_code(bt, w->block);
 	emit_block(w);
-	cache_publish(bt, w->block);
+	note_map(w);
+	cache_publish(bt, w->block, w->e.at);
 	bt->count[COUNT_TRANSLATED]++;
 	bt->count[COUNT_INSNS] += w->count;
 	bt->count[COUNT_BYTES] += w->block->size;

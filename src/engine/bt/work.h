@@ -17,14 +17,13 @@ struct stub {
 	u8 *retry;
 	u8 next_insn; /* index of the instruction that `next` leads to */
 	u8 tag; /* ACCESS: offset of the tag in struct tlb_entry */
-	u8 *patch; /* LINK: what `next` leads to */
 	struct bt_block *target; /* LINK: chained to it from the start */
 };
 
 struct translation_work {
 	struct vcpu *vcpu;
 	struct bt *bt;
-	const u8 *bytes; /* the page */
+	u8 bytes[PAGE_SIZE]; /* the page: a copy, for another vCPU may be changing it */
 	struct bt_block *block;
 	struct emitter e;
 	unsigned offset; /* in the page, of the first instruction */
@@ -34,6 +33,7 @@ struct translation_work {
 	u16 at[BT_INSNS_MAX + 1]; /* offset in the page */
 	u16 live[BT_INSNS_MAX + 1]; /* status flags needed before the instruction */
 	u8 *label[BT_INSNS_MAX + 1]; /* where its code begins */
+	bool saved[BT_INSNS_MAX]; /* flags are in flags_image when it runs itself */
 	unsigned current; /* instruction being translated */
 	enum flags_place place;
 	u8 ready; /* classes of extended state known to be ready */

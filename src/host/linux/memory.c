@@ -9,20 +9,23 @@
 
 #define CACHE_LINE 64
 
+/* calloc leaves large pieces untouched until they are used. In front of what is given out lies what free wants. */
 void *host_alloc(size_t size)
 {
 	if (size > SIZE_MAX - CACHE_LINE)
 		return NULL;
-	size_t rounded = MAX((size + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1), (size_t)CACHE_LINE);
-	void *p = aligned_alloc(CACHE_LINE, rounded);
-	if (p)
-		memset(p, 0, rounded);
-	return p;
+	uintptr_t raw = (uintptr_t)calloc(1, size + CACHE_LINE);
+	if (!raw)
+		return NULL;
+	uintptr_t p = (raw + CACHE_LINE) & ~(uintptr_t)(CACHE_LINE - 1);
+	((uintptr_t *)p)[-1] = raw;
+	return (void *)p;
 }
 
 void host_free(void *p)
 {
-	free(p);
+	if (p)
+		free((void *)((uintptr_t *)p)[-1]);
 }
 
 /* A mapping of `size` bytes of a new memory object; the object lives as long as its mappings. */
