@@ -118,6 +118,8 @@ struct vcpu {
 	struct tlb_entry *tlb; /* of explicit accesses now; kept by the mmu */
 	u64 code_base; /* RIP of the first byte of the page that translated code runs in */
 	u64 *jump_cache; /* of the translator */
+	struct vcpu *self; /* where translated code finds its address */
+	u32 deferred; /* pending bits that the translator put aside, since they cannot be acted upon now */
 	u32 flags_image; /* status flags as LAHF and SETO leave them in EAX, while translated code keeps them in memory */
 	struct x87_pointers x87;
 	u8 vector_ready; /* classes of extended state (BIT of enum xstate_class) that may be used now: live and checked */

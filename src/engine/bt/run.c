@@ -6,20 +6,6 @@
 /* Blocks of a page of code and data that step runs before the translator tries again. */
 #define INTERPRET_MAX 2000
 
-/* ---- status flags ---- */
-
-static void flags_to_image(struct vcpu *vcpu)
-{
-	u32 low = (u32)(vcpu->rflags & 0xff);
-	vcpu->flags_image = low << 8 | !!(vcpu->rflags & RFLAGS_OF);
-}
-
-static void flags_from_image(struct vcpu *vcpu)
-{
-	u64 status = (vcpu->flags_image >> 8 & RFLAGS_STATUS & 0xff) | (vcpu->flags_image & 1 ? RFLAGS_OF : 0);
-	vcpu->rflags = (vcpu->rflags & ~RFLAGS_STATUS) | status;
-}
-
 /* ---- finding code ---- */
 
 enum found { FOUND_CODE, FOUND_FAULT, FOUND_NOTHING };
@@ -146,7 +132,7 @@ static const u8 *step_site(struct vcpu *vcpu, struct exit *exit, const struct si
 	} while (*go && vcpu->rip == rip && !vcpu_pending(vcpu) && is_string(site->guest_kind)); /* REP goes piece by piece */
 	mmu_serve(vcpu); /* step has taken PENDING_CODE */
 	if (!*go || !site->next || vcpu->rip != rip + site->length || salt != vcpu->jump_salt || vcpu_pending(vcpu) ||
-	    (bt->deferred && (vcpu->rflags & RFLAGS_IF)) || step_needs_care(vcpu) || !vcpu_64bit(vcpu))
+	    (vcpu->deferred && (vcpu->rflags & RFLAGS_IF)) || step_needs_care(vcpu) || !vcpu_64bit(vcpu))
 		return NULL;
 	if (__atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED) != bt->logged)
 		cache_follow_log(vcpu);
@@ -206,11 +192,17 @@ static const u8 *handle_site(struct vcpu *vcpu, struct exit *exit, const struct 
 {
 	struct bt *bt = bt_of(vcpu);
 	bt->site_count[site->kind]++;
-	if (site->kind != SITE_MISS)
+	if (site->kind == SITE_CALLOUT)
+		; /* RIP is right */
+	else if (site->kind != SITE_MISS)
 		vcpu->rip = vcpu->code_base + site->offset;
 	else if (!is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)))
 		undo_branch(vcpu);
 	switch (site->kind) {
+	case SITE_CALLOUT:
+		*go = !bt->stop;
+		bt->stop = false;
+		return NULL;
 	case SITE_ACCESS:
 		return access_site(vcpu, exit, site, go);
 	case SITE_STEP:
@@ -251,15 +243,14 @@ static u32 not_yet(const struct vcpu *vcpu)
 
 static void defer(struct vcpu *vcpu)
 {
-	struct bt *bt = bt_of(vcpu);
-	u32 now = bt->deferred & ~not_yet(vcpu);
+	u32 now = vcpu->deferred & ~not_yet(vcpu);
 	if (now) {
-		bt->deferred &= ~now;
+		vcpu->deferred &= ~now;
 		vcpu_set_pending(vcpu, now);
 	}
 	u32 later = vcpu_pending(vcpu) & not_yet(vcpu);
 	if (later) {
-		bt->deferred |= later;
+		vcpu->deferred |= later;
 		vcpu_clear_pending(vcpu, later);
 	}
 }
@@ -310,6 +301,7 @@ static void bt_run(struct vcpu *vcpu, struct exit *exit)
 {
 	struct bt *bt = bt_of(vcpu);
 	step_enter(vcpu, exit, bt_trap);
+	bt->exit = exit;
 	mmu_set_running(vcpu, true);
 	if (bt->drop_all) {
 		cache_drop_all(vcpu);
@@ -318,9 +310,9 @@ static void bt_run(struct vcpu *vcpu, struct exit *exit)
 	while (turn(vcpu, exit))
 		;
 	vector_sync(vcpu);
-	if (bt->deferred)
-		vcpu_set_pending(vcpu, bt->deferred);
-	bt->deferred = 0;
+	if (vcpu->deferred)
+		vcpu_set_pending(vcpu, vcpu->deferred);
+	vcpu->deferred = 0;
 	mmu_set_running(vcpu, false);
 }
 
@@ -346,6 +338,7 @@ static int bt_create(struct vcpu *vcpu)
 	if (ram->users == RAM_USERS_MAX || step_create(vcpu))
 		return -1;
 	struct bt *bt = step_of(vcpu)->translator = host_alloc(sizeof(*bt));
+	vcpu->self = vcpu;
 	vcpu->jump_cache = host_alloc(JUMP_CACHE_ENTRIES * 2 * sizeof(u64));
 	if (bt)
 		bt->work = host_alloc(translate_work_size());
@@ -378,7 +371,19 @@ static const char *const counter_names[COUNTERS] = {
 static const char *const site_names[SITE_KINDS] = {
 	[SITE_ACCESS] = "access", [SITE_STEP] = "step", [SITE_LINK] = "link", [SITE_MISS] = "jump cache miss",
 	[SITE_PENDING] = "pending", [SITE_VECTOR] = "extended state", [SITE_TRAP] = "trap",
+	[SITE_CALLOUT] = "call-out",
 };
+
+static void report_kinds(const u64 *count, const char *what, void (*line)(void *opaque, const char *text), void *opaque)
+{
+	char text[96];
+	for (unsigned i = 0; i < KIND_COUNT; i++) {
+		if (count[i] < 100)
+			continue;
+		host_snprintf(text, sizeof(text), "%14llu  %s: %s", (unsigned long long)count[i], what, insn_kind_name((enum insn_kind)i));
+		line(opaque, text);
+	}
+}
 
 static void bt_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque)
 {
@@ -392,13 +397,8 @@ static void bt_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *
 		host_snprintf(text, sizeof(text), "%14llu  left for: %s", (unsigned long long)bt->site_count[i], site_names[i]);
 		line(opaque, text);
 	}
-	for (unsigned i = 0; i < KIND_COUNT; i++) {
-		if (bt->stepped[i] < 100)
-			continue;
-		host_snprintf(text, sizeof(text), "%14llu  stepped: %s", (unsigned long long)bt->stepped[i],
-			      insn_kind_name((enum insn_kind)i));
-		line(opaque, text);
-	}
+	report_kinds(bt->stepped, "stepped", line, opaque);
+	report_kinds(bt->called, "called out", line, opaque);
 }
 
 static void bt_state_changed(struct vcpu *vcpu)

@@ -18,8 +18,10 @@
  *   prologue:  rip + salt + pending != tag of the slot -> miss; code_base; flags back if needed
  *   body:      what chained jumps and C jump to; code_base is right
  *
- * Translated code never calls C: it leaves by CALLing a leave stub, whose return address is the site that says why, and C enters it again
- * (run.c). What the translator does not do itself is done by engine/step for one instruction. */
+ * What the translator does not do itself is done by engine/step. Sensitive instructions are call-outs (callout.c): the operation is prepared
+ * when the block is made, a stub puts the registers into struct vcpu and calls it, and translated code goes on behind it, or by the jump cache
+ * at another RIP. Everything else leaves by CALLing a leave stub, whose return address is the site that says why, and C enters translated
+ * code again (run.c). */
 #ifndef NADIR_ENGINE_BT_STATE_H
 #define NADIR_ENGINE_BT_STATE_H
 
@@ -41,6 +43,7 @@ enum site_kind {
 	SITE_PENDING, /* something is pending before the instruction */
 	SITE_VECTOR, /* extended state of class `detail` is not ready; retry */
 	SITE_TRAP, /* the host's trap handler redirected here */
+	SITE_CALLOUT, /* a call-out ended in something that the loop must look at; the state is complete */
 	SITE_KINDS
 };
 
@@ -109,7 +112,7 @@ struct bt_page {
 
 enum bt_counter {
 	COUNT_ENTER, COUNT_TRANSLATED, COUNT_INSNS, COUNT_BYTES, COUNT_DROPPED, COUNT_EVICTED, COUNT_INTERPRETED, COUNT_FILLED,
-	COUNT_STEPPED_ACCESS, COUNT_BOUNDARY,
+	COUNT_STEPPED_ACCESS, COUNT_BOUNDARY, COUNT_CALLOUT_SITES, COUNT_INLINE_SITES,
 	COUNTERS
 };
 
@@ -129,16 +132,29 @@ struct bt {
 	u64 epoch; /* changes whenever translated code was dropped */
 	u64 logged; /* position in ram->code_log */
 	bool drop_all; /* wanted before the next entry */
-	u32 deferred; /* pending bits that cannot be acted upon now */
 	u16 trap_offset; /* of the instruction that trapped */
 	const struct site *(*enter)(const void *code);
 	const u8 *leave_host, *leave_saved, *miss, *trap_host, *trap_saved; /* stubs, in the executable mapping */
+	const u8 *callout_host, *callout_saved;
+	struct exit *exit; /* of the run */
+	bool stop; /* the run ends with *exit */
 	struct translation_work *work;
 	u64 count[COUNTERS];
 	bool step_next; /* the next instruction must be stepped */
 	u64 site_count[SITE_KINDS];
 	u64 stepped[KIND_COUNT]; /* instructions done by step, by kind */
+	u64 called[KIND_COUNT]; /* instructions done by call-outs */
 };
+
+/* A sensitive instruction, prepared when it was translated: a block holds it beside its code. */
+struct callout {
+	struct op op;
+	u16 offset; /* of the instruction in its page */
+	bool transfers; /* never goes on behind itself */
+};
+
+/* What the call-out stub does next. */
+enum callout_next { CALLOUT_RETURN, CALLOUT_DISPATCH /* to RIP, by the jump cache */, CALLOUT_LEAVE };
 
 static inline struct bt *bt_of(struct vcpu *vcpu)
 {
@@ -182,6 +198,19 @@ static inline gpa_t bt_gpa(const struct bt_block *block)
 	return block->page->gpa + block->offset;
 }
 
+/* Status flags between vcpu->rflags and flags_image. */
+static inline void flags_to_image(struct vcpu *vcpu)
+{
+	u32 low = (u32)(vcpu->rflags & 0xff);
+	vcpu->flags_image = low << 8 | !!(vcpu->rflags & RFLAGS_OF);
+}
+
+static inline void flags_from_image(struct vcpu *vcpu)
+{
+	u64 status = (vcpu->flags_image >> 8 & RFLAGS_STATUS & 0xff) | (vcpu->flags_image & 1 ? RFLAGS_OF : 0);
+	vcpu->rflags = (vcpu->rflags & ~RFLAGS_STATUS) | status;
+}
+
 /* ---- stubs.c ---- */
 
 /* Write the stubs that enter and leave translated code; returns the bytes used at the start of the code area. */
@@ -210,6 +239,11 @@ bool cache_insn_at(struct bt *bt, const u8 *pc, u16 *offset);
 struct bt_block *cache_of_prologue(struct bt *bt, const u8 *prologue);
 /* Empty the jump cache. */
 void cache_clear_jumps(struct vcpu *vcpu);
+
+/* ---- callout.c ---- */
+
+/* Do the instruction. Registers are in vcpu->gpr, status flags in flags_image, before and after. */
+unsigned callout_run(struct vcpu *vcpu, const struct callout *c);
 
 /* ---- translate.c ---- */
 

@@ -40,6 +40,14 @@ static void emit_enter(struct emitter *e)
 	EMIT(e, 0x41, 0xff, 0xe2); /* jmp r10 */
 }
 
+/* Back to C from enter(). */
+static void emit_pop_saved(struct emitter *e)
+{
+	for (unsigned i = ARRAY_SIZE(callee_saved); i-- > 0;)
+		emit_pop(e, callee_saved[i]);
+	emit8(e, 0xc3);
+}
+
 /* The return address is the site; T0 goes to scratch[0]. */
 static void emit_leave(struct emitter *e, bool saved)
 {
@@ -51,9 +59,65 @@ static void emit_leave(struct emitter *e, bool saved)
 	emit_store_gs(e, T0, VCPU(scratch));
 	move_registers(e, emit_store_gs);
 	emit_pop(e, RAX);
-	for (unsigned i = ARRAY_SIZE(callee_saved); i-- > 0;)
-		emit_pop(e, callee_saved[i]);
+	emit_pop_saved(e);
+}
+
+static void emit_load_registers(struct emitter *e)
+{
+	move_registers(e, emit_load_gs);
+	emit_load_gs(e, RAX, VCPU_GPR(RAX));
+}
+
+/* On by the jump cache at vcpu->rip; status flags are in the image. */
+static void emit_dispatch(struct emitter *e)
+{
+	emit_load_gs(e, T0, VCPU(rip));
+	EMIT(e, 0x45, 0x0f, 0xb7, 0xd2); /* movzx r10d, r10w */
+	emit_load_gs(e, T1, VCPU(jump_cache));
+	emit_lea(e, true, T1, T1, T0, 3, 0);
+	EMIT(e, 0x41, 0xff, 0xa3); /* jmp [r11 + codes] */
+	emit32(e, JUMP_CACHE_ENTRIES * 8);
+}
+
+/* CALLed by translated code with T1 = the call-out. RAX and the flags' image are in struct vcpu. The stack is aligned as C wants it. */
+static void emit_callout_common(struct bt *bt, struct emitter *e)
+{
+	move_registers(e, emit_store_gs);
+	emit_load_gs(e, RDI, VCPU(self));
+	emit_mov(e, RSI, T1);
+	EMIT(e, 0x48, 0xb8); /* mov rax, imm64 */
+	u64 function = (u64)(uintptr_t)callout_run;
+	emit_bytes(e, (const u8 *)&function, sizeof(function));
+	EMIT(e, 0xff, 0xd0, 0x85, 0xc0); /* call rax; test eax, eax */
+	u8 *other = emit_jcc(e, 0x5);
+	emit_load_registers(e);
 	emit8(e, 0xc3);
+	emit_fix32(other, e->at);
+	EMIT(e, 0x48, 0x83, 0xc4, 8, 0x83, 0xf8, CALLOUT_DISPATCH); /* add rsp, 8; cmp eax, DISPATCH */
+	u8 *leave = emit_jcc(e, 0x5);
+	emit_load_registers(e);
+	emit_dispatch(e);
+	emit_fix32(leave, e->at);
+	static const struct site site = { .kind = SITE_CALLOUT };
+	EMIT(e, 0x48, 0x8d, 0x05); /* lea rax, [rip + site] */
+	emit32(e, 0);
+	u8 *field = e->at - 4;
+	emit_pop_saved(e);
+	emit_fix32(field, e->at);
+	emit_bytes(e, (const u8 *)&site, sizeof(site));
+}
+
+static void emit_callouts(struct bt *bt, struct emitter *e)
+{
+	bt->callout_host = bt_rx(bt, e->at);
+	emit_store_gs(e, RAX, VCPU_GPR(RAX));
+	EMIT(e, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
+	emit_gs(e, false, 0x89, RAX, VCPU(flags_image));
+	u8 *common = emit_jump(e, 0xe9, e->at);
+	bt->callout_saved = bt_rx(bt, e->at);
+	emit_store_gs(e, RAX, VCPU_GPR(RAX));
+	emit_fix32(common, e->at);
+	emit_callout_common(bt, e);
 }
 
 static void emit_fixed_site(struct bt *bt, struct emitter *e, const u8 *leave, enum site_kind kind)
@@ -74,6 +138,7 @@ u32 stubs_emit(struct bt *bt)
 	emit_leave(&e, true);
 	bt->miss = bt_rx(bt, e.at);
 	emit_fixed_site(bt, &e, bt->leave_saved, SITE_MISS);
+	emit_callouts(bt, &e);
 	bt->trap_host = bt_rx(bt, e.at);
 	emit_fixed_site(bt, &e, bt->leave_host, SITE_TRAP);
 	bt->trap_saved = bt_rx(bt, e.at);

@@ -11,8 +11,7 @@ size_t translate_work_size(void)
 
 /* ---- decoding ---- */
 
-/* Instructions that never go on with the next one, or that may change how it must be read. */
-static bool ends_block(const struct insn *insn)
+bool ends_block(const struct insn *insn)
 {
 	switch (insn->kind) {
 	case KIND_INT:
@@ -187,7 +186,7 @@ static bool emit_by_kind(struct translation_work *w)
 	case KIND_LEAVE:
 		return emit_stack(w);
 	default:
-		return emit_control(w);
+		return emit_control(w) || emit_callout(w);
 	}
 }
 
@@ -195,7 +194,7 @@ static void emit_one(struct translation_work *w)
 {
 	const struct translation_work *before = w;
 	u8 *at = w->e.at, ready = w->ready;
-	unsigned stubs = before->stubs;
+	unsigned stubs = before->stubs, callouts = before->callouts;
 	enum flags_place place = w->place;
 	w->label[w->current] = at;
 	w->saved[w->current] = false;
@@ -204,6 +203,7 @@ static void emit_one(struct translation_work *w)
 	w->e.at = at;
 	w->ready = ready;
 	w->stubs = stubs;
+	w->callouts = callouts;
 	w->place = place;
 	emit_step(w);
 	w->ready = 0;
@@ -269,6 +269,7 @@ static void emit_block(struct translation_work *w)
 	w->place = FLAGS_HOST;
 	w->ready = 0;
 	w->stubs = 0;
+	w->callouts = 0;
 	w->current = 0;
 	if (jumps_backwards(w))
 		emit_poll(w);
@@ -282,6 +283,7 @@ static void emit_block(struct translation_work *w)
 		emit_goto(w, w->at[w->count]);
 	}
 	emit_stubs(w);
+	emit_callout_data(w);
 }
 
 struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t, struct bt_page *page)

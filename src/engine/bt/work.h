@@ -9,6 +9,13 @@
 enum flags_place { FLAGS_HOST, FLAGS_SAVED };
 
 #define STUBS_MAX (BT_INSNS_MAX * 4)
+#define CALLOUTS_MAX BT_INSNS_MAX
+
+/* A call-out of the block, and the LEA that names it. */
+struct callout_use {
+	struct callout callout;
+	u8 *field;
+};
 
 /* Code out of line: an exit, jumped to from one place. */
 struct stub {
@@ -39,6 +46,8 @@ struct translation_work {
 	u8 ready; /* classes of extended state known to be ready */
 	struct stub stub[STUBS_MAX];
 	unsigned stubs;
+	struct callout_use callout[CALLOUTS_MAX];
+	unsigned callouts;
 };
 
 static inline const struct insn *work_insn(const struct translation_work *w)
@@ -90,7 +99,17 @@ void emit_goto(struct translation_work *w, s64 target);
 /* Status flags that code at an offset of this page may need. */
 u16 live_at(struct translation_work *w, s64 offset);
 
+/* ---- callout.c ---- */
+
+/* A sensitive instruction as a call-out. False: it must be stepped. */
+bool emit_callout(struct translation_work *w);
+/* The prepared operations, behind the block's code. */
+void emit_callout_data(struct translation_work *w);
+
 /* ---- translate.c ---- */
+
+/* Instructions that never go on with the next one, or that may change how it must be read. */
+bool ends_block(const struct insn *insn);
 
 struct stub *work_stub(struct translation_work *w, enum site_kind kind, u8 *jump);
 

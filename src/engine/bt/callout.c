@@ -1,0 +1,123 @@
+/* Call-outs: instructions that C does, called by translated code (state.h). The operation is that of engine/step, prepared once; what makes
+ * the loop look up first (run.c) ends the stay in translated code. */
+#include "engine/bt/work.h"
+
+#include "engine/step/step.h"
+
+/* ---- at run time ---- */
+
+/* Whether translated code must not simply go on. */
+static bool must_leave(struct vcpu *vcpu)
+{
+	struct bt *bt = bt_of(vcpu);
+	return vcpu_pending(vcpu) || (vcpu->deferred && (vcpu->rflags & RFLAGS_IF)) || step_needs_care(vcpu) ||
+	       bt->logged != __atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED);
+}
+
+/* On at vcpu->rip. The fetch from an address that is not canonical faults: that is the loop's. */
+static enum callout_next dispatch(struct vcpu *vcpu)
+{
+	if (must_leave(vcpu) || !vcpu_64bit(vcpu) || vcpu->activity != ACTIVITY_ACTIVE || !is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)))
+		return CALLOUT_LEAVE;
+	return CALLOUT_DISPATCH;
+}
+
+static enum callout_next stop(struct vcpu *vcpu)
+{
+	bt_of(vcpu)->stop = true;
+	return CALLOUT_LEAVE;
+}
+
+/* The instruction ended in another way than by being done. */
+static enum callout_next settle(struct vcpu *vcpu, int result)
+{
+	switch (result) {
+	case OP_FAULT:
+		return step_deliver_fault(vcpu, bt_of(vcpu)->exit) ? dispatch(vcpu) : stop(vcpu);
+	case OP_AGAIN:
+		return CALLOUT_LEAVE;
+	case OP_LEAVE:
+		vcpu->rip = vcpu->next_rip;
+		return stop(vcpu);
+	default:
+		return stop(vcpu);
+	}
+}
+
+unsigned callout_run(struct vcpu *vcpu, const struct callout *c)
+{
+	struct bt *bt = bt_of(vcpu);
+	const struct op *op = &c->op;
+	u16 salt = vcpu->jump_salt;
+	enum callout_next next;
+	int result;
+	bt->called[op->kind]++;
+	vcpu->rip = vcpu->code_base + c->offset;
+	vcpu->next_rip = vcpu->rip + op->length;
+	flags_from_image(vcpu);
+	do {
+		result = op->run(vcpu, op);
+	} while (result == OP_AGAIN && !vcpu_pending(vcpu)); /* REP goes piece by piece */
+	if (likely(result == OP_DONE || result == OP_JUMP)) {
+		vcpu->rip = vcpu->next_rip;
+		if (c->transfers)
+			next = dispatch(vcpu);
+		else if (must_leave(vcpu))
+			next = CALLOUT_LEAVE;
+		else
+			next = salt == vcpu->jump_salt ? CALLOUT_RETURN : dispatch(vcpu);
+	} else {
+		next = settle(vcpu, result);
+	}
+	flags_to_image(vcpu);
+	return next;
+}
+
+/* ---- writing ---- */
+
+/* Whether step has a C handler for it; others run by a snippet, which cannot be kept. */
+static bool is_c(const struct insn *insn)
+{
+	switch (insn_class_of((enum insn_kind)insn->kind)) {
+	case INSN_CLASS_SENSITIVE:
+	case INSN_CLASS_LEGACY:
+	case INSN_CLASS_REFUSED:
+		return true;
+	default:
+		return insn->kind == KIND_CLD || insn->kind == KIND_STD || insn->kind == KIND_CLFLUSH || insn->kind == KIND_XLAT;
+	}
+}
+
+bool emit_callout(struct translation_work *w)
+{
+	struct step *step = step_of(w->vcpu);
+	struct callout_use *use = &w->callout[w->callouts];
+	struct emitter *e = &w->e;
+	if (!is_c(work_insn(w)))
+		return false;
+	step->insn = *work_insn(w);
+	if (!op_prepare(w->vcpu, &use->callout.op))
+		return false;
+	use->callout.offset = w->at[w->current];
+	use->callout.transfers = ends_block(work_insn(w));
+	EMIT(e, 0x4c, 0x8d, 0x1d); /* lea r11, [rip + callout] */
+	emit32(e, 0);
+	use->field = e->at - 4;
+	w->callouts++;
+	emit_jump(e, 0xe8, bt_rw(w->bt, w->place == FLAGS_HOST ? w->bt->callout_host : w->bt->callout_saved));
+	w->place = FLAGS_SAVED;
+	w->ready = 0;
+	w->bt->count[COUNT_CALLOUT_SITES]++;
+	return true;
+}
+
+void emit_callout_data(struct translation_work *w)
+{
+	struct emitter *e = &w->e;
+	for (unsigned i = 0; i < w->callouts; i++) {
+		while ((uintptr_t)e->at & (alignof(struct callout) - 1))
+			emit8(e, 0xcc);
+		emit_fix32(w->callout[i].field, e->at);
+		emit_bytes(e, (const u8 *)&w->callout[i].callout, sizeof(struct callout));
+	}
+}
