@@ -94,8 +94,9 @@ u64 host_space_leave(void);
 struct host_space *host_space_create(const struct host_code *code, void *ram, u64 ram_size, size_t tables_size);
 void host_space_destroy(struct host_space *space);
 /* Map whole pages of guest RAM (hva: in `ram`), readable or writable, over what was there; unmap whatever lies in a range. Both are carried
- * out before the space runs next, in order. Ranges outside [0, HOST_SPACE_END), or in the hole, are refused: -1; 0 is success. An address that
- * the host cannot map (Linux: below vm.mmap_min_addr) is refused too. */
+ * out before the space runs next, in order. 0 is success. -1: what may not be mapped (not below HOST_SPACE_END, in the hole, or an address
+ * that the host keeps, such as those below Linux' vm.mmap_min_addr and the last page below HOST_SPACE_END), or too many pieces; unmapping
+ * everything, [0, HOST_SPACE_END), the hole excepted, is always possible, but for a space that is lost, and all begins anew. */
 int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, bool write);
 int host_space_unmap(struct host_space *space, u64 gla, u64 size);
 /* Load window->xsave and window->regs, run at regs.rip until the code leaves or traps, and store them back. The thread sleeps meanwhile; extended

@@ -31,10 +31,12 @@ class Sandbox(run.Case):
             return next(line.split()[1] for line in f if line.startswith("Seccomp:"))
 
     def test_files(self):
-        """Nothing stays open but the standard files and the event loop's; no memory is writable and executable."""
+        """Nothing stays open but the standard files, the event loop's, memory and the way to the server of spaces; no memory is writable and
+        executable."""
         _, pid = self.status()
         targets = [os.readlink(path) for path in glob.glob(f"/proc/{pid}/fd/*") if int(os.path.basename(path)) > 2]
         for target in targets:
-            self.assertRegex(target, r"^(anon_inode:\[?(eventfd|timerfd)\]?|pipe:.*)$")
+            self.assertRegex(target, r"^(anon_inode:\[?(eventfd|timerfd)\]?|pipe:.*|/memfd:nadir-(ram|code) .*|socket:.*)$")
+        self.assertLessEqual(sum(target.startswith("socket:") for target in targets), 1)
         with open(f"/proc/{pid}/maps", encoding="utf-8") as f:
             self.assertEqual([line for line in f if line.split()[1].startswith("rwx")], [])

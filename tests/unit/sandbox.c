@@ -42,7 +42,7 @@ static int confined(void (*act)(void))
 	if (!pid) {
 		setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
 		log_set_fd(pipe_fd[1]);
-		if (sandbox_enter())
+		if (sandbox_enter(-1))
 			_exit(1);
 		act();
 		_exit(DONE);
@@ -253,7 +253,7 @@ static void live(void)
 	pthread_barrier_init(&barrier, NULL, ARRAY_SIZE(thread) + 1);
 	for (size_t i = 0; i < ARRAY_SIZE(thread); i++)
 		pthread_create(&thread[i], NULL, work, NULL);
-	if (sandbox_enter())
+	if (sandbox_enter(-1))
 		_exit(1);
 	pthread_barrier_wait(&barrier);
 	for (size_t i = 0; i < ARRAY_SIZE(thread); i++)
@@ -293,7 +293,7 @@ static void test_threads_confined(void **state)
 		setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
 		pthread_barrier_init(&barrier, NULL, 2);
 		pthread_create(&thread, NULL, disobey, NULL);
-		if (sandbox_enter())
+		if (sandbox_enter(-1))
 			_exit(1);
 		pthread_barrier_wait(&barrier);
 		pthread_join(thread, NULL);

@@ -1,7 +1,10 @@
 /* The host port's memory: guest RAM as a lazily filled memfd, code memory mapped twice. */
 #define _GNU_SOURCE
-#include "host/port.h"
+#include "host/linux/memory.h"
 
+#include "host/linux/space.h"
+
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,8 +31,55 @@ void host_free(void *p)
 		free((void *)((uintptr_t *)p)[-1]);
 }
 
-/* A mapping of `size` bytes of a new memory object; the object lives as long as its mappings. */
-static int memory_object(const char *name, u64 size)
+/* ---- files, by the address of their mapping ---- */
+
+static struct object {
+	const void *p;
+	int fd;
+} object[64];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct object *find_object(const void *p)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(object); i++)
+		if (object[i].p == p)
+			return &object[i];
+	return NULL;
+}
+
+int memory_file(const void *p)
+{
+	pthread_mutex_lock(&lock);
+	const struct object *o = p ? find_object(p) : NULL;
+	int fd = o ? o->fd : -1;
+	pthread_mutex_unlock(&lock);
+	return fd;
+}
+
+/* Keep the file if there is room, which there is in any ordinary program. */
+static void remember_file(const void *p, int fd)
+{
+	pthread_mutex_lock(&lock);
+	struct object *o = find_object(NULL);
+	if (o)
+		*o = (struct object){ p, fd };
+	pthread_mutex_unlock(&lock);
+	if (!o)
+		close(fd);
+}
+
+static void forget_file(const void *p)
+{
+	pthread_mutex_lock(&lock);
+	struct object *o = p ? find_object(p) : NULL;
+	if (o) {
+		close(o->fd);
+		o->p = NULL;
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+static int make_file(const char *name, u64 size)
 {
 	int fd = memfd_create(name, MFD_CLOEXEC);
 	if (fd < 0)
@@ -41,18 +91,25 @@ static int memory_object(const char *name, u64 size)
 	return fd;
 }
 
+/* ---- guest RAM ---- */
+
 void *host_ram_create(u64 size)
 {
-	int fd = memory_object("nadir-ram", size);
+	int fd = make_file("nadir-ram", size);
 	if (fd < 0)
 		return NULL;
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	close(fd);
-	return p == MAP_FAILED ? NULL : p;
+	if (p == MAP_FAILED) {
+		close(fd);
+		return NULL;
+	}
+	remember_file(p, fd);
+	return p;
 }
 
 void host_ram_destroy(void *hva, u64 size)
 {
+	forget_file(hva);
 	munmap(hva, size);
 }
 
@@ -81,27 +138,40 @@ void host_unmap_pair(u8 *pair)
 	munmap(pair, 2 * PAGE_SIZE);
 }
 
+/* ---- code ---- */
+
+/* In the hole if there is one, so that code has the same address in every space. */
+static void *map_code(int fd, size_t size)
+{
+	void *where = space_hole_take(size);
+	void *rx = mmap(where, size, PROT_READ | PROT_EXEC, MAP_SHARED | (where ? MAP_FIXED : 0), fd, 0);
+	if (rx == MAP_FAILED && where)
+		space_hole_give(where, size);
+	return rx;
+}
+
 int host_code_create(struct host_code *code, size_t size)
 {
-	int fd = memory_object("nadir-code", size);
+	int fd = make_file("nadir-code", size);
 	if (fd < 0)
 		return -1;
 	void *rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	void *rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	close(fd);
-	if (rw == MAP_FAILED || rx == MAP_FAILED) {
+	void *rx = rw == MAP_FAILED ? MAP_FAILED : map_code(fd, size);
+	if (rx == MAP_FAILED) {
+		close(fd);
 		if (rw != MAP_FAILED)
 			munmap(rw, size);
-		if (rx != MAP_FAILED)
-			munmap(rx, size);
 		return -1;
 	}
+	remember_file(rx, fd);
 	*code = (struct host_code){ .rw = rw, .rx = rx, .size = size };
 	return 0;
 }
 
 void host_code_destroy(struct host_code *code)
 {
+	forget_file(code->rx);
 	munmap(code->rw, code->size);
-	munmap(code->rx, code->size);
+	if (!space_hole_give(code->rx, code->size))
+		munmap(code->rx, code->size);
 }

@@ -1,6 +1,6 @@
 /* `nadir run`: from options to a running machine, and from its end to an exit status.
  *
- * Order: open files and consoles, make the VM (which loads the guest), make the threads, confine the process, start. The main thread is
+ * Order: start the server of spaces, open files and consoles, make the VM (which loads the guest), make the threads, confine the process, start. The main thread is
  * the event loop; each vCPU has a thread. */
 #define _GNU_SOURCE
 #include "host/linux/run.h"
@@ -10,6 +10,7 @@
 #include "host/linux/file.h"
 #include "host/linux/log.h"
 #include "host/linux/sandbox.h"
+#include "host/linux/space.h"
 #include "host/linux/stats_print.h"
 #include "host/linux/terminal.h"
 #include "host/linux/trap.h"
@@ -251,7 +252,7 @@ static int confine(const struct run_options *o)
 {
 	if (!strcmp(o->sandbox, "off"))
 		return 0;
-	int error = sandbox_enter();
+	int error = sandbox_enter(space_socket());
 	if (error)
 		fprintf(stderr, "nadir: cannot confine the process (%s); --sandbox off runs without\n", strerror(-error));
 	return error;
@@ -325,6 +326,7 @@ int run_main(const struct run_options *options)
 	char error[256];
 	bool user_error = false;
 	m->options = options;
+	space_start();
 	if (event_init() < 0) {
 		fprintf(stderr, "nadir: cannot set up the event loop: %s\n", strerror(errno));
 		return STATUS_FAILURE;

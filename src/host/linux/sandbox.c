@@ -37,7 +37,7 @@ static const int allowed[] = {
 };
 
 /* Calls whose arguments matter, and those that are refused without dying of it. */
-static int add_conditions(scmp_filter_ctx filter)
+static int add_conditions(scmp_filter_ctx filter, int space_socket)
 {
 	const struct {
 		u32 action;
@@ -62,15 +62,18 @@ static int add_conditions(scmp_filter_ctx filter)
 	int error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
 	for (unsigned i = 0; !error && i < ARRAY_SIZE(rows); i++)
 		error = seccomp_rule_add(filter, rows[i].action, rows[i].call, 1, rows[i].argument);
+	/* Requests to the server of spaces. */
+	if (!error && space_socket >= 0)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sendmsg), 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)space_socket));
 	return error;
 }
 
-static int add_rules(scmp_filter_ctx filter)
+static int add_rules(scmp_filter_ctx filter, int space_socket)
 {
 	int error = 0;
 	for (unsigned i = 0; !error && i < ARRAY_SIZE(allowed); i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
-	return error ? error : add_conditions(filter);
+	return error ? error : add_conditions(filter, space_socket);
 }
 
 /* A call outside the list was not carried out. Leave the terminal usable, say which it was, and die of it: the signal that is raised here
@@ -82,7 +85,7 @@ static void on_violation(int number, siginfo_t *info, void *context)
 	raise(number);
 }
 
-int sandbox_enter(void)
+int sandbox_enter(int space_socket)
 {
 	struct sigaction violation = { .sa_sigaction = on_violation, .sa_flags = SA_SIGINFO | SA_ONSTACK | (int)SA_RESETHAND };
 	if (sigaction(SIGSYS, &violation, NULL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -93,7 +96,7 @@ int sandbox_enter(void)
 	int error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 	/* System calls of other kinds of code, 32-bit ones for instance. */
 	error = error ? error : seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	error = error ? error : add_rules(filter);
+	error = error ? error : add_rules(filter, space_socket);
 	error = error ? error : seccomp_load(filter);
 	seccomp_release(filter);
 	return error;

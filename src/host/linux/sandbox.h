@@ -4,7 +4,7 @@
 
 /* Confine all threads of the process for good: from now on only the system calls that a running VM needs are possible; others are not
  * carried out, and end the process by SIGSYS after one line that names them. Call when every file is open and every thread exists.
- * 0 or -errno. */
-int sandbox_enter(void);
+ * Messages may be sent to space_socket alone (-1: none). 0 or -errno. */
+int sandbox_enter(int space_socket);
 
 #endif

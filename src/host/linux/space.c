@@ -1,37 +1,404 @@
-/* Spaces: not to be had yet. */
-#include "host/port.h"
+/* The VMM's side of the port's spaces: each is a process that the server (space_server.c) made of nothing but the runtime (space_runtime.S).
+ *
+ * A request is one more in control->sequence, an answer the same number in answer->done; both are futexes in memory that is mapped on both
+ * sides. The memory of all spaces is one object, a slot each, mapped here for ever. What the space has written is not believed: a wrong answer
+ * is a broken space, and none at all is noticed by whoever waits: the server tells of a space's end, and from time to time the waiting thread looks
+ * whether the server is there, and whether the space has been told to stop for long. */
+#define _GNU_SOURCE
+#include "host/linux/space.h"
+
+#include "arch/regs.h"
+#include "host/linux/memory.h"
+#include "host/linux/space_layout.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CHECK_INTERVAL 500000000ull /* ns */
+#define PATIENCE 20 /* intervals that a space may take to stop */
+#define ADDRESS_END (HOST_SPACE_END - PAGE_SIZE) /* Linux keeps the last page free */
+#define OWN_MAPS 64 /* more than a space has of its own */
+#define HWCAP2_FSGSBASE 2
+
+enum slot_state { SLOT_FREE, SLOT_USED, SLOT_ENDING };
+
+struct slot {
+	struct host_space space;
+	enum slot_state state;
+	struct space_control *control;
+	struct space_answer *answer;
+	u8 *ram;
+	u64 ram_size;
+	u64 code, code_size;
+	u32 sequence;
+	u64 maps; /* at most so many mappings are there */
+	bool failed; /* nothing more can be done with it */
+};
+
+static struct {
+	const char *why; /* there are no spaces; NULL: there are */
+	u64 hole;
+	int socket;
+	u8 *shared;
+	u64 lowest; /* address that may be mapped */
+	u64 maps_max;
+	bool fsgsbase;
+	pthread_mutex_t lock; /* slot states */
+	struct slot slot[SPACE_SLOTS];
+} spaces = { .why = "spaces were not asked for", .socket = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* ---- start ---- */
+
+static u64 read_number(const char *path, u64 otherwise)
+{
+	FILE *file = fopen(path, "r");
+	unsigned long long number;
+	bool good = file && fscanf(file, "%llu", &number) == 1;
+	if (file)
+		fclose(file);
+	return good ? number : otherwise;
+}
+
+static const char *map_slots(int *file)
+{
+	const size_t size = (size_t)SPACE_SLOTS * SPACE_SLOT_SIZE;
+	*file = memfd_create("nadir-spaces", MFD_CLOEXEC);
+	if (*file < 0 || ftruncate(*file, (off_t)size) < 0)
+		return "no memory object for spaces can be made";
+	spaces.shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, *file, 0);
+	return spaces.shared == MAP_FAILED ? "no address space is left for spaces" : NULL;
+}
+
+static const char *fork_server(int file)
+{
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return "no socket can be made";
+	pid_t pid = fork();
+	if (!pid)
+		space_server(pair[1], file, spaces.shared, spaces.hole);
+	close(pair[1]);
+	spaces.socket = pair[0];
+	return pid < 0 ? "no process can be made" : NULL;
+}
+
+static const char *start(void)
+{
+	int file = -1;
+	spaces.maps_max = read_number("/proc/sys/vm/max_map_count", 65530);
+	spaces.lowest = read_number("/proc/sys/vm/mmap_min_addr", 65536);
+	spaces.fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
+	spaces.hole = space_hole_choose();
+	const char *why = spaces.hole ? map_slots(&file) : "no hole for them is free in this program's address space";
+	why = why ? why : fork_server(file);
+	if (file >= 0)
+		close(file);
+	return why;
+}
+
+void space_start(void)
+{
+	spaces.why = start();
+}
+
+int space_socket(void)
+{
+	return spaces.socket;
+}
 
 u64 host_space_hole(const char **why)
 {
-	*why = "this host has none";
+	if (!spaces.why)
+		return spaces.hole;
+	*why = spaces.why;
 	return 0;
 }
 
 u64 host_space_leave(void)
 {
-	return 0;
+	return spaces.why ? 0 : spaces.hole + SPACE_RUNTIME + space_runtime_leave;
+}
+
+/* ---- requests to the server ---- */
+
+static bool send_request(const struct space_request *request, const int *files)
+{
+	union {
+		char bytes[CMSG_SPACE(SPACE_FILES * sizeof(int))];
+		struct cmsghdr header;
+	} control = { { 0 } };
+	struct iovec data = { (void *)(uintptr_t)request, sizeof(*request) };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1 };
+	if (files) {
+		control.header = (struct cmsghdr){ CMSG_LEN(SPACE_FILES * sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+		memcpy(CMSG_DATA(&control.header), files, SPACE_FILES * sizeof(int));
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+	}
+	ssize_t n;
+	do {
+		n = sendmsg(spaces.socket, &message, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	return n == sizeof(*request);
+}
+
+static bool server_alive(void)
+{
+	struct pollfd on = { .fd = spaces.socket };
+	return poll(&on, 1, 0) >= 0 && !(on.revents & (POLLHUP | POLLERR | POLLNVAL));
+}
+
+/* ---- request and answer ---- */
+
+static bool is_dead(const struct slot *s)
+{
+	return __atomic_load_n(&s->control->dead, __ATOMIC_ACQUIRE);
+}
+
+/* Sleep until the answer may have changed, but not for long. */
+static void sleep_at_answer(struct slot *s, u32 old)
+{
+	const struct timespec t = { .tv_nsec = CHECK_INTERVAL };
+	syscall(SYS_futex, &s->answer->done, FUTEX_WAIT, old, &t);
+}
+
+/* Whether it makes sense to wait on. Intervals are counted, since all of us may have been stopped for a while. */
+static bool wait_on(struct slot *s, unsigned *late, bool hurry)
+{
+	if (!server_alive())
+		return false;
+	if (hurry || __atomic_load_n(&s->space.window->stop, __ATOMIC_RELAXED))
+		++*late;
+	return *late < PATIENCE;
+}
+
+/* False: there is no answer, and there will be none. `hurry`: it should come at once. */
+static bool await(struct slot *s, bool hurry)
+{
+	unsigned late = 0;
+	u64 check = 0;
+	for (;;) {
+		u32 done = __atomic_load_n(&s->answer->done, __ATOMIC_ACQUIRE);
+		if (is_dead(s))
+			return false;
+		if (done == s->sequence)
+			return true;
+		u64 now = host_now();
+		if (check && now >= check && !wait_on(s, &late, hurry))
+			return false;
+		if (now >= check)
+			check = now + CHECK_INTERVAL;
+		sleep_at_answer(s, done);
+	}
+}
+
+/* Have the queued commands carried out, then `run`. */
+static bool request(struct slot *s, bool run)
+{
+	struct space_control *c = s->control;
+	c->run = run;
+	c->waiting = 1;
+	__atomic_store_n(&c->sequence, ++s->sequence, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&s->answer->sleeping, __ATOMIC_SEQ_CST))
+		syscall(SYS_futex, &c->sequence, FUTEX_WAKE, 1);
+	bool answered = await(s, !run);
+	c->count = 0;
+	s->failed = s->failed || !answered || s->answer->kind == KIND_FAILED;
+	return answered;
+}
+
+/* ---- creation ---- */
+
+/* A slot whose last process has ended. */
+static struct slot *take_slot(void)
+{
+	struct slot *found = NULL;
+	pthread_mutex_lock(&spaces.lock);
+	for (unsigned i = 0; !found && i < SPACE_SLOTS; i++) {
+		struct slot *s = &spaces.slot[i];
+		if (s->state == SLOT_FREE || (s->state == SLOT_ENDING && is_dead(s)))
+			found = s;
+	}
+	if (found)
+		found->state = SLOT_USED;
+	pthread_mutex_unlock(&spaces.lock);
+	return found;
+}
+
+static void release_slot(struct slot *s, enum slot_state state)
+{
+	pthread_mutex_lock(&spaces.lock);
+	s->state = state;
+	pthread_mutex_unlock(&spaces.lock);
+}
+
+/* All zero but for what says that the first request, to begin, is on its way. */
+static void init_slot(struct slot *s, const struct host_code *code, void *ram, u64 ram_size)
+{
+	u8 *shared = spaces.shared + (u64)(s - spaces.slot) * SPACE_SLOT_SIZE;
+	if (madvise(shared, SPACE_SLOT_SIZE, MADV_REMOVE) < 0)
+		memset(shared, 0, SPACE_SLOT_SIZE);
+	*s = (struct slot){
+		.space = { .window = (struct host_space_window *)(void *)shared, .tables = shared + SPACE_TABLES - SPACE_WINDOW,
+			   .tables_there = spaces.hole + SPACE_TABLES },
+		.state = SLOT_USED,
+		.control = (struct space_control *)(void *)(shared + SPACE_CONTROL - SPACE_WINDOW),
+		.answer = (struct space_answer *)(void *)(shared + SPACE_ANSWER - SPACE_WINDOW),
+		.ram = ram,
+		.ram_size = ram_size,
+		.code = (u64)(uintptr_t)code->rx,
+		.code_size = code->size,
+		.sequence = 1,
+		.maps = OWN_MAPS,
+	};
+	s->control->sequence = 1;
+	s->control->waiting = 1;
+	s->control->fsgsbase = spaces.fsgsbase;
+}
+
+static bool in_hole(const struct host_code *code)
+{
+	return (u64)(uintptr_t)code->rx - spaces.hole < HOST_SPACE_HOLE;
 }
 
 struct host_space *host_space_create(const struct host_code *code, void *ram, u64 ram_size, size_t tables_size)
 {
+	const int files[SPACE_FILES] = { [SPACE_FILE_RAM] = memory_file(ram), [SPACE_FILE_CODE] = memory_file(code->rx) };
+	if (spaces.why || files[0] < 0 || files[1] < 0 || !in_hole(code) || tables_size > SPACE_SLOT_SIZE - (SPACE_TABLES - SPACE_WINDOW))
+		return NULL;
+	struct slot *s = take_slot();
+	if (!s)
+		return NULL;
+	init_slot(s, code, ram, ram_size);
+	const struct space_request r = {
+		.operation = SPACE_CREATE, .slot = (u32)(s - spaces.slot), .tables_size = tables_size, .code = s->code, .code_size = s->code_size,
+	};
+	if (!send_request(&r, files)) {
+		release_slot(s, SLOT_FREE);
+		return NULL;
+	}
+	if (await(s, true))
+		return &s->space;
+	host_space_destroy(&s->space);
 	return NULL;
 }
 
 void host_space_destroy(struct host_space *space)
 {
+	struct slot *s = container_of(space, struct slot, space);
+	const struct space_request r = { .operation = SPACE_KILL, .slot = (u32)(s - spaces.slot) };
+	if (!is_dead(s))
+		send_request(&r, NULL);
+	release_slot(s, SLOT_ENDING);
+}
+
+/* ---- mappings ---- */
+
+/* A command at the end of the queue, or more of the last one. */
+static int queue(struct slot *s, const struct space_command *new)
+{
+	struct space_control *c = s->control;
+	struct space_command *last = c->count ? &c->command[c->count - 1] : NULL;
+	if (s->failed || s->maps >= spaces.maps_max)
+		return -1;
+	if (last && last->flags && last->flags == new->flags && last->protection == new->protection && last->address + last->size == new->address &&
+	    last->offset + last->size == new->offset) {
+		last->size += new->size;
+		return 0;
+	}
+	if (c->count == SPACE_COMMANDS && !request(s, false))
+		return -1;
+	if (s->failed)
+		return -1;
+	c->command[c->count++] = *new;
+	s->maps++;
+	return 0;
+}
+
+static bool overlap(u64 a, u64 a_end, u64 b, u64 b_end)
+{
+	return a < b_end && b < a_end;
 }
 
 int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, bool write)
 {
-	return -1;
+	struct slot *s = container_of(space, struct slot, space);
+	u64 offset = (u64)((u8 *)hva - s->ram);
+	if (gla < spaces.lowest || gla >= ADDRESS_END || size > ADDRESS_END - gla || offset >= s->ram_size || size > s->ram_size - offset ||
+	    overlap(gla, gla + size, spaces.hole, spaces.hole + HOST_SPACE_HOLE))
+		return -1;
+	return queue(s, &(struct space_command){ gla, size, offset, (u32)(PROT_READ | (write ? PROT_WRITE : 0)),
+						 MAP_SHARED | MAP_FIXED | MAP_NORESERVE | MAP_POPULATE });
+}
+
+/* What remains of [gla, end) within [from, to). */
+static int unmap_within(struct slot *s, u64 gla, u64 end, u64 from, u64 to)
+{
+	gla = MAX(gla, from);
+	end = MIN(end, to);
+	return gla < end ? queue(s, &(struct space_command){ .address = gla, .size = end - gla }) : 0;
 }
 
 int host_space_unmap(struct host_space *space, u64 gla, u64 size)
 {
-	return -1;
+	struct slot *s = container_of(space, struct slot, space);
+	u64 end = gla + size;
+	if (end < gla || end > HOST_SPACE_END)
+		return -1;
+	bool all = gla <= spaces.lowest && end >= ADDRESS_END;
+	if (all) {
+		s->maps = OWN_MAPS;
+		s->control->count = 0;
+	}
+	return unmap_within(s, gla, end, 0, spaces.hole) || unmap_within(s, gla, end, spaces.hole + HOST_SPACE_HOLE, ADDRESS_END) ? -1 : 0;
+}
+
+/* ---- running ---- */
+
+static void read_trap(const struct slot *s, struct host_trap *trap)
+{
+	const struct host_space_regs *regs = &s->space.window->regs;
+	*trap = (struct host_trap){
+		.pc = regs->rip,
+		.vector = (u32)s->answer->vector,
+		.error_code = (u32)s->answer->error,
+		.address = s->answer->address,
+		.rflags = regs->rflags,
+	};
+}
+
+static enum host_space_exit read_answer(const struct slot *s, struct host_trap *trap)
+{
+	switch (s->answer->kind) {
+	case KIND_LEFT:
+		return SPACE_LEFT;
+	case KIND_TRAP:
+		read_trap(s, trap);
+		return trap->pc - s->code < s->code_size && trap->vector < 32 ? SPACE_TRAP : SPACE_BROKEN;
+	case KIND_FAILED:
+		return SPACE_GONE;
+	default:
+		return SPACE_BROKEN;
+	}
 }
 
 enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap)
 {
-	return SPACE_BROKEN;
+	struct slot *s = container_of(space, struct slot, space);
+	struct host_space_regs *regs = &space->window->regs;
+	regs->rflags = (regs->rflags & (RFLAGS_STATUS | RFLAGS_DF)) | RFLAGS_FIXED1 | RFLAGS_IF;
+	if (s->failed || is_dead(s) || !is_canonical(regs->fs_base, 48))
+		return SPACE_GONE;
+	return request(s, true) ? read_answer(s, trap) : SPACE_BROKEN;
 }

@@ -1,0 +1,120 @@
+/* What lies where in the hole of a space, shared by the VMM, the process that runs in the space and its assembly.
+ *
+ *   hole + 0                     nothing: null pointers of the runtime fault
+ *   + SPACE_RUNTIME              the runtime, executable (space_runtime.S)
+ *   + SPACE_WINDOW               the window's writable part; GS points here
+ *   + SPACE_CONTROL              the window's read-only part: `stop`, then struct space_control
+ *   + SPACE_ANSWER               struct space_answer and the runtime's stack, writable
+ *   + SPACE_SIGNAL_STACK         where the kernel stores the registers of a trap, writable
+ *   + SPACE_TABLES               the engine's tables, read-only
+ *   + SPACE_CODE                 code areas (struct host_code), executable, the only thing that is there in the VMM as well
+ *
+ * From the window to the tables all is one slot of an object that the VMM has mapped whole, elsewhere. */
+#ifndef NADIR_HOST_LINUX_SPACE_LAYOUT_H
+#define NADIR_HOST_LINUX_SPACE_LAYOUT_H
+
+#define SPACE_HOLE 0x40000000
+#define SPACE_RUNTIME 0x10000
+#define SPACE_RUNTIME_SIZE 0x1000
+#define SPACE_WINDOW 0x20000
+#define SPACE_CONTROL 0x23000
+#define SPACE_ANSWER 0x27000
+#define SPACE_STACK_TOP 0x28000
+#define SPACE_SIGNAL_STACK 0x28000
+#define SPACE_SIGNAL_STACK_SIZE 0x8000
+#define SPACE_TABLES 0x30000
+#define SPACE_CODE 0x1000000
+#define SPACE_SLOT_SIZE 0x400000
+
+/* struct host_space_window */
+#define WINDOW_GPR 4096
+#define WINDOW_RIP (WINDOW_GPR + 128)
+#define WINDOW_RFLAGS (WINDOW_GPR + 136)
+#define WINDOW_FS_BASE (WINDOW_GPR + 144)
+#define WINDOW_XCR0_MASK (WINDOW_GPR + 152)
+#define WINDOW_XSAVE (WINDOW_GPR + 192)
+
+/* struct space_control, which begins with `stop` */
+#define CONTROL_SEQUENCE 4
+#define CONTROL_WAITING 8
+#define CONTROL_RUN 12
+#define CONTROL_COUNT 16
+#define CONTROL_FSGSBASE 20
+#define CONTROL_COMMAND 64
+#define SPACE_COMMANDS ((0x4000 - CONTROL_COMMAND) / 32)
+
+/* struct space_answer */
+#define ANSWER_DONE 0
+#define ANSWER_SLEEPING 4
+#define ANSWER_KIND 8
+#define ANSWER_VECTOR 16
+#define ANSWER_ERROR 24
+#define ANSWER_ADDRESS 32
+#define ANSWER_FS_BASE 40
+
+#define KIND_LEFT 1 /* translated code jumped to leave */
+#define KIND_TRAP 2
+#define KIND_DONE 3 /* commands are carried out; there was nothing to run */
+#define KIND_FAILED 4 /* a command could not be carried out; nothing was run */
+
+#define SPACE_RAM_FD 3 /* the space's only file */
+
+#ifndef __ASSEMBLER__
+#include "host/port.h"
+
+/* A call of mmap (flags set) or munmap (flags 0) for the space to make. */
+struct space_command {
+	u64 address, size, offset;
+	u32 protection, flags;
+};
+
+/* Written by the VMM, and by the server when the process has ended. */
+struct space_control {
+	u32 stop; /* struct host_space_window */
+	u32 sequence; /* futex: one more is a request */
+	u32 waiting; /* the VMM sleeps at `done` */
+	u32 run; /* whether to run after the commands */
+	u32 count; /* of commands */
+	u32 fsgsbase; /* the instructions of that name may be used */
+	u32 dead; /* the process has ended */
+	alignas(64) struct space_command command[SPACE_COMMANDS];
+};
+
+/* Written by the space: not to be trusted. */
+struct space_answer {
+	u32 done; /* futex: the sequence number that it is done with */
+	u32 sleeping; /* the space sleeps at `sequence` */
+	u32 kind, unused;
+	u64 vector, error, address;
+	u64 fs_base; /* as last set, without the instruction for it */
+};
+
+static_assert(SPACE_HOLE == HOST_SPACE_HOLE, "the hole's size");
+static_assert(offsetof(struct host_space_window, regs.gpr) == WINDOW_GPR, "window");
+static_assert(offsetof(struct host_space_window, regs.rip) == WINDOW_RIP, "window");
+static_assert(offsetof(struct host_space_window, regs.rflags) == WINDOW_RFLAGS, "window");
+static_assert(offsetof(struct host_space_window, regs.fs_base) == WINDOW_FS_BASE, "window");
+static_assert(offsetof(struct host_space_window, xcr0_mask) == WINDOW_XCR0_MASK, "window");
+static_assert(offsetof(struct host_space_window, xsave) == WINDOW_XSAVE, "window");
+static_assert(offsetof(struct host_space_window, stop) == SPACE_CONTROL - SPACE_WINDOW, "the window's read-only part");
+static_assert(sizeof(struct host_space_window) == SPACE_ANSWER - SPACE_WINDOW, "the window's end");
+static_assert(offsetof(struct space_control, sequence) == CONTROL_SEQUENCE, "control");
+static_assert(offsetof(struct space_control, waiting) == CONTROL_WAITING, "control");
+static_assert(offsetof(struct space_control, run) == CONTROL_RUN, "control");
+static_assert(offsetof(struct space_control, count) == CONTROL_COUNT, "control");
+static_assert(offsetof(struct space_control, fsgsbase) == CONTROL_FSGSBASE, "control");
+static_assert(offsetof(struct space_control, command) == CONTROL_COMMAND, "control");
+static_assert(sizeof(struct space_control) <= SPACE_ANSWER - SPACE_CONTROL, "control");
+static_assert(offsetof(struct space_answer, sleeping) == ANSWER_SLEEPING, "answer");
+static_assert(offsetof(struct space_answer, kind) == ANSWER_KIND, "answer");
+static_assert(offsetof(struct space_answer, vector) == ANSWER_VECTOR, "answer");
+static_assert(offsetof(struct space_answer, error) == ANSWER_ERROR, "answer");
+static_assert(offsetof(struct space_answer, address) == ANSWER_ADDRESS, "answer");
+static_assert(offsetof(struct space_answer, fs_base) == ANSWER_FS_BASE, "answer");
+
+/* space_runtime.S: the code, its size, and offsets of its entries. */
+extern const u8 space_runtime[];
+extern const u32 space_runtime_size, space_runtime_leave, space_runtime_trap;
+#endif
+
+#endif
