@@ -82,12 +82,22 @@ struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t)
 
 /* ---- blocks ---- */
 
-struct bt_block *cache_find(struct bt *bt, gpa_t gpa)
+static struct bt_block *find_from(struct bt *bt, u32 place, gpa_t gpa)
 {
-	struct bt_block *block = bt_block_at(bt, bt->hash[hash_of(gpa)]);
+	struct bt_block *block = bt_block_at(bt, place);
 	while (block && (block->offset != (gpa & ~PAGE_MASK) || block->page->gpa != (gpa & PAGE_MASK)))
 		block = bt_block_at(bt, block->next);
 	return block;
+}
+
+struct bt_block *cache_find(struct bt *bt, gpa_t gpa)
+{
+	return find_from(bt, bt->hash[hash_of(gpa)], gpa);
+}
+
+struct bt_block *cache_find_next(struct bt *bt, const struct bt_block *block, gpa_t gpa)
+{
+	return find_from(bt, block->next, gpa);
 }
 
 static void unlink_block(struct bt *bt, struct bt_block *block)

@@ -56,7 +56,7 @@ static void emit_indirect(struct translation_work *w, s32 moved)
 	emit_tail(w);
 }
 
-static void emit_far_goto(struct translation_work *w, s64 target)
+void emit_far_goto(struct translation_work *w, s64 target)
 {
 	work_spill_flags(w);
 	emit_load_gs(&w->e, T0, VCPU(code_base));

@@ -12,9 +12,13 @@ enum found { FOUND_CODE, FOUND_FAULT, FOUND_NOTHING };
 
 static void remember(struct vcpu *vcpu, const struct bt_block *block)
 {
-	const struct tlb_entry *e = tlb_lookup(vcpu->mmu, vcpu->mmu->view, vcpu->rip, 1, ACCESS_EXEC);
-	if (!e || (vcpu->cr4 & CR4_LA57))
+	const struct tlb_entry *e = tlb_lookup(vcpu->mmu, vcpu->mmu->view, vcpu->rip, 1, ACCESS_EXEC), *second = NULL;
+	if (bt_crosses(block))
+		second = tlb_lookup(vcpu->mmu, vcpu->mmu->view, vcpu->code_base + PAGE_SIZE, 1, ACCESS_EXEC);
+	if (!e || (bt_crosses(block) && !second) || (vcpu->cr4 & CR4_LA57))
 		return;
+	if (second)
+		mmu_note_exec(vcpu, second, vcpu->code_base + PAGE_SIZE);
 	u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
 	slot[0] = vcpu->rip + ((u64)vcpu->jump_salt << 48);
 	slot[JUMP_CACHE_ENTRIES] = (u64)(uintptr_t)bt_rx(bt_of(vcpu), bt_code(bt_of(vcpu), block) + block->prologue);
@@ -49,6 +53,15 @@ static void protect(struct vcpu *vcpu, const struct translation *t, struct bt_pa
 	page->seen = seen;
 }
 
+struct bt_page *bt_code_page(struct vcpu *vcpu, const struct translation *t)
+{
+	struct bt_page *page = cache_page(vcpu, t);
+	if (!page || interpret(vcpu, page))
+		return NULL;
+	protect(vcpu, t, page);
+	return page;
+}
+
 /* What the jump cache knows. */
 static struct bt_block *find_remembered(struct vcpu *vcpu)
 {
@@ -57,12 +70,31 @@ static struct bt_block *find_remembered(struct vcpu *vcpu)
 	if (slot[0] != vcpu->rip + ((u64)vcpu->jump_salt << 48))
 		return NULL;
 	struct bt_block *block = cache_of_prologue(bt, bt_rw(bt, (const void *)(uintptr_t)slot[JUMP_CACHE_ENTRIES]));
-	return block->page ? block : NULL;
+	return block->page && bt_block_current(bt, block) ? block : NULL;
+}
+
+/* Where the next page is mapped, a block that crosses into it may be another one. */
+static bool second_page_fits(struct vcpu *vcpu, const struct bt_block *block)
+{
+	struct bt *bt = bt_of(vcpu);
+	struct translation t;
+	gla_t second = vcpu->code_base + PAGE_SIZE;
+	return !bt_crosses(block) || (is_canonical(second, vcpu_linear_bits(vcpu)) && mmu_translate(vcpu, second, ACCESS_EXEC, &t) && t.hva &&
+				      t.generation == bt_second(bt, block)->generation && bt_block_current(bt, block));
+}
+
+static struct bt_block *find_translated(struct vcpu *vcpu, const struct translation *t)
+{
+	struct bt_block *block = cache_find(bt_of(vcpu), t->gpa);
+	if (block && block->page->seen != __atomic_load_n(t->generation, __ATOMIC_SEQ_CST))
+		return NULL;
+	while (block && !second_page_fits(vcpu, block))
+		block = cache_find_next(bt_of(vcpu), block, t->gpa);
+	return block;
 }
 
 static enum found find(struct vcpu *vcpu, struct bt_block **found)
 {
-	struct bt *bt = bt_of(vcpu);
 	struct translation t;
 	if (!is_canonical(vcpu->rip, vcpu_linear_bits(vcpu))) {
 		vcpu_raise_gp(vcpu, 0);
@@ -76,14 +108,11 @@ static enum found find(struct vcpu *vcpu, struct bt_block **found)
 		return FOUND_FAULT;
 	if (!t.hva)
 		return FOUND_NOTHING;
-	struct bt_block *block = cache_find(bt, t.gpa);
-	if (!block || block->page->seen != __atomic_load_n(t.generation, __ATOMIC_SEQ_CST)) {
+	struct bt_block *block = find_translated(vcpu, &t);
+	if (!block) {
 		vector_sync(vcpu);
-		struct bt_page *page = cache_page(vcpu, &t);
-		if (!page || interpret(vcpu, page))
-			return FOUND_NOTHING;
-		protect(vcpu, &t, page);
-		block = translate_block(vcpu, &t, page);
+		struct bt_page *page = bt_code_page(vcpu, &t);
+		block = page ? translate_block(vcpu, &t, page) : NULL;
 		if (!block)
 			return FOUND_NOTHING;
 	}
@@ -95,7 +124,7 @@ static enum found find(struct vcpu *vcpu, struct bt_block **found)
 /* The code of a block, to be entered. */
 static const u8 *code_of(struct bt *bt, const struct bt_block *block)
 {
-	return bt_rx(bt, bt_body(bt, block));
+	return bt_rx(bt, bt_code(bt, block) + block->entry);
 }
 
 /* ---- what translated code left for ---- */

@@ -18,6 +18,9 @@
  *   prologue:  rip + salt + pending != tag of the slot -> miss; code_base; flags back if needed
  *   body:      what chained jumps and C jump to; code_base is right
  *
+ * An instruction that crosses into the next page is a block of its own. Which page comes next only a RIP can tell, so that chained jumps
+ * to it go through the jump cache too; its prologue compares the second page's generation.
+ *
  * What the translator does not do itself is done by engine/step. Sensitive instructions are call-outs (callout.c): the operation is prepared
  * when the block is made, a stub puts the registers into struct vcpu and calls it, and translated code goes on behind it, or by the jump cache
  * at another RIP. Everything else leaves by CALLing a leave stub, whose return address is the site that says why, and C enters translated
@@ -67,14 +70,23 @@ struct bt_block {
 	u16 offset; /* of its first instruction in the page */
 	u16 size; /* of its code */
 	u16 prologue, body; /* from where its code begins */
+	u16 entry; /* where C enters: the body but for a block that crosses into a second page */
 	u16 map_size; /* entries */
-	u16 links;
+	u32 links;
 	struct {
 		u16 field, stub; /* the rel32 of a jump that may be chained, and the stub it goes to when it is not */
 		u32 to; /* place of the block it is chained to; 0: none */
 	} link[2];
 };
 static_assert(sizeof(struct bt_block) % 8 == 0, "records follow each other");
+
+/* What stands in front of the prologue of a block that crosses: the second page's generation, and what it was. In front of any stands the place of
+ * its record. */
+struct bt_second {
+	const u32 *generation;
+	u32 seen;
+	u32 place;
+} __attribute__((packed));
 
 /* The map leads from host code to instructions, in their order: `host` bytes after the last one's code begins the code of the one `guest` bytes
  * after the last. The first counts from where the block and its code begin. */
@@ -193,6 +205,23 @@ static inline u8 *bt_body(const struct bt *bt, const struct bt_block *block)
 	return bt_code(bt, block) + block->body;
 }
 
+static inline bool bt_crosses(const struct bt_block *block)
+{
+	return block->entry != block->body;
+}
+
+static inline const struct bt_second *bt_second(const struct bt *bt, const struct bt_block *block)
+{
+	return (const struct bt_second *)(const void *)(bt_code(bt, block) + block->prologue) - 1;
+}
+
+/* Whether what the block was translated of is what memory holds, as far as the log of writes does not tell. */
+static inline bool bt_block_current(const struct bt *bt, const struct bt_block *block)
+{
+	return !bt_crosses(block) ||
+	       __atomic_load_n(bt_second(bt, block)->generation, __ATOMIC_SEQ_CST) == bt_second(bt, block)->seen;
+}
+
 static inline gpa_t bt_gpa(const struct bt_block *block)
 {
 	return block->page->gpa + block->offset;
@@ -216,11 +245,18 @@ static inline void flags_from_image(struct vcpu *vcpu)
 /* Write the stubs that enter and leave translated code; returns the bytes used at the start of the code area. */
 u32 stubs_emit(struct bt *bt);
 
+/* ---- run.c ---- */
+
+/* What is known of the page, which is protected from here on, so that its bytes may be read. NULL: leave it to step. */
+struct bt_page *bt_code_page(struct vcpu *vcpu, const struct translation *t);
+
 /* ---- cache.c ---- */
 
 /* What is known of a page, made if need be; NULL: no room. */
 struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t);
 struct bt_block *cache_find(struct bt *bt, gpa_t gpa);
+/* The next that begins there: there can be several that cross. */
+struct bt_block *cache_find_next(struct bt *bt, const struct bt_block *block, gpa_t gpa);
 /* A record for a block of the page, with room for its code in the current region; the oldest region is evicted if need be. */
 struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa);
 /* Note an instruction, in their order, by how far its code and itself begin behind those of the last (struct bt_map_entry). */

@@ -29,15 +29,40 @@ bool ends_block(const struct insn *insn)
 	}
 }
 
+/* The one instruction of a block that crosses. False: it does not, or is to be stepped. */
+static bool decode_crossing(struct translation_work *w)
+{
+	struct vcpu *vcpu = w->vcpu;
+	struct translation t;
+	u8 bytes[2 * INSN_LENGTH_MAX];
+	unsigned room = PAGE_SIZE - w->offset;
+	gla_t second = (vcpu->rip & PAGE_MASK) + PAGE_SIZE;
+	if (room >= INSN_LENGTH_MAX || !is_canonical(second, vcpu_linear_bits(vcpu)) || !mmu_translate(vcpu, second, ACCESS_EXEC, &t) || !t.hva)
+		return false;
+	struct bt_page *page = bt_code_page(vcpu, &t);
+	if (!page || w->page->gpa != (w->gpa & PAGE_MASK) || !w->page->generation) /* the first page was forgotten for the second */
+		return false;
+	memcpy(bytes, w->bytes + w->offset, room);
+	memcpy(bytes + room, t.hva, INSN_LENGTH_MAX);
+	w->second = page;
+	w->at[0] = (u16)w->offset;
+	w->count = insn_decode(&step_of(vcpu)->decoder, INSN_MODE_64, bytes, room + INSN_LENGTH_MAX, w->insn) == DECODE_OK;
+	w->at[1] = (u16)(w->offset + w->insn->z.length);
+	return w->count && w->at[1] > PAGE_SIZE;
+}
+
 /* False: nothing could be decoded. */
 static bool decode(struct translation_work *w)
 {
 	unsigned at = w->offset;
+	enum decode_result result = DECODE_OK;
 	w->count = 0;
+	w->second = NULL;
 	while (w->count < BT_INSNS_MAX) {
 		struct insn *insn = &w->insn[w->count];
 		w->at[w->count] = (u16)at;
-		if (insn_decode(&step_of(w->vcpu)->decoder, INSN_MODE_64, w->bytes + at, PAGE_SIZE - at, insn) != DECODE_OK)
+		result = at < PAGE_SIZE ? insn_decode(&step_of(w->vcpu)->decoder, INSN_MODE_64, w->bytes + at, PAGE_SIZE - at, insn) : DECODE_MORE;
+		if (result != DECODE_OK)
 			break;
 		w->count++;
 		at += insn->z.length;
@@ -45,7 +70,7 @@ static bool decode(struct translation_work *w)
 		if (ends_block(insn))
 			break;
 	}
-	return w->count > 0;
+	return w->count > 0 || (result == DECODE_MORE && decode_crossing(w));
 }
 
 /* ---- liveness ---- */
@@ -89,22 +114,49 @@ static void find_live(struct translation_work *w)
 
 /* ---- writing ---- */
 
+/* What chained jumps to a block that crosses come to. */
+static void emit_detour(struct translation_work *w)
+{
+	w->block->body = (u16)(w->e.at - bt_code(w->bt, w->block));
+	w->place = FLAGS_HOST;
+	emit_far_goto(w, w->offset);
+	const struct bt_second second = { .generation = w->second->generation, .seen = w->second->seen };
+	emit_bytes(&w->e, (const u8 *)&second, offsetof(struct bt_second, place));
+}
+
+static void emit_second_page_check(struct translation_work *w)
+{
+	struct emitter *e = &w->e;
+	const u8 *second = (const u8 *)bt_second(w->bt, w->block);
+	EMIT(e, 0x4c, 0x8b, 0x15); /* mov r10, [rip + generation] */
+	emit32(e, (u32)(second - (e->at + 4)));
+	EMIT(e, 0x41, 0x81, 0x3a); /* cmp dword [r10], imm32 */
+	emit32(e, w->second->seen);
+	emit_fix32(emit_jcc(e, 0x5), bt_rw(w->bt, w->bt->miss));
+}
+
 static void emit_prologue(struct translation_work *w)
 {
 	struct emitter *e = &w->e;
 	struct bt_block *block = w->block;
+	if (w->second)
+		emit_detour(w);
 	emit32(e, bt_place(w->bt, block));
 	block->prologue = (u16)(e->at - bt_code(w->bt, block));
 	emit_load_gs(e, T0, VCPU(rip));
 	emit_gs(e, true, 0x03, T0, VCPU(pending));
 	emit_rm(e, true, 0x3b, T0, T1, 0);
 	emit_fix32(emit_jcc(e, 0x5), bt_rw(w->bt, w->bt->miss));
+	if (w->second)
+		emit_second_page_check(w);
 	emit_load_gs(e, T0, VCPU(rip));
 	emit_lea(e, true, T0, T0, NO_REGISTER, 0, -(s32)w->offset);
 	emit_store_gs(e, T0, VCPU(code_base));
 	if (w->live[0])
 		emit_restore_flags(e);
-	block->body = (u16)(e->at - bt_code(w->bt, block));
+	block->entry = (u16)(e->at - bt_code(w->bt, block));
+	if (!w->second)
+		block->body = block->entry;
 }
 static_assert(offsetof(struct vcpu, jump_salt) == offsetof(struct vcpu, pending) + 6, "the salt is above 48 address bits");
 static_assert(offsetof(struct vcpu, pending) % 8 == 0, "read as one word");
@@ -292,6 +344,8 @@ struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t,
 	struct translation_work *w = bt->work;
 	w->vcpu = vcpu;
 	w->bt = bt;
+	w->page = page;
+	w->gpa = t->gpa;
 	w->offset = (unsigned)(t->gpa & ~PAGE_MASK);
 	vector_sync(vcpu);
 	memcpy(w->bytes, t->hva - w->offset, PAGE_SIZE);

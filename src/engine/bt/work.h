@@ -31,6 +31,9 @@ struct translation_work {
 	struct vcpu *vcpu;
 	struct bt *bt;
 	u8 bytes[PAGE_SIZE]; /* the page: a copy, for another vCPU may be changing it */
+	struct bt_page *page;
+	gpa_t gpa;
+	struct bt_page *second; /* the next page, if the block's one instruction crosses into it */
 	struct bt_block *block;
 	struct emitter e;
 	unsigned offset; /* in the page, of the first instruction */
@@ -96,6 +99,8 @@ bool emit_control(struct translation_work *w);
 bool emit_stack(struct translation_work *w);
 /* Go on at an offset from the start of the page, perhaps outside. */
 void emit_goto(struct translation_work *w, s64 target);
+/* The same through the jump cache. */
+void emit_far_goto(struct translation_work *w, s64 target);
 /* Status flags that code at an offset of this page may need. */
 u16 live_at(struct translation_work *w, s64 offset);
 
