@@ -16,6 +16,13 @@ struct host_trap;
 void *host_alloc(size_t size);
 void host_free(void *p);
 
+/* Zeroed memory of `size` bytes, a multiple of the page size, of which each page is there only once it was touched: for large tables that are
+ * used here and there. NULL on failure. */
+void *host_table_create(u64 size);
+void host_table_destroy(void *table, u64 size);
+/* Give whole pages of a table back to the host; they read as zero afterwards. */
+void host_table_discard(void *table, u64 size);
+
 /* Guest RAM: one shared object of `size` bytes (a multiple of the page size), zeroed, filled lazily. NULL on failure. */
 void *host_ram_create(u64 size);
 void host_ram_destroy(void *hva, u64 size);

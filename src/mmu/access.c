@@ -21,13 +21,13 @@ static gla_t next_page(const struct vcpu *vcpu, gla_t gla, unsigned first)
 	return vcpu_64bit(vcpu) || gla >> 32 ? next : (u32)next;
 }
 
-static void from_entry(const struct tlb_entry *e, gla_t gla, struct translation *out)
+static void from_slot(const struct ram_slot *slot, u64 offset, struct translation *out)
 {
 	*out = (struct translation){
-		.gpa = e->gpa | (gla & ~PAGE_MASK),
-		.hva = tlb_hva(e, gla),
-		.flags = e->flags,
-		.generation = e->generation,
+		.gpa = slot->base + offset,
+		.hva = slot->hva + offset,
+		.flags = &slot->flags[offset >> PAGE_SHIFT],
+		.generation = &slot->generation[offset >> PAGE_SHIFT],
 	};
 }
 
@@ -45,7 +45,8 @@ static bool translate_miss(struct vcpu *vcpu, gla_t gla, enum tlb_view view, uns
 	/* The store comes at once, so that the page is dirty from here on. */
 	if (kind == ACCESS_WRITE && slot->log_dirty)
 		__atomic_fetch_or(&slot->flags[(walk.gpa - slot->base) >> PAGE_SHIFT], PAGE_DIRTY, __ATOMIC_SEQ_CST);
-	from_entry(tlb_fill(vcpu, view, gla, &walk, slot), gla, out);
+	tlb_fill(vcpu, view, gla, &walk, slot);
+	from_slot(slot, walk.gpa - slot->base + (gla & ~PAGE_MASK), out);
 	return true;
 }
 
@@ -53,10 +54,11 @@ bool mmu_translate(struct vcpu *vcpu, gla_t gla, unsigned access, struct transla
 {
 	unsigned kind = access & ACCESS_KIND;
 	enum tlb_view view = view_of(vcpu->mmu, access);
-	struct tlb_entry *e = tlb_lookup(vcpu->mmu, view, gla, 1, kind);
-	if (unlikely(!e))
+	const u8 *hva = tlb_lookup(vcpu->mmu, view, gla, 1, kind);
+	if (unlikely(!hva))
 		return translate_miss(vcpu, gla, view, kind, out);
-	from_entry(e, gla, out);
+	const struct ram_slot *slot = ram_slot_at(vcpu->ram, hva);
+	from_slot(slot, (u64)(hva - slot->hva), out);
 	return true;
 }
 

@@ -30,23 +30,37 @@ enum tlb_view {
 	VIEW_COUNT
 };
 
-#define TLB_ENTRY_BITS 10
-#define TLB_ENTRIES (1u << TLB_ENTRY_BITS)
+/* Bits 31:12 of a linear address are its index, so that cutting it off needs no mask. */
+#define TLB_INDEX_BITS 20
+#define TLB_ENTRIES (1u << TLB_INDEX_BITS)
+#define TLB_LIST_MAX (1u << 16)
 
-/* One page of one view. A tag equals the page's linear address where that access is allowed at once; else it is a page address that
- * belongs to another index, so that neither comparing nor subtracting it can take an address of this index for a hit.
- * The write tag is valid only where D is set already, and, where ram->protect_code, where the page holds no code. MMIO pages
- * are never entered here. */
-struct tlb_entry {
-	u64 read, write, exec;
-	u8 *host; /* of the page */
-	gpa_t gpa;  /* of the page */
-	u8 *flags;  /* the page's ram flags (mmu/ram.h): a store looks for PAGE_CODE after it hit */
-	u32 *generation;
-	bool global;   /* survives a CR3 load */
-	u8 page_shift; /* size of the guest's page that this is a piece of */
+/* What is known of an entry beside its tags. */
+#define TLB_VALID BIT(0)
+#define TLB_EXEC BIT(1) /* may be executed, too */
+#define TLB_GLOBAL BIT(2) /* survives a CR3 load */
+#define TLB_SIZE(code) ((code) << 3) /* of the guest's page that this is a piece of: an index of tlb_page_shift */
+#define TLB_LISTED(list) BIT(6 + (list)) /* it is in that list */
+
+/* Entries that may be valid, so that a flush visits only these. */
+struct tlb_list {
+	u32 count;
+	u32 index[TLB_LIST_MAX];
 };
-_Static_assert(sizeof(struct tlb_entry) == 64, "one cache line an entry");
+
+/* The TLB of one privilege view. Large, and little of it is ever touched (host_table_create): the entries of 512 pages side by side share a
+ * page of each array. A read or write tag equals the page's linear address where that access is allowed at once; else it is 0, or for index
+ * 0, whose page 0 may be, the page of another index: then neither comparing nor subtracting can take an address of this index for a hit.
+ * The write tag is valid only where D is set already, and, where ram->protect_code, where the page holds no code. MMIO pages are never entered.
+ * Pages that may be executed but not read (supervisor under SMAP without SMEP) are not entered either. */
+struct tlb_table {
+	u64 read[TLB_ENTRIES];
+	u64 write[TLB_ENTRIES];
+	u64 addend[TLB_ENTRIES]; /* from a linear address of the page to its host address */
+	u8 info[TLB_ENTRIES];
+	struct tlb_list list[2]; /* of entries that are not global, and of those that are */
+	u64 regions[TLB_ENTRIES / 512 / 64]; /* groups of 512 entries ever touched */
+};
 
 /* Execute translations that somebody remembers by a salt (mmu_note_exec): the pages, and 2-MByte regions with large pages, hashed. */
 struct exec_notes {
@@ -56,38 +70,35 @@ struct exec_notes {
 
 /* The TLB of one address space (PCID); `current` of the mmu points at the one in use. */
 struct tlb {
-	alignas(64) struct tlb_entry entry[VIEW_COUNT][TLB_ENTRIES];
-	u64 used[VIEW_COUNT][TLB_ENTRIES / 64]; /* entries that may be valid, so that a flush visits only these */
-	u64 large[4], huge;                     /* which regions have pieces of 2/4-MByte and 1-GByte pages, hashed */
+	struct tlb_table table[VIEW_COUNT];
+	/* Which regions have pieces of 2/4-MByte and 1-GByte pages, hashed; not global, and global. */
+	alignas(4096) u64 large[2][4];
+	u64 huge[2];
 	struct exec_notes user; /* of CPL 3 */
 };
 
 static inline unsigned tlb_index(gla_t gla)
 {
-	return gla >> PAGE_SHIFT & (TLB_ENTRIES - 1);
+	return (u32)gla >> PAGE_SHIFT;
 }
 
 /* A tag that no address of this index matches. */
 static inline u64 tlb_no_tag(unsigned index)
 {
-	return (u64)(index ^ 1) << PAGE_SHIFT;
+	return index ? 0 : PAGE_SIZE;
 }
 
-static inline bool tlb_tag_valid(u64 tag, unsigned index)
+static inline unsigned tlb_page_shift(u8 info)
 {
-	return tlb_index(tag) == index;
-}
-
-static inline void *tlb_hva(const struct tlb_entry *e, gla_t gla)
-{
-	return e->host + (gla & ~PAGE_MASK);
+	static const u8 shift[] = { PAGE_SHIFT, 21, 22, 30 };
+	return shift[info >> 3 & 3];
 }
 
 #define MMU_CONTEXTS 8 /* how many PCIDs are held at once */
 
 struct mmu {
 	struct tlb *current;
-	struct tlb_entry *explicit; /* current's entries in `view`: where explicit accesses look first */
+	struct tlb_table *explicit; /* current's table of `view`: where explicit accesses look first */
 	u8 view;          /* enum tlb_view of explicit accesses now; kept by mmu_update_view */
 	u8 implicit_view; /* of implicit supervisor accesses */
 	struct tlb *context[MMU_CONTEXTS];
@@ -98,6 +109,7 @@ struct mmu {
 	struct exec_notes supervisor;
 	bool supervisor_local;
 	u16 salt_last;
+	unsigned regions; /* groups of entries touched, in all tables */
 	u64 walks, flushes; /* statistics */
 	/* Other threads ask this vCPU to drop its write tags (mmu_protect_code). Atomic. */
 	u32 drop_wanted, drop_done;
@@ -117,8 +129,7 @@ static inline void mmu_update_view(struct vcpu *vcpu)
 		vcpu->mmu->view = VIEW_USER;
 	else
 		vcpu->mmu->view = (vcpu->rflags & RFLAGS_AC) ? VIEW_SUPERVISOR : smap;
-	vcpu->mmu->explicit = vcpu->mmu->current->entry[vcpu->mmu->view];
-	vcpu->tlb = vcpu->mmu->current->entry[vcpu->mmu->view];
+	vcpu->mmu->explicit = vcpu->tlb = &vcpu->mmu->current->table[vcpu->mmu->view];
 	vcpu->jump_salt = vcpu->cpl == 3 ? vcpu->mmu->current->user.salt : vcpu->mmu->supervisor.salt;
 }
 
@@ -133,16 +144,18 @@ void mmu_load_cr3(struct vcpu *vcpu, bool noflush);
 /* PAE paging: read the four PDPTEs at cr3 and check reserved bits; false: #GP(0) is in vcpu->fault, nothing changed. */
 bool mmu_load_pdptes(struct vcpu *vcpu, u64 cr3);
 
-/* Somebody remembers where the code at gla is, under vcpu->jump_salt: when the translation may have changed, the salt changes. When salts
+/* Somebody remembers where the code at gla, which is in the TLB, is, under vcpu->jump_salt: when the translation may have changed, the salt changes. When salts
  * have run out, they begin anew and vcpu->jump_cache, if any, is cleared. */
-static inline void mmu_note_exec(struct vcpu *vcpu, const struct tlb_entry *e, gla_t gla)
+static inline void mmu_note_exec(struct vcpu *vcpu, gla_t gla)
 {
 	struct mmu *mmu = vcpu->mmu;
 	struct exec_notes *notes = vcpu->cpl == 3 ? &mmu->current->user : &mmu->supervisor;
+	u8 info = mmu->explicit->info[tlb_index(gla)];
+	unsigned shift = tlb_page_shift(info);
 	notes->page[gla >> 18 & 15] |= BIT(gla >> PAGE_SHIFT & 63);
-	if (e->page_shift != PAGE_SHIFT)
-		notes->large[gla >> 27 & 3] |= e->page_shift < 30 ? BIT(gla >> 21 & 63) : ~0ull;
-	if (!e->global && vcpu->cpl != 3)
+	if (shift != PAGE_SHIFT)
+		notes->large[gla >> 27 & 3] |= shift < 30 ? BIT(gla >> 21 & 63) : ~0ull;
+	if (!(info & TLB_GLOBAL) && vcpu->cpl != 3)
 		mmu->supervisor_local = true;
 }
 #define JUMP_CACHE_ENTRIES 65536u /* of two words, the tags first, indexed by the low bits of RIP */
@@ -163,21 +176,26 @@ bool mmu_translate(struct vcpu *vcpu, gla_t gla, unsigned access, struct transla
 /* Translate without faults and without setting A or D, for debuggers: false if not mapped. */
 bool mmu_debug_translate(struct vcpu *vcpu, gla_t gla, gpa_t *gpa);
 
-/* Look gla up in the TLB for an explicit access; NULL if it is not there for that access, or if it crosses the page. */
-static inline struct tlb_entry *tlb_lookup(struct mmu *mmu, u8 view, gla_t gla, unsigned size, unsigned kind)
+/* The host address of gla if the table has it for that access and the access does not cross the page, else NULL. */
+static inline u8 *tlb_table_lookup(const struct tlb_table *table, gla_t gla, unsigned size, unsigned kind)
 {
-	struct tlb_entry *e = &mmu->current->entry[view][tlb_index(gla)];
-	u64 tag = kind == ACCESS_READ ? e->read : kind == ACCESS_WRITE ? e->write : e->exec;
-	/* The tag of an access that crosses the page differs from the entry's. */
-	return likely(tag == ((gla + size - 1) & PAGE_MASK) && tag == (gla & PAGE_MASK)) ? e : NULL;
+	unsigned index = tlb_index(gla);
+	u64 tag = kind == ACCESS_WRITE ? table->write[index] : table->read[index];
+	if (unlikely(gla - tag > PAGE_SIZE - size) || (kind == ACCESS_EXEC && !(table->info[index] & TLB_EXEC)))
+		return NULL;
+	return (u8 *)(uintptr_t)(gla + table->addend[index]);
+}
+
+/* The same in the current address space. */
+static inline u8 *tlb_lookup(const struct mmu *mmu, u8 view, gla_t gla, unsigned size, unsigned kind)
+{
+	return tlb_table_lookup(&mmu->current->table[view], gla, size, kind);
 }
 
 /* The same for the view of explicit accesses as it is now. */
-static inline struct tlb_entry *tlb_lookup_explicit(struct mmu *mmu, gla_t gla, unsigned size, unsigned kind)
+static inline u8 *tlb_lookup_explicit(const struct mmu *mmu, gla_t gla, unsigned size, unsigned kind)
 {
-	struct tlb_entry *e = &mmu->explicit[tlb_index(gla)];
-	u64 tag = kind == ACCESS_READ ? e->read : kind == ACCESS_WRITE ? e->write : e->exec;
-	return likely(tag == ((gla + size - 1) & PAGE_MASK) && tag == (gla & PAGE_MASK)) ? e : NULL;
+	return tlb_table_lookup(mmu->explicit, gla, size, kind);
 }
 
 /* Read or write `size` bytes (1 to 4096) at a linear address, across pages, RAM or MMIO. Both pages of a crossing
@@ -204,6 +222,17 @@ static inline void mmu_stored(struct vcpu *vcpu, u8 *flags, u32 *generation)
 		ram_code_written(vcpu->ram, flags, generation);
 		vcpu_set_pending(vcpu, PENDING_CODE);
 	}
+}
+
+/* After a store where the TLB said. Where code is protected, no page with code has a write tag. */
+static inline void mmu_stored_at(struct vcpu *vcpu, const u8 *hva)
+{
+	struct ram *ram = vcpu->ram;
+	if (ram->protect_code)
+		return;
+	const struct ram_slot *slot = ram_slot_at(ram, hva);
+	u64 page = (u64)(hva - slot->hva) >> PAGE_SHIFT;
+	mmu_stored(vcpu, &slot->flags[page], &slot->generation[page]);
 }
 
 #endif

@@ -3,20 +3,23 @@
 #include "host/port.h"
 #include "mmu/mmu.h"
 
-/* Drop the write tags of one page, or of all (flags NULL). */
-static void drop_write_tags(struct mmu *mmu, const u8 *flags)
+/* Drop the write tags of one page in a table, or of all (NULL). */
+static void table_drop(struct tlb_table *t, const u8 *page)
 {
-	for (unsigned c = 0; c < mmu->context_used; c++) {
-		struct tlb *tlb = mmu->context[c];
-		for (unsigned i = 0; i < VIEW_COUNT * TLB_ENTRIES / 64; i++) {
-			for (u64 left = (&tlb->used[0][0])[i]; left; left &= left - 1) {
-				unsigned number = i * 64 + (unsigned)__builtin_ctzll(left);
-				struct tlb_entry *e = &tlb->entry[0][0] + number;
-				if (!flags || e->flags == flags)
-					e->write = tlb_no_tag(number % TLB_ENTRIES);
-			}
+	for (unsigned list = 0; list < 2; list++) {
+		for (unsigned i = 0; i < t->list[list].count; i++) {
+			unsigned index = t->list[list].index[i];
+			if (!page || t->write[index] + t->addend[index] == (u64)(uintptr_t)page)
+				t->write[index] = tlb_no_tag(index);
 		}
 	}
+}
+
+static void drop_write_tags(struct mmu *mmu, const u8 *page)
+{
+	for (unsigned i = 0; i < mmu->context_used; i++)
+		for (unsigned view = 0; view < VIEW_COUNT; view++)
+			table_drop(&mmu->context[i]->table[view], page);
 }
 
 void mmu_serve(struct vcpu *vcpu)
@@ -66,7 +69,7 @@ void mmu_protect_code(struct vcpu *vcpu, const struct translation *page)
 	}
 	u8 old = __atomic_fetch_or(page->flags, PAGE_CODE, __ATOMIC_SEQ_CST);
 	if (old & PAGE_STORED) {
-		drop_write_tags(vcpu->mmu, page->flags);
+		drop_write_tags(vcpu->mmu, page->hva - (page->gpa & ~PAGE_MASK));
 		for (unsigned i = 0; i < ram->users; i++)
 			if (ram->user[i] != vcpu)
 				ask_and_wait(vcpu, ram->user[i]);

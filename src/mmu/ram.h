@@ -56,6 +56,15 @@ void ram_release(struct ram *ram);
 /* The slot that holds gpa, or NULL. */
 struct ram_slot *ram_find(struct ram *ram, gpa_t gpa);
 
+/* The slot that holds the memory of a host address; there must be one. */
+static inline const struct ram_slot *ram_slot_at(const struct ram *ram, const u8 *hva)
+{
+	const struct ram_slot *slot = ram->slot;
+	while ((u64)(hva - slot->hva) >= slot->size)
+		slot++;
+	return slot;
+}
+
 /* Host pointer to [gpa, gpa + size), or NULL unless all of it lies in one slot. For devices and loaders; the caller of
  * a writing use calls ram_written afterwards. */
 u8 *ram_pointer(struct ram *ram, gpa_t gpa, u64 size);

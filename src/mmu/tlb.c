@@ -6,9 +6,13 @@
 
 #include "host/port.h"
 
-static void entry_invalidate(struct tlb_entry *e, unsigned index)
+/* Groups of entries of all tables together that may have been touched before memory is given back: 13 KBytes each at most. */
+#define REGIONS_MAX 1024
+
+static void entry_invalidate(struct tlb_table *t, unsigned index)
 {
-	e->read = e->write = e->exec = tlb_no_tag(index);
+	t->read[index] = t->write[index] = tlb_no_tag(index);
+	t->info[index] &= TLB_LISTED(0) | TLB_LISTED(1);
 }
 
 /* ---- salts ---- */
@@ -48,14 +52,18 @@ static bool was_executed(const struct exec_notes *notes, gla_t gla)
 	return notes->page[gla >> 18 & 15] & BIT(gla >> PAGE_SHIFT & 63);
 }
 
+/* Where memory is zero only the first entry could match an address. */
+static void tables_init(struct tlb *tlb)
+{
+	for (unsigned view = 0; view < VIEW_COUNT; view++)
+		entry_invalidate(&tlb->table[view], 0);
+}
+
 static struct tlb *tlb_create(void)
 {
-	struct tlb *tlb = host_alloc(sizeof(*tlb));
-	if (!tlb)
-		return NULL;
-	for (unsigned view = 0; view < VIEW_COUNT; view++)
-		for (unsigned i = 0; i < TLB_ENTRIES; i++)
-			entry_invalidate(&tlb->entry[view][i], i);
+	struct tlb *tlb = host_table_create(sizeof(*tlb));
+	if (tlb)
+		tables_init(tlb);
 	return tlb;
 }
 
@@ -82,8 +90,8 @@ void mmu_destroy(struct vcpu *vcpu)
 {
 	if (!vcpu->mmu)
 		return;
-	for (unsigned i = 0; i < MMU_CONTEXTS; i++)
-		host_free(vcpu->mmu->context[i]);
+	for (unsigned i = 0; i < vcpu->mmu->context_used; i++)
+		host_table_destroy(vcpu->mmu->context[i], sizeof(struct tlb));
 	host_free(vcpu->mmu);
 	vcpu->mmu = NULL;
 }
@@ -92,145 +100,148 @@ void mmu_destroy(struct vcpu *vcpu)
  * They are entered in pieces of 4 KBytes, but INVLPG anywhere in one removes it whole. A filter of hashed regions says
  * whether a region may have such pieces, so that the common INVLPG looks at one entry a view. */
 
-static u64 *filter_word(struct tlb *tlb, gla_t gla, unsigned shift)
+static unsigned huge_hash(gla_t gla)
 {
-	return shift == 30 ? &tlb->huge : &tlb->large[gla >> 27 & 3];
+	return (unsigned)((gla >> 30) * 0x9e3779b97f4a7c15 >> 58);
 }
 
-static u64 filter_bit(gla_t gla, unsigned shift)
+static void filter_add(struct tlb *tlb, unsigned list, gla_t gla, unsigned page_shift)
 {
-	return BIT(gla >> shift & 63);
-}
-
-static void filter_add(struct tlb *tlb, gla_t gla, unsigned page_shift)
-{
+	u64 *large = &tlb->large[list][gla >> 27 & 3];
 	if (page_shift == PAGE_SHIFT)
 		return;
 	if (page_shift == 30) {
-		tlb->huge |= filter_bit(gla, 30);
+		tlb->huge[list] |= BIT(huge_hash(gla));
 		return;
 	}
 	/* A 4-MByte page is two neighbouring regions of 2 MBytes. */
-	*filter_word(tlb, gla, 21) |= filter_bit(gla, 21);
+	*large |= BIT(gla >> 21 & 63);
 	if (page_shift == 22)
-		*filter_word(tlb, gla, 21) |= filter_bit(gla ^ BIT(21), 21);
-}
-
-static bool filter_hit(struct tlb *tlb, gla_t gla)
-{
-	return (*filter_word(tlb, gla, 21) & filter_bit(gla, 21)) || (tlb->huge & filter_bit(gla, 30));
+		*large |= BIT((gla ^ BIT(21)) >> 21 & 63);
 }
 
 /* ---- flushing ---- */
 
-/* The page that the entry is for. False: it is for none. */
-static bool entry_page(const struct tlb_entry *e, unsigned index, gla_t *page)
+#define LIST_NONGLOBAL BIT(0)
+#define LIST_GLOBAL BIT(1)
+#define LIST_BOTH (LIST_NONGLOBAL | LIST_GLOBAL)
+
+static unsigned list_of(u8 info)
 {
-	*page = tlb_tag_valid(e->read, index) ? e->read : e->exec;
-	return tlb_tag_valid(*page, index);
+	return !!(info & TLB_GLOBAL);
 }
 
-/* Visit the entries in use and drop those that `drop` names. The filter is made anew from what stays. */
-static void tlb_sweep(struct tlb *tlb, bool (*drop)(const struct tlb_entry *e, gla_t page, gla_t gla), gla_t gla)
+static bool in_lists(u8 info, unsigned lists)
 {
-	__builtin_memset(tlb->large, 0, sizeof(tlb->large));
-	tlb->huge = 0;
-	for (unsigned i = 0; i < VIEW_COUNT * TLB_ENTRIES / 64; i++) {
-		u64 *used = &tlb->used[0][0] + i;
-		for (u64 left = *used; left; left &= left - 1) {
-			unsigned bit = (unsigned)__builtin_ctzll(left);
-			unsigned index = (i * 64 + bit) % TLB_ENTRIES;
-			struct tlb_entry *e = &tlb->entry[0][0] + i * 64 + bit;
-			gla_t page;
-			if (entry_page(e, index, &page) && !drop(e, page, gla)) {
-				filter_add(tlb, page, e->page_shift);
-				continue;
-			}
-			entry_invalidate(e, index);
-			*used &= ~BIT(bit);
-		}
+	return (info & TLB_VALID) && (lists & BIT(list_of(info)));
+}
+
+static void list_drop(struct tlb_table *t, unsigned list)
+{
+	struct tlb_list *l = &t->list[list];
+	for (unsigned i = 0; i < l->count; i++) {
+		unsigned index = l->index[i];
+		if (in_lists(t->info[index], BIT(list)))
+			entry_invalidate(t, index);
+		t->info[index] &= (u8)~TLB_LISTED(list);
+	}
+	l->count = 0;
+}
+
+static void lists_drop(struct tlb *tlb, unsigned lists)
+{
+	for (unsigned list = 0; list < 2; list++) {
+		if (!(lists & BIT(list)))
+			continue;
+		for (unsigned view = 0; view < VIEW_COUNT; view++)
+			list_drop(&tlb->table[view], list);
+		__builtin_memset(tlb->large[list], 0, sizeof(tlb->large[list]));
+		tlb->huge[list] = 0;
 	}
 }
 
-static bool is_any(const struct tlb_entry *e, gla_t page, gla_t gla)
+/* Drop the entry if it is one of `lists` and of the guest's page that contains gla. */
+static void entry_drop(struct tlb_table *t, unsigned index, unsigned lists, gla_t gla)
 {
-	return true;
+	u8 info = t->info[index];
+	if (in_lists(info, lists) && (t->read[index] ^ gla) >> tlb_page_shift(info) == 0)
+		entry_invalidate(t, index);
 }
 
-static bool is_nonglobal(const struct tlb_entry *e, gla_t page, gla_t gla)
+/* Pieces of large pages: all entries within 4 MBytes. */
+static void drop_large(struct tlb_table *t, unsigned lists, gla_t gla)
 {
-	return !e->global;
+	unsigned first = tlb_index(gla) & ~1023u;
+	if (!(t->regions[first / 512 / 64] >> (first / 512 % 64) & 3))
+		return;
+	for (unsigned i = first; i < first + 1024; i++)
+		if (t->info[i] & TLB_VALID)
+			entry_drop(t, i, lists, gla);
 }
 
-/* Whether the guest's page that the entry is (a piece of) contains gla. */
-static bool is_of_page(const struct tlb_entry *e, gla_t page, gla_t gla)
+static void drop_huge(struct tlb_table *t, unsigned lists, gla_t gla)
 {
-	return (page ^ gla) >> e->page_shift == 0;
+	for (unsigned list = 0; list < 2; list++)
+		for (unsigned i = 0; i < t->list[list].count; i++)
+			entry_drop(t, t->list[list].index[i], lists, gla);
 }
 
-static bool is_nonglobal_of_page(const struct tlb_entry *e, gla_t page, gla_t gla)
+static void tlb_drop_page(struct vcpu *vcpu, struct tlb *tlb, gla_t gla, unsigned lists)
 {
-	return !e->global && is_of_page(e, page, gla);
-}
-
-static bool is_global_of_page(const struct tlb_entry *e, gla_t page, gla_t gla)
-{
-	return e->global && is_of_page(e, page, gla);
-}
-
-static void tlb_drop_page(struct vcpu *vcpu, struct tlb *tlb, gla_t gla,
-			  bool (*drop)(const struct tlb_entry *e, gla_t page, gla_t gla))
-{
+	u64 large = 0, huge = 0;
 	if (was_executed(&tlb->user, gla))
 		salt_renew(vcpu, &tlb->user);
 	if (was_executed(&vcpu->mmu->supervisor, gla))
 		salt_renew(vcpu, &vcpu->mmu->supervisor);
-	if (filter_hit(tlb, gla)) {
-		tlb_sweep(tlb, drop, gla);
-		return;
+	for (unsigned list = 0; list < 2; list++) {
+		if (lists & BIT(list)) {
+			large |= tlb->large[list][gla >> 27 & 3] & BIT(gla >> 21 & 63);
+			huge |= tlb->huge[list] & BIT(huge_hash(gla));
+		}
 	}
-	unsigned index = tlb_index(gla);
 	for (unsigned view = 0; view < VIEW_COUNT; view++) {
-		struct tlb_entry *e = &tlb->entry[view][index];
-		gla_t page;
-		if (entry_page(e, index, &page) && drop(e, page, gla))
-			entry_invalidate(e, index);
+		struct tlb_table *t = &tlb->table[view];
+		entry_drop(t, tlb_index(gla), lists, gla);
+		if (unlikely(large))
+			drop_large(t, lists, gla);
+		if (unlikely(huge))
+			drop_huge(t, lists, gla);
 	}
 }
 
-static void tlb_flush(struct vcpu *vcpu, struct tlb *tlb, bool (*drop)(const struct tlb_entry *e, gla_t page, gla_t gla))
+static void tlb_flush(struct vcpu *vcpu, struct tlb *tlb, unsigned lists)
 {
 	struct mmu *mmu = vcpu->mmu;
 	salt_renew(vcpu, &tlb->user);
-	if (drop == is_any || mmu->supervisor_local)
+	if ((lists & LIST_GLOBAL) || mmu->supervisor_local)
 		salt_renew(vcpu, &mmu->supervisor);
-	tlb_sweep(tlb, drop, 0);
+	lists_drop(tlb, lists);
 }
 
-static void sweep_all(struct vcpu *vcpu, bool (*drop)(const struct tlb_entry *e, gla_t page, gla_t gla))
+static void sweep_all(struct vcpu *vcpu, unsigned lists)
 {
 	struct mmu *mmu = vcpu->mmu;
 	mmu->flushes++;
 	for (unsigned i = 0; i < mmu->context_used; i++)
-		tlb_flush(vcpu, mmu->context[i], drop);
+		tlb_flush(vcpu, mmu->context[i], lists);
 }
 
 void mmu_flush_all(struct vcpu *vcpu)
 {
-	sweep_all(vcpu, is_any);
+	sweep_all(vcpu, LIST_BOTH);
 }
 
 void mmu_flush_nonglobal(struct vcpu *vcpu)
 {
 	vcpu->mmu->flushes++;
-	tlb_flush(vcpu, vcpu->mmu->current, is_nonglobal);
+	tlb_flush(vcpu, vcpu->mmu->current, LIST_NONGLOBAL);
 }
 
 void mmu_flush_page(struct vcpu *vcpu, gla_t gla)
 {
 	struct mmu *mmu = vcpu->mmu;
 	for (unsigned i = 0; i < mmu->context_used; i++)
-		tlb_drop_page(vcpu, mmu->context[i], gla, mmu->context[i] == mmu->current ? is_of_page : is_global_of_page);
+		tlb_drop_page(vcpu, mmu->context[i], gla, mmu->context[i] == mmu->current ? LIST_BOTH : LIST_GLOBAL);
 }
 
 static struct tlb *context_find(struct mmu *mmu, u16 pcid)
@@ -249,18 +260,18 @@ void mmu_invpcid(struct vcpu *vcpu, unsigned type, u16 pcid, gla_t gla)
 	switch (type) {
 	case INVPCID_ADDRESS:
 		if (tlb)
-			tlb_drop_page(vcpu, tlb, gla, is_nonglobal_of_page);
+			tlb_drop_page(vcpu, tlb, gla, LIST_NONGLOBAL);
 		break;
 	case INVPCID_CONTEXT:
 		vcpu->mmu->flushes++;
 		if (tlb)
-			tlb_flush(vcpu, tlb, is_nonglobal);
+			tlb_flush(vcpu, tlb, LIST_NONGLOBAL);
 		break;
 	case INVPCID_ALL_GLOBAL:
-		sweep_all(vcpu, is_any);
+		sweep_all(vcpu, LIST_BOTH);
 		break;
 	case INVPCID_ALL:
-		sweep_all(vcpu, is_nonglobal);
+		sweep_all(vcpu, LIST_NONGLOBAL);
 		break;
 	}
 }
@@ -284,7 +295,7 @@ static unsigned context_take(struct vcpu *vcpu)
 		taken = (taken + 1) % mmu->context_used;
 	mmu->context_next = (u8)(taken + 1);
 	salt_renew(vcpu, &mmu->context[taken]->user);
-	tlb_sweep(mmu->context[taken], is_any, 0);
+	lists_drop(mmu->context[taken], LIST_BOTH);
 	return taken;
 }
 
@@ -328,30 +339,69 @@ static bool may_store_to_code(const struct ram *ram, u8 *flags)
 	return !(old & PAGE_CODE);
 }
 
-struct tlb_entry *tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, const struct walk *walk,
-			   struct ram_slot *slot)
+static u8 size_code(unsigned page_shift)
+{
+	return page_shift == PAGE_SHIFT ? 0 : page_shift == 30 ? 3 : (u8)(page_shift - 20);
+}
+
+/* Empty all tables and give their memory back. What flushes are there for stays true: nothing is held that should not be. */
+static void tables_discard(struct mmu *mmu)
+{
+	for (unsigned i = 0; i < mmu->context_used; i++) {
+		struct tlb *tlb = mmu->context[i];
+		host_table_discard(tlb->table, sizeof(tlb->table));
+		tables_init(tlb);
+		__builtin_memset(tlb->large, 0, sizeof(tlb->large));
+		__builtin_memset(tlb->huge, 0, sizeof(tlb->huge));
+	}
+	mmu->regions = 0;
+}
+
+/* Account for the memory of an entry that is about to be used. */
+static void note_region(struct mmu *mmu, struct tlb_table *t, unsigned index)
+{
+	u64 *word = &t->regions[index / 512 / 64], bit = BIT(index / 512 % 64);
+	if (likely(*word & bit))
+		return;
+	if (mmu->regions == REGIONS_MAX)
+		tables_discard(mmu);
+	*word |= bit;
+	mmu->regions++;
+}
+
+static void note_used(struct tlb_table *t, unsigned index, u8 info)
+{
+	unsigned list = list_of(info);
+	struct tlb_list *l = &t->list[list];
+	u8 listed = t->info[index] & (TLB_LISTED(0) | TLB_LISTED(1));
+	if (!(listed & TLB_LISTED(list))) {
+		if (l->count == TLB_LIST_MAX) {
+			list_drop(t, list);
+			listed = t->info[index] & TLB_LISTED(!list);
+		}
+		l->index[l->count++] = index;
+	}
+	t->info[index] = info | listed | TLB_LISTED(list);
+}
+
+void tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, const struct walk *walk, struct ram_slot *slot)
 {
 	struct tlb *tlb = vcpu->mmu->current;
+	struct tlb_table *t = &tlb->table[view];
 	unsigned index = tlb_index(gla);
 	gla_t page = gla & PAGE_MASK;
 	u64 number = (walk->gpa - slot->base) >> PAGE_SHIFT;
 	u8 *flags = &slot->flags[number];
 	bool write = walk_permits(vcpu, walk, view, ACCESS_WRITE) && store_needs_nothing(walk, slot, *flags) &&
 		     may_store_to_code(vcpu->ram, flags);
-	u64 none = tlb_no_tag(index);
-
-	tlb->entry[view][index] = (struct tlb_entry){
-		.read = walk_permits(vcpu, walk, view, ACCESS_READ) ? page : none,
-		.write = write ? page : none,
-		.exec = walk_permits(vcpu, walk, view, ACCESS_EXEC) ? page : none,
-		.host = slot->hva + (walk->gpa - slot->base),
-		.gpa = walk->gpa,
-		.flags = flags,
-		.generation = &slot->generation[number],
-		.global = walk->global,
-		.page_shift = walk->page_shift,
-	};
-	tlb->used[view][index / 64] |= BIT(index % 64);
-	filter_add(tlb, gla, walk->page_shift);
-	return &tlb->entry[view][index];
+	if (!walk_permits(vcpu, walk, view, ACCESS_READ))
+		return;
+	note_region(vcpu->mmu, t, index);
+	u8 info = (u8)(TLB_VALID | TLB_SIZE(size_code(walk->page_shift)) | (walk->global ? TLB_GLOBAL : 0) |
+		       (walk_permits(vcpu, walk, view, ACCESS_EXEC) ? TLB_EXEC : 0));
+	note_used(t, index, info);
+	t->read[index] = page;
+	t->write[index] = write ? page : tlb_no_tag(index);
+	t->addend[index] = (u64)(uintptr_t)slot->hva + (walk->gpa - slot->base) - page;
+	filter_add(tlb, list_of(info), gla, walk->page_shift);
 }

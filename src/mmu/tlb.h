@@ -6,7 +6,7 @@
 
 /* Enter the page of a successful walk into the view's table; slot is the RAM that holds it. Tags are valid for what the
  * page allows at once: the write tag of a page whose D, or whose logged dirty flag, is clear stays invalid. */
-struct tlb_entry *tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, const struct walk *walk,
-			   struct ram_slot *slot);
+void tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, const struct walk *walk,
+	      struct ram_slot *slot);
 
 #endif

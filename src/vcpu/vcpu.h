@@ -20,7 +20,7 @@
 
 struct vcpu;
 struct mmu;
-struct tlb_entry;
+struct tlb_table;
 struct ram;
 struct cpuid_policy;
 struct engine_ops;
@@ -115,7 +115,7 @@ struct vcpu {
 	u8 activity; /* enum activity */
 	u64 host_rsp; /* scratch of the engine */
 	u64 scratch[8]; /* scratch of the engine */
-	struct tlb_entry *tlb; /* of explicit accesses now; kept by the mmu */
+	struct tlb_table *tlb; /* of explicit accesses now; kept by the mmu */
 	u64 code_base; /* RIP of the first byte of the page that translated code runs in */
 	u64 *jump_cache; /* of the translator */
 	struct vcpu *self; /* where translated code finds its address */

@@ -34,6 +34,21 @@ void host_free(void *p)
 	free(p);
 }
 
+void *host_table_create(u64 size)
+{
+	return host_ram_create(size);
+}
+
+void host_table_destroy(void *table, u64 size)
+{
+	munmap(table, size);
+}
+
+void host_table_discard(void *table, u64 size)
+{
+	madvise(table, size, MADV_DONTNEED);
+}
+
 void *host_ram_create(u64 size)
 {
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

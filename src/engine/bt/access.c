@@ -1,18 +1,21 @@
-/* Memory operands: their address, and the check against the software TLB.
+/* Memory operands: their address, and the check against the software TLB (mmu/mmu.h).
  *
- *   T1 = &tlb[page of T0]; T0 -= tag; T0 > PAGE_SIZE - size: miss (also if the access leaves the page); T0 += host page
+ *   T0 = address; T1 = its index; T0 -= tag; T0 > PAGE_SIZE - size: miss (also if the access leaves the page); T1 = addend
  *
- * A tag that is not valid belongs to another index, so that the difference cannot be small (mmu/mmu.h). */
+ * A tag that is not valid belongs to another index, so that the difference cannot be small. The operand is then reached through its own
+ * address registers and T1, so that the access waits for the addend alone. */
 #include "engine/bt/work.h"
 
-#define ENTRY_SHIFT 6
-static_assert(sizeof(struct tlb_entry) == 1 << ENTRY_SHIFT, "the check shifts an address to an entry's offset");
+#include "mmu/mmu.h"
+
+static_assert(TLB_INDEX_BITS + PAGE_SHIFT == 32, "the index is what a 32-bit shift leaves");
+static_assert(offsetof(struct tlb_table, read) == 0, "no displacement");
 
 unsigned host_register(unsigned gpr)
 {
 	if (gpr == RSP)
 		return HOST_SP;
-	return gpr >= R9 && gpr <= R11 ? NO_REGISTER : gpr;
+	return gpr >= R8 && gpr <= R11 ? NO_REGISTER : gpr;
 }
 
 void work_spill_flags(struct translation_work *w)
@@ -24,13 +27,18 @@ void work_spill_flags(struct translation_work *w)
 	w->place = FLAGS_SAVED;
 }
 
-void work_need_flags(struct translation_work *w)
+void work_need_flags_by(struct translation_work *w, unsigned temp)
 {
 	if (w->place == FLAGS_HOST)
 		return;
 	if (work_live(w))
-		emit_restore_flags(&w->e);
+		emit_restore_flags_by(&w->e, temp);
 	w->place = FLAGS_HOST;
+}
+
+void work_need_flags(struct translation_work *w)
+{
+	work_need_flags_by(w, T1);
 }
 
 struct stub *work_stub(struct translation_work *w, enum site_kind kind, u8 *jump)
@@ -94,23 +102,92 @@ bool emit_operand_address(struct translation_work *w, const ZydisDecodedOperand 
 	return true;
 }
 
-void emit_check(struct translation_work *w, unsigned size, bool write, u8 *retry)
+/* ---- the check ---- */
+
+static bool in_host(ZydisRegister reg)
+{
+	int gpr = insn_gpr(reg);
+	return gpr < 0 ? reg == ZYDIS_REGISTER_NONE : host_register((unsigned)gpr) != NO_REGISTER;
+}
+
+static u8 host_of(ZydisRegister reg)
+{
+	int gpr = insn_gpr(reg);
+	return gpr < 0 ? NO_REGISTER : (u8)host_register((unsigned)gpr);
+}
+
+/* With T1 = addend: [base + T1 + disp], or [T1 + index << scale + disp] after base was added to T1. */
+static struct place host_place(const struct place *linear)
+{
+	if (linear->index == NO_REGISTER && linear->base != NO_REGISTER)
+		return (struct place){ linear->base, T1, 0, linear->disp };
+	return (struct place){ T1, linear->index, linear->scale, linear->disp };
+}
+
+struct operand access_plan(const struct translation_work *w, const ZydisDecodedOperand *o)
+{
+	s64 disp = o->mem.disp.has_displacement ? o->mem.disp.value : 0;
+	struct operand a = { .host = { T0, NO_REGISTER, 0, 0 } };
+	a.plain = work_insn(w)->z.address_width == 64 && o->mem.type == ZYDIS_MEMOP_TYPE_MEM && insn_segment(o->mem.segment) < SEG_FS &&
+		  disp == (s32)disp && in_host(o->mem.base) && in_host(o->mem.index);
+	if (!a.plain)
+		return a;
+	a.linear = (struct place){ host_of(o->mem.base), host_of(o->mem.index), (u8)log2_scale(o->mem.scale), (s32)disp };
+	a.host = host_place(&a.linear);
+	return a;
+}
+
+struct operand access_plan_at(unsigned base, s32 disp)
+{
+	struct operand a = { .linear = { (u8)base, NO_REGISTER, 0, disp }, .plain = true };
+	a.host = host_place(&a.linear);
+	return a;
+}
+
+/* T0 = a linear address, from host registers. */
+static void emit_linear(struct emitter *e, const struct place *p)
+{
+	if (p->index == NO_REGISTER && p->base != NO_REGISTER && !p->disp)
+		emit_mov(e, T0, p->base);
+	else
+		emit_lea(e, true, T0, p->base, p->index, p->scale, p->disp);
+}
+
+/* An instruction with a register and the entry of index T1 in an array of the table. */
+static void emit_entry(struct emitter *e, u8 opcode, unsigned reg, u32 array)
+{
+	emit_at(e, true, opcode, reg, &(struct place){ TLB_BASE, T1, 3, (s32)array });
+}
+
+#define TAGS(is_write) ((u32)((is_write) ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read)))
+#define ADDENDS ((u32)offsetof(struct tlb_table, addend))
+
+bool emit_access(struct translation_work *w, const struct operand *a, const ZydisDecodedOperand *o, unsigned size, bool write)
 {
 	struct emitter *e = &w->e;
-	u8 tag = write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read);
-	emit_mov(e, T1, T0);
-	EMIT(e, 0x49, 0xc1, 0xeb, PAGE_SHIFT - ENTRY_SHIFT); /* shr r11, 6 */
-	EMIT(e, 0x41, 0x81, 0xe3); /* and r11d, mask */
-	emit32(e, (TLB_ENTRIES - 1) << ENTRY_SHIFT);
-	emit_gs(e, true, 0x03, T1, VCPU(tlb));
-	emit_rm(e, true, 0x2b, T0, T1, tag);
+	work_spill_flags(w);
+	u8 *retry = e->at;
+	if (a->plain)
+		emit_linear(e, &a->linear);
+	else if (!emit_operand_address(w, o))
+		return false;
+	emit_rr(e, false, 0x89, T0, T1);
+	EMIT(e, 0x41, 0xc1, 0xeb, PAGE_SHIFT); /* shr r11d, 12 */
+	emit_entry(e, 0x2b, T0, TAGS(write));
 	EMIT(e, 0x49, 0x81, 0xfa); /* cmp r10, imm32 */
 	emit32(e, (u32)(PAGE_SIZE - size));
 	struct stub *s = work_stub(w, SITE_ACCESS, emit_jcc(e, 0x7)); /* ja */
 	s->site.detail = (u8)(size | (write ? SITE_WRITE : 0));
 	s->retry = retry;
-	s->tag = tag;
-	emit_rm(e, true, 0x03, T0, T1, offsetof(struct tlb_entry, host));
+	if (!a->plain) {
+		emit_entry(e, 0x03, T0, TAGS(write));
+		emit_entry(e, 0x03, T0, ADDENDS);
+		return true;
+	}
+	emit_entry(e, 0x8b, T1, ADDENDS);
+	if (a->host.base == T1 && a->linear.base != NO_REGISTER)
+		emit_lea(e, true, T1, T1, a->linear.base, 0, 0);
+	return true;
 }
 
 void emit_vector_check(struct translation_work *w, u8 class)

@@ -147,12 +147,10 @@ static bool emit_load_target(struct translation_work *w)
 			emit_mov(&w->e, T0, host);
 		return true;
 	}
-	work_spill_flags(w);
-	u8 *retry = w->e.at;
-	if (!emit_operand_address(w, o))
+	struct operand a = access_plan(w, o);
+	if (!emit_access(w, &a, o, 8, false))
 		return false;
-	emit_check(w, 8, false, retry);
-	emit_rm(&w->e, true, 0x8b, T0, T0, 0);
+	emit_at(&w->e, true, 0x8b, T0, &a.host);
 	return true;
 }
 
@@ -176,21 +174,20 @@ static bool emit_jmp(struct translation_work *w)
 	return true;
 }
 
-/* T0 = host address of the stack slot below RSP. */
-static void emit_push_check(struct translation_work *w)
+/* The stack slot below RSP, checked; T0 is free. */
+static struct place emit_push_check(struct translation_work *w)
 {
-	work_spill_flags(w);
-	u8 *retry = w->e.at;
-	emit_lea(&w->e, true, T0, HOST_SP, NO_REGISTER, 0, -8);
-	emit_check(w, 8, true, retry);
+	struct operand a = access_plan_at(HOST_SP, -8);
+	emit_access(w, &a, NULL, 8, true);
+	return a.host;
 }
 
-static void emit_pop_check(struct translation_work *w)
+/* A slot of the stack that `base` points at, loaded into a register. */
+static void emit_stack_load(struct translation_work *w, unsigned to, unsigned base)
 {
-	work_spill_flags(w);
-	u8 *retry = w->e.at;
-	emit_mov(&w->e, T0, HOST_SP);
-	emit_check(w, 8, false, retry);
+	struct operand a = access_plan_at(base, 0);
+	emit_access(w, &a, NULL, 8, false);
+	emit_at(&w->e, true, 0x8b, to, &a.host);
 }
 
 static void emit_add_sp(struct translation_work *w, s32 bytes)
@@ -210,10 +207,10 @@ static bool emit_call(struct translation_work *w)
 			return false;
 		emit_store_gs(&w->e, T0, VCPU(scratch[1]));
 	}
-	emit_push_check(w);
-	emit_load_gs(&w->e, T1, VCPU(code_base));
-	emit_lea(&w->e, true, T1, T1, NO_REGISTER, 0, (s32)work_next(w));
-	emit_rm(&w->e, true, 0x89, T1, T0, 0);
+	struct place slot = emit_push_check(w);
+	emit_load_gs(&w->e, T0, VCPU(code_base));
+	emit_lea(&w->e, true, T0, T0, NO_REGISTER, 0, (s32)work_next(w));
+	emit_at(&w->e, true, 0x89, T0, &slot);
 	emit_add_sp(w, -8);
 	if (direct) {
 		emit_goto(w, relative_target(w));
@@ -230,8 +227,7 @@ static bool emit_ret(struct translation_work *w)
 	if (is_far(insn))
 		return false;
 	s32 release = insn->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? (s32)(insn->operand[0].imm.value.u & 0xffff) : 0;
-	emit_pop_check(w);
-	emit_rm(&w->e, true, 0x8b, T0, T0, 0);
+	emit_stack_load(w, T0, HOST_SP);
 	emit_add_sp(w, 8 + release);
 	emit_indirect(w, 8 + release);
 	return true;
@@ -263,26 +259,27 @@ static bool emit_push(struct translation_work *w)
 	const struct insn *insn = work_insn(w);
 	const ZydisDecodedOperand *o = &insn->operand[0];
 	struct emitter *e = &w->e;
+	struct place slot;
 	if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-		emit_push_check(w);
-		EMIT(e, 0x49, 0xc7, 0x02); /* mov qword [r10], imm32 */
+		slot = emit_push_check(w);
+		emit_at(e, true, 0xc7, 0, &slot); /* mov qword [slot], imm32 */
 		emit32(e, (u32)o->imm.value.u);
 	} else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		if (!emit_load_target(w))
 			return false;
 		emit_store_gs(e, T0, VCPU(scratch[1]));
-		emit_push_check(w);
-		emit_load_gs(e, T1, VCPU(scratch[1]));
-		emit_rm(e, true, 0x89, T1, T0, 0);
+		slot = emit_push_check(w);
+		emit_load_gs(e, T0, VCPU(scratch[1]));
+		emit_at(e, true, 0x89, T0, &slot);
 	} else {
 		int gpr = insn_gpr(o->reg.value);
 		if (gpr < 0)
 			return false;
 		unsigned host = host_register((unsigned)gpr);
-		emit_push_check(w);
+		slot = emit_push_check(w);
 		if (host == NO_REGISTER)
-			emit_load_gs(e, T1, VCPU_GPR((unsigned)gpr));
-		emit_rm(e, true, 0x89, host == NO_REGISTER ? T1 : host, T0, 0);
+			emit_load_gs(e, T0, VCPU_GPR((unsigned)gpr));
+		emit_at(e, true, 0x89, host == NO_REGISTER ? T0 : host, &slot);
 	}
 	emit_add_sp(w, -8);
 	return true;
@@ -295,10 +292,9 @@ static bool emit_pop(struct translation_work *w)
 	if (gpr < 0)
 		return false;
 	unsigned host = host_register((unsigned)gpr);
-	emit_pop_check(w);
-	emit_rm(&w->e, true, 0x8b, host == NO_REGISTER ? T1 : host, T0, 0);
+	emit_stack_load(w, host == NO_REGISTER ? T0 : host, HOST_SP);
 	if (host == NO_REGISTER)
-		emit_store_gs(&w->e, T1, VCPU_GPR((unsigned)gpr));
+		emit_store_gs(&w->e, T0, VCPU_GPR((unsigned)gpr));
 	if (gpr != RSP)
 		emit_add_sp(w, 8);
 	return true;
@@ -306,12 +302,9 @@ static bool emit_pop(struct translation_work *w)
 
 static bool emit_leave(struct translation_work *w)
 {
-	work_spill_flags(w);
-	u8 *retry = w->e.at;
-	emit_mov(&w->e, T0, RBP);
-	emit_check(w, 8, false, retry);
+	emit_stack_load(w, T0, RBP);
 	emit_lea(&w->e, true, HOST_SP, RBP, NO_REGISTER, 0, 8);
-	emit_rm(&w->e, true, 0x8b, RBP, T0, 0);
+	emit_mov(&w->e, RBP, T0);
 	return true;
 }
 

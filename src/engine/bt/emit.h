@@ -2,13 +2,13 @@
 #ifndef NADIR_ENGINE_BT_EMIT_H
 #define NADIR_ENGINE_BT_EMIT_H
 
+#include "engine/insn/rewrite.h"
 #include "vcpu/vcpu.h"
 
 struct emitter {
 	u8 *at; /* in the writable mapping */
 };
 
-#define NO_REGISTER 0xff
 #define VCPU(field) ((u32)offsetof(struct vcpu, field))
 #define VCPU_GPR(reg) ((u32)(offsetof(struct vcpu, gpr) + (reg) * sizeof(u64)))
 
@@ -105,6 +105,14 @@ static inline void emit_rm(struct emitter *e, bool w, u8 opcode, unsigned reg, u
 	emit_address(e, reg, base, NO_REGISTER, 0, disp);
 }
 
+/* An instruction with a register and a place in memory. */
+static inline void emit_at(struct emitter *e, bool w, u8 opcode, unsigned reg, const struct place *p)
+{
+	emit_rex(e, w, reg, p->index, p->base);
+	emit8(e, opcode);
+	emit_address(e, reg, p->base, p->index, p->scale, p->disp);
+}
+
 static inline void emit_lea(struct emitter *e, bool w, unsigned reg, unsigned base, unsigned index, unsigned scale, s32 disp)
 {
 	emit_rex(e, w, reg, index, base);
@@ -145,13 +153,19 @@ static inline void emit_save_flags(struct emitter *e)
 	emit_mov(e, RAX, R11);
 }
 
-/* And back: adding 127 to AL makes OF of its lowest bit. Clobbers T1. */
-static inline void emit_restore_flags(struct emitter *e)
+/* And back: adding 127 to AL makes OF of its lowest bit. Clobbers `temp`. */
+static inline void emit_restore_flags_by(struct emitter *e, unsigned temp)
 {
-	emit_mov(e, R11, RAX);
+	emit_mov(e, temp, RAX);
 	emit_gs(e, false, 0x8b, RAX, VCPU(flags_image));
 	EMIT(e, 0x04, 0x7f, 0x9e); /* add al, 127; sahf */
-	emit_mov(e, RAX, R11);
+	emit_mov(e, RAX, temp);
+}
+
+/* The same. Clobbers T1. */
+static inline void emit_restore_flags(struct emitter *e)
+{
+	emit_restore_flags_by(e, R11);
 }
 
 #endif

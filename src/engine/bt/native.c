@@ -8,7 +8,8 @@ struct loaned {
 	u8 gpr[2], host[2];
 };
 
-static bool lend(struct loaned *l, unsigned gpr, bool memory)
+/* Beside a memory operand, only one scratch register is free. */
+static bool lend(struct loaned *l, unsigned gpr, const struct operand *memory)
 {
 	for (unsigned i = 0; i < l->count; i++)
 		if (l->gpr[i] == gpr)
@@ -16,13 +17,13 @@ static bool lend(struct loaned *l, unsigned gpr, bool memory)
 	if (l->count == (memory ? 1 : 2))
 		return false;
 	l->gpr[l->count] = (u8)gpr;
-	l->host[l->count] = memory || l->count ? T1 : T0;
+	l->host[l->count] = (u8)(memory ? access_free(memory) : l->count ? T1 : T0);
 	l->count++;
 	return true;
 }
 
 /* Which registers are lent; false if there are too many, or if one is implied and so cannot be renamed. */
-static bool find_loans(const struct insn *insn, struct loaned *l)
+static bool find_loans(const struct insn *insn, const struct operand *memory, struct loaned *l)
 {
 	*l = (struct loaned){ 0 };
 	for (unsigned i = 0; i < insn->z.operand_count; i++) {
@@ -32,15 +33,15 @@ static bool find_loans(const struct insn *insn, struct loaned *l)
 			continue;
 		if (o->encoding == ZYDIS_OPERAND_ENCODING_NONE)
 			return false;
-		if (gpr != RSP && !lend(l, (unsigned)gpr, insn->memory >= 0))
+		if (gpr != RSP && !lend(l, (unsigned)gpr, memory))
 			return false;
 	}
 	return true;
 }
 
-static struct register_map make_map(const struct loaned *l)
+static struct register_map make_map(const struct loaned *l, const struct operand *memory)
 {
-	struct register_map map = { .memory = T0 };
+	struct register_map map = { .memory = memory->host };
 	for (unsigned i = 0; i < GPR_COUNT; i++)
 		map.gpr[i] = (u8)host_register(i);
 	for (unsigned i = 0; i < l->count; i++)
@@ -54,23 +55,27 @@ static unsigned access_size(const struct insn *insn)
 	return insn_memory(insn)->size / 8;
 }
 
-/* Flags that pass through the instruction, or that it reads, must be in the host. */
-static void place_flags(struct translation_work *w)
+/* Flags that pass through the instruction, or that it reads, must be in the host. `temp` may be clobbered. */
+static void place_flags(struct translation_work *w, unsigned temp)
 {
 	const struct insn *insn = work_insn(w);
 	u16 after = w->live[w->current + 1];
 	if (!insn->flags_read && !insn->flags_written)
 		return;
 	if (insn->flags_read || (after & ~insn->flags_written))
-		work_need_flags(w);
+		work_need_flags_by(w, temp);
 	w->place = FLAGS_HOST;
 }
 
-/* T0 is the linear address of an x87 operand; it is kept for the data pointer. */
-static void note_x87_operand(struct translation_work *w)
+/* The linear address of an x87 operand is kept for the data pointer. */
+static bool note_x87_operand(struct translation_work *w, const ZydisDecodedOperand *o)
 {
-	if (insn_records_x87(work_insn(w)))
-		emit_store_gs(&w->e, T0, VCPU(scratch[3]));
+	if (!insn_records_x87(work_insn(w)))
+		return true;
+	if (!emit_operand_address(w, o))
+		return false;
+	emit_store_gs(&w->e, T0, VCPU(scratch[3]));
+	return true;
 }
 
 static void copy16(struct emitter *e, u32 from, u32 to)
@@ -109,27 +114,25 @@ bool emit_native(struct translation_work *w)
 {
 	const struct insn *insn = work_insn(w);
 	bool memory = insn->memory >= 0;
+	const ZydisDecodedOperand *o = memory ? insn_memory(insn) : NULL;
+	struct operand access = { 0 };
 	struct loaned loaned;
 	struct rewritten host;
-	if (!find_loans(insn, &loaned))
+	if (memory)
+		access = access_plan(w, o);
+	if (!find_loans(insn, memory ? &access : NULL, &loaned))
 		return false;
-	struct register_map map = make_map(&loaned);
+	struct register_map map = make_map(&loaned, &access);
 	if (!insn_rewrite_renamed(insn, &map, &host))
 		return false;
 	if (memory && (!access_size(insn) || access_size(insn) > 64))
 		return false;
 	emit_vector_check(w, insn->xstate);
-	if (memory) {
-		const ZydisDecodedOperand *o = insn_memory(insn);
-		work_spill_flags(w);
-		u8 *retry = w->e.at;
-		if (!emit_operand_address(w, o))
-			return false;
-		note_x87_operand(w);
-		emit_check(w, access_size(insn), o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE, retry);
-	}
-	/* Bringing flags back uses T1, which may be lent. */
-	place_flags(w);
+	if (memory && (!note_x87_operand(w, o) ||
+		       !emit_access(w, &access, o, access_size(insn), o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)))
+		return false;
+	/* Bringing flags back uses a register that may be lent. */
+	place_flags(w, memory ? access_free(&access) : T1);
 	for (unsigned i = 0; i < loaned.count; i++)
 		if (insn->gpr_read & (1u << loaned.gpr[i]))
 			emit_load_gs(&w->e, loaned.host[i], VCPU_GPR(loaned.gpr[i]));

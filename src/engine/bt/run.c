@@ -12,17 +12,16 @@ enum found { FOUND_CODE, FOUND_FAULT, FOUND_NOTHING };
 
 static void remember(struct vcpu *vcpu, const struct bt_block *block)
 {
-	const struct tlb_entry *e = tlb_lookup(vcpu->mmu, vcpu->mmu->view, vcpu->rip, 1, ACCESS_EXEC), *second = NULL;
-	if (bt_crosses(block))
-		second = tlb_lookup(vcpu->mmu, vcpu->mmu->view, vcpu->code_base + PAGE_SIZE, 1, ACCESS_EXEC);
-	if (!e || (bt_crosses(block) && !second) || (vcpu->cr4 & CR4_LA57))
+	bool second = bt_crosses(block);
+	if (!tlb_lookup_explicit(vcpu->mmu, vcpu->rip, 1, ACCESS_EXEC) ||
+	    (second && !tlb_lookup_explicit(vcpu->mmu, vcpu->code_base + PAGE_SIZE, 1, ACCESS_EXEC)) || (vcpu->cr4 & CR4_LA57))
 		return;
 	if (second)
-		mmu_note_exec(vcpu, second, vcpu->code_base + PAGE_SIZE);
+		mmu_note_exec(vcpu, vcpu->code_base + PAGE_SIZE);
 	u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
 	slot[0] = vcpu->rip + ((u64)vcpu->jump_salt << 48);
 	slot[JUMP_CACHE_ENTRIES] = (u64)(uintptr_t)bt_rx(bt_of(vcpu), bt_code(bt_of(vcpu), block) + block->prologue);
-	mmu_note_exec(vcpu, e, vcpu->rip);
+	mmu_note_exec(vcpu, vcpu->rip);
 }
 
 /* Whether the page is to be left to step for now. */
@@ -148,42 +147,58 @@ static bool is_string(unsigned kind)
 	return kind >= KIND_STRING_MOVS && kind <= KIND_STRING_OUTS;
 }
 
+struct stepped {
+	u8 kind, length; /* of the instruction */
+	const u8 *next; /* the code behind it, if any */
+};
+
 /* One instruction by step, then on behind it if everything is as it was. NULL: find the code anew, or leave if *go is false. */
-static const u8 *step_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
+static const u8 *step_insn(struct vcpu *vcpu, struct exit *exit, const struct stepped *insn, bool *go)
 {
 	struct bt *bt = bt_of(vcpu);
 	u64 rip = vcpu->rip, epoch = bt->epoch;
 	u16 salt = vcpu->jump_salt;
 	u8 ready = vcpu->vector_ready;
-	bt->stepped[site->guest_kind]++;
+	bt->stepped[insn->kind]++;
 	do {
 		*go = step_next(vcpu, exit, true);
-	} while (*go && vcpu->rip == rip && !vcpu_pending(vcpu) && is_string(site->guest_kind)); /* REP goes piece by piece */
+	} while (*go && vcpu->rip == rip && !vcpu_pending(vcpu) && is_string(insn->kind)); /* REP goes piece by piece */
 	mmu_serve(vcpu); /* step has taken PENDING_CODE */
-	if (!*go || !site->next || vcpu->rip != rip + site->length || salt != vcpu->jump_salt || vcpu_pending(vcpu) ||
+	if (!*go || !insn->next || vcpu->rip != rip + insn->length || salt != vcpu->jump_salt || vcpu_pending(vcpu) ||
 	    (vcpu->deferred && (vcpu->rflags & RFLAGS_IF)) || step_needs_care(vcpu) || !vcpu_64bit(vcpu))
 		return NULL;
 	if (__atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED) != bt->logged)
 		cache_follow_log(vcpu);
 	if (epoch != bt->epoch || !vector_restore(vcpu, ready))
 		return NULL;
-	return at_site(site, site->next);
+	return insn->next;
 }
 
-/* The TLB did not have T0. */
-static const u8 *access_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
+static const u8 *step_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
+{
+	return step_insn(vcpu, exit, &(struct stepped){ site->guest_kind, site->length, site->next ? at_site(site, site->next) : NULL }, go);
+}
+
+bool access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail)
+{
+	unsigned size = detail & ~(unsigned)SITE_WRITE, kind = detail & SITE_WRITE ? ACCESS_WRITE : ACCESS_READ;
+	struct translation t;
+	if ((gla & ~PAGE_MASK) + size > PAGE_SIZE || !is_canonical(gla, vcpu_linear_bits(vcpu)) || !mmu_translate(vcpu, gla, kind, &t) ||
+	    !tlb_lookup_explicit(vcpu->mmu, gla, size, kind))
+		return false;
+	bt_of(vcpu)->count[COUNT_FILLED]++;
+	return true;
+}
+
+/* An access that access_fill refused. */
+static const u8 *access_site(struct vcpu *vcpu, struct exit *exit, const struct access_site *site, bool *go)
 {
 	struct bt *bt = bt_of(vcpu);
-	gla_t gla = vcpu->scratch[0];
-	unsigned size = site->detail & ~SITE_WRITE, kind = site->detail & SITE_WRITE ? ACCESS_WRITE : ACCESS_READ;
-	struct translation t;
-	if ((gla & ~PAGE_MASK) + size <= PAGE_SIZE && is_canonical(gla, vcpu_linear_bits(vcpu)) &&
-	    mmu_translate(vcpu, gla, kind, &t) && tlb_lookup(vcpu->mmu, vcpu->mmu->view, gla, size, kind)) {
-		bt->count[COUNT_FILLED]++;
-		return at_site(site, site->retry);
-	}
+	vcpu->rip = vcpu->code_base + site->offset;
+	bt->site_count[SITE_ACCESS]++;
 	bt->count[COUNT_STEPPED_ACCESS]++;
-	return step_site(vcpu, exit, site, go);
+	const u8 *next = site->next ? (const u8 *)site + site->next : NULL;
+	return step_insn(vcpu, exit, &(struct stepped){ site->guest_kind, site->length, next }, go);
 }
 
 /* Chain a jump within the page to its target. */
@@ -220,6 +235,8 @@ static void undo_branch(struct vcpu *vcpu)
 static const u8 *handle_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
 {
 	struct bt *bt = bt_of(vcpu);
+	if (site->kind == SITE_JUMP)
+		return access_site(vcpu, exit, (const struct access_site *)(const void *)site, go);
 	bt->site_count[site->kind]++;
 	if (site->kind == SITE_CALLOUT)
 		; /* RIP is right */
@@ -232,8 +249,6 @@ static const u8 *handle_site(struct vcpu *vcpu, struct exit *exit, const struct 
 		*go = !bt->stop;
 		bt->stop = false;
 		return NULL;
-	case SITE_ACCESS:
-		return access_site(vcpu, exit, site, go);
 	case SITE_STEP:
 		return step_site(vcpu, exit, site, go);
 	case SITE_LINK:

@@ -2,10 +2,11 @@
  *
  * A block of 64-bit guest code becomes a block of host code. Guest registers are host registers:
  *
- *   RAX RCX RDX RBX RBP RSI RDI R8 R12-R15   themselves
- *   RSP                                      host R9
- *   R9 R10 R11                               in struct vcpu, loaded where used
- *   host R10, R11 (T0, T1)                   scratch; host RSP is the engine's own stack; GS is struct vcpu
+ *   RAX RCX RDX RBX RBP RSI RDI R12-R15   themselves
+ *   RSP                                   host R9
+ *   R8 R9 R10 R11                         in struct vcpu, loaded where used
+ *   host R8 (TLB_BASE)                    vcpu->tlb; loaded anew by whatever enters translated code or comes back to it from C
+ *   host R10, R11 (T0, T1)                scratch; host RSP is the engine's own stack; GS is struct vcpu
  *
  * Status flags are the host's. Where a check would destroy flags that are still needed, LAHF and SETO put them into flags_image; the
  * translator knows at every instruction where they are (enum flags_place). Other flags are in vcpu->rflags.
@@ -23,8 +24,8 @@
  *
  * What the translator does not do itself is done by engine/step. Sensitive instructions are call-outs (callout.c): the operation is prepared
  * when the block is made, a stub puts the registers into struct vcpu and calls it, and translated code goes on behind it, or by the jump cache
- * at another RIP. Everything else leaves by CALLing a leave stub, whose return address is the site that says why, and C enters translated
- * code again (run.c). */
+ * at another RIP. A TLB miss calls C too, which only fills the TLB (access.c, stubs.c). Everything else leaves by CALLing a leave stub, whose
+ * return address is the site that says why, and C enters translated code again (run.c). */
 #ifndef NADIR_ENGINE_BT_STATE_H
 #define NADIR_ENGINE_BT_STATE_H
 
@@ -32,6 +33,7 @@
 
 #define T0 R10
 #define T1 R11
+#define TLB_BASE R8
 #define HOST_SP R9 /* the host register that holds the guest's RSP */
 
 /* Of the last branch to a computed target: its offset in the page, and above 12 bits how far it moved RSP. */
@@ -39,7 +41,7 @@
 
 /* What is said at a site, after the CALL of a leave stub. Addresses are relative to the site. */
 enum site_kind {
-	SITE_ACCESS, /* T0: a linear address that the TLB did not have; retry, or have the instruction stepped and go on at next */
+	SITE_ACCESS, /* only counted: a struct access_site */
 	SITE_STEP, /* the instruction is step's */
 	SITE_LINK, /* a jump within the page, not chained yet: `offset` is the target, `retry` the place of its block, `detail` which link */
 	SITE_MISS, /* rip is not in the jump cache */
@@ -52,14 +54,27 @@ enum site_kind {
 
 struct site {
 	u8 kind;
-	u8 detail; /* ACCESS: bytes, with SITE_WRITE; VECTOR: enum xstate_class; LINK: index */
+	u8 detail; /* VECTOR: enum xstate_class; LINK: index */
 	u8 length; /* of the instruction */
 	u8 guest_kind; /* enum insn_kind */
 	u16 offset; /* of the instruction in its page */
 	s32 retry, next; /* 0: nowhere */
 } __attribute__((packed));
 
+/* The site of an access that the TLB does not have and cannot be given: its instruction is stepped. It follows the CALL of an access stub,
+ * and begins with the jump back to where the access is tried again after a fill. */
+struct access_site {
+	u8 jump; /* SITE_JUMP, which is no enum site_kind */
+	s32 retry;
+	u8 detail; /* bytes, with SITE_WRITE */
+	u8 length; /* of the instruction */
+	u8 guest_kind; /* enum insn_kind */
+	u16 offset; /* of the instruction in its page */
+	s16 next; /* what comes behind the instruction, from the site; 0: nothing */
+} __attribute__((packed));
+
 #define SITE_WRITE 0x80
+#define SITE_JUMP 0xe9
 
 /* A translated block. Its code lies at the low end of a region, which is dense so that it is executed well; this record lies at the high end,
  * with its map below. Places are offsets from the start of the code area. */
@@ -148,6 +163,7 @@ struct bt {
 	const struct site *(*enter)(const void *code);
 	const u8 *leave_host, *leave_saved, *miss, *trap_host, *trap_saved; /* stubs, in the executable mapping */
 	const u8 *callout_host, *callout_saved;
+	const u8 *access[2]; /* where an access that missed goes; by whether it writes */
 	struct exit *exit; /* of the run */
 	bool stop; /* the run ends with *exit */
 	struct translation_work *work;
@@ -241,6 +257,9 @@ static inline void flags_from_image(struct vcpu *vcpu)
 }
 
 /* ---- stubs.c ---- */
+
+/* Enter the page of an access (struct access_site) into the TLB. False: the instruction must be stepped. In run.c; called by translated code. */
+bool access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail);
 
 /* Write the stubs that enter and leave translated code; returns the bytes used at the start of the code area. */
 u32 stubs_emit(struct bt *bt);

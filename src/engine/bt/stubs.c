@@ -22,7 +22,7 @@ static void move_registers(struct emitter *e, void (*move)(struct emitter *e, un
 	for (unsigned reg = RCX; reg < GPR_COUNT; reg++) {
 		if (reg == RSP)
 			move(e, HOST_SP, VCPU_GPR(RSP));
-		else if (reg < R9 || reg > R11)
+		else if (reg < R8 || reg > R11)
 			move(e, reg, VCPU_GPR(reg));
 	}
 }
@@ -34,6 +34,7 @@ static void emit_enter(struct emitter *e)
 		emit_push(e, callee_saved[i]);
 	emit_mov(e, T0, RDI);
 	move_registers(e, emit_load_gs);
+	emit_load_gs(e, TLB_BASE, VCPU(tlb));
 	emit_gs(e, false, 0x8b, RAX, VCPU(flags_image));
 	EMIT(e, 0x04, 0x7f, 0x9e); /* add al, 127; sahf */
 	emit_load_gs(e, RAX, VCPU_GPR(RAX));
@@ -65,6 +66,7 @@ static void emit_leave(struct emitter *e, bool saved)
 static void emit_load_registers(struct emitter *e)
 {
 	move_registers(e, emit_load_gs);
+	emit_load_gs(e, TLB_BASE, VCPU(tlb));
 	emit_load_gs(e, RAX, VCPU_GPR(RAX));
 }
 
@@ -120,6 +122,31 @@ static void emit_callouts(struct bt *bt, struct emitter *e)
 	emit_callout_common(bt, e);
 }
 
+static const u8 caller_saved[] = { RAX, RCX, RDX, RSI, RDI, HOST_SP };
+
+/* T0 = address - tag, T1 = index: have the page entered into the TLB, and go back to try again; else leave. The flags are saved. */
+static void emit_access_stub(struct bt *bt, struct emitter *e, bool write)
+{
+	u32 tags = (u32)(write ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read));
+	emit_at(e, true, 0x03, T0, &(struct place){ TLB_BASE, T1, 3, (s32)tags });
+	emit_store_gs(e, T0, VCPU(scratch));
+	for (unsigned i = 0; i < ARRAY_SIZE(caller_saved); i++)
+		emit_push(e, caller_saved[i]);
+	emit_load_gs(e, RDI, VCPU(self));
+	emit_mov(e, RSI, T0);
+	EMIT(e, 0x48, 0x8b, 0x54, 0x24, sizeof(u64) * ARRAY_SIZE(caller_saved)); /* mov rdx, [return address] */
+	EMIT(e, 0x0f, 0xb6, 0x52, offsetof(struct access_site, detail)); /* movzx edx, byte [rdx + detail] */
+	EMIT(e, 0x48, 0xb8); /* mov rax, access_fill */
+	u64 target = (u64)(uintptr_t)access_fill;
+	emit_bytes(e, (const u8 *)&target, sizeof(target));
+	EMIT(e, 0xff, 0xd0, 0x84, 0xc0); /* call rax; test al, al */
+	for (unsigned i = ARRAY_SIZE(caller_saved); i-- > 0;)
+		emit_pop(e, caller_saved[i]);
+	emit_load_gs(e, TLB_BASE, VCPU(tlb));
+	emit_fix32(emit_jcc(e, 0x4), bt_rw(bt, bt->leave_saved));
+	emit8(e, 0xc3);
+}
+
 static void emit_fixed_site(struct bt *bt, struct emitter *e, const u8 *leave, enum site_kind kind)
 {
 	emit_jump(e, 0xe8, bt_rw(bt, leave));
@@ -139,6 +166,10 @@ u32 stubs_emit(struct bt *bt)
 	bt->miss = bt_rx(bt, e.at);
 	emit_fixed_site(bt, &e, bt->leave_saved, SITE_MISS);
 	emit_callouts(bt, &e);
+	for (unsigned write = 0; write < 2; write++) {
+		bt->access[write] = bt_rx(bt, e.at);
+		emit_access_stub(bt, &e, write);
+	}
 	bt->trap_host = bt_rx(bt, e.at);
 	emit_fixed_site(bt, &e, bt->leave_host, SITE_TRAP);
 	bt->trap_saved = bt_rx(bt, e.at);

@@ -279,13 +279,32 @@ static void note_link(struct translation_work *w, const struct stub *s, const u8
 		cache_link(w->bt, block, site->detail, s->target);
 }
 
+static void emit_access_site(struct translation_work *w, const struct stub *s)
+{
+	struct emitter *e = &w->e;
+	unsigned insn = s->next_insn - 1u;
+	emit_jump(e, 0xe8, bt_rw(w->bt, w->bt->access[!!(s->site.detail & SITE_WRITE)]));
+	const struct access_site site = {
+		.jump = SITE_JUMP,
+		.retry = (s32)(s->retry - (e->at + 5)),
+		.detail = s->site.detail,
+		.length = w->insn[insn].z.length,
+		.guest_kind = w->insn[insn].kind,
+		.offset = s->site.offset,
+		.next = (s16)distance(w->label[s->next_insn], e->at),
+	};
+	emit_bytes(e, (const u8 *)&site, sizeof(site));
+}
+
 static void emit_stub(struct translation_work *w, struct stub *s)
 {
 	struct emitter *e = &w->e;
 	const u8 *stub = e->at;
 	emit_fix32(s->jump, e->at);
-	if (s->site.kind == SITE_ACCESS)
-		emit_rm(e, true, 0x03, T0, T1, s->tag);
+	if (s->site.kind == SITE_ACCESS) {
+		emit_access_site(w, s);
+		return;
+	}
 	emit_jump(e, 0xe8, bt_rw(w->bt, leave_for(w, (enum site_kind)s->site.kind)));
 	struct site site = s->site;
 	unsigned insn = s->next_insn - 1u;

@@ -23,7 +23,6 @@ struct stub {
 	struct site site; /* but for retry and next */
 	u8 *retry;
 	u8 next_insn; /* index of the instruction that `next` leads to */
-	u8 tag; /* ACCESS: offset of the tag in struct tlb_entry */
 	struct bt_block *target; /* LINK: chained to it from the start */
 };
 
@@ -74,15 +73,31 @@ static inline u16 work_live(const struct translation_work *w)
 
 /* Save the flags if they are live and in the host: what follows may destroy them. */
 void work_spill_flags(struct translation_work *w);
-/* Bring the flags into the host if they are live but saved. */
+/* Bring the flags into the host if they are live but saved. Clobbers T1, or `temp`. */
 void work_need_flags(struct translation_work *w);
+void work_need_flags_by(struct translation_work *w, unsigned temp);
 /* The host register that stands for a guest register, or NO_REGISTER if it lives in memory. */
 unsigned host_register(unsigned gpr);
 /* T0 = the linear address of a memory operand. False: not expressible. Clobbers T1, no flags. */
 bool emit_operand_address(struct translation_work *w, const ZydisDecodedOperand *o);
-/* T0, a linear address, becomes a host address, or a stub is taken. retry: the code that computes T0 again. Clobbers T1; flags were
- * spilled. */
-void emit_check(struct translation_work *w, unsigned size, bool write, u8 *retry);
+/* How a memory operand is reached. Where it is plain, its place is made of its own registers and T1; T0 is free then. Else its place is
+ * T0, and T1 is free. */
+struct operand {
+	struct place linear; /* if plain: host registers; base may be NO_REGISTER */
+	struct place host; /* valid behind the check */
+	bool plain;
+};
+/* The scratch register that is free behind the check. */
+static inline unsigned access_free(const struct operand *a)
+{
+	return a->plain ? T0 : T1;
+}
+/* Find out how; nothing is written. */
+struct operand access_plan(const struct translation_work *w, const ZydisDecodedOperand *o);
+struct operand access_plan_at(unsigned base, s32 disp);
+/* Write the check; behind it a->host is the operand's memory. Spills the flags, clobbers T0 and T1. `o` is NULL for access_plan_at. False:
+ * not expressible. */
+bool emit_access(struct translation_work *w, const struct operand *a, const ZydisDecodedOperand *o, unsigned size, bool write);
 /* Make sure that extended state of the class is ready. Flags may have been spilled. */
 void emit_vector_check(struct translation_work *w, u8 class);
 

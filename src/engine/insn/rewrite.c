@@ -60,8 +60,25 @@ static void mend_is4(const struct insn *insn, struct rewritten *out)
 /* Host registers by the field that encodes them; -1 where the field does not name a general register. */
 struct fields {
 	int reg, rm, opcode, vvvv;
-	u8 memory;
+	struct place memory;
 };
+
+/* ModRM, SIB and displacement. A displacement of one byte would be scaled under EVEX. */
+static void put_place(const struct place *p, u8 reg, bool byte_scaled, struct rewritten *out)
+{
+	bool sib = p->index != NO_REGISTER || (p->base & 7) == RSP;
+	u8 mod = !p->disp && (p->base & 7) != RBP ? 0 : p->disp == (s8)p->disp && !(byte_scaled && p->disp) ? 1 : 2;
+	put(out, (u8)(mod << 6 | reg << 3 | (sib ? RSP : p->base & 7)));
+	if (sib)
+		put(out, (u8)(p->scale << 6 | (p->index == NO_REGISTER ? RSP : p->index & 7) << 3 | (p->base & 7)));
+	for (unsigned i = 0; i < (mod == 1 ? 1u : mod == 2 ? 4u : 0u); i++)
+		put(out, (u8)((u32)p->disp >> i * 8));
+}
+
+static u8 index_high(const struct place *p)
+{
+	return p->index == NO_REGISTER ? 0 : p->index >> 3;
+}
 
 static struct fields rename_fields(const struct insn *insn, const struct register_map *map)
 {
@@ -90,7 +107,7 @@ static void put_modrm_and_tail(const struct insn *insn, const struct fields *f, 
 	const ZydisDecodedInstructionRaw *raw = &insn->z.raw;
 	u8 reg = f->reg < 0 ? raw->modrm.reg : f->reg & 7;
 	if (has_memory(insn)) {
-		put(out, (u8)(reg << 3 | (f->memory & 7)));
+		put_place(&f->memory, reg, insn->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX, out);
 		put_from(insn, tail_offset(insn), out);
 	} else {
 		u8 rm = f->rm < 0 ? raw->modrm.rm : f->rm & 7;
@@ -183,16 +200,16 @@ static bool put_rex(const struct insn *insn, const struct fields *f, struct rewr
 	const ZydisDecodedInstructionRawRex *rex = &insn->z.raw.rex;
 	bool present = insn->z.attributes & ZYDIS_ATTRIB_HAS_REX;
 	u8 r = f->reg < 0 ? (present ? rex->R : 0) : (u8)(f->reg >> 3);
-	u8 b = present ? rex->B : 0;
+	u8 b = present ? rex->B : 0, x = has_memory(insn) ? index_high(&f->memory) : 0;
 	if (has_memory(insn))
-		b = f->memory >> 3;
+		b = f->memory.base >> 3;
 	else if (f->rm >= 0)
 		b = (u8)(f->rm >> 3);
 	else if (f->opcode >= 0)
 		b = (u8)(f->opcode >> 3);
-	if (!present && !r && !b)
+	if (!present && !r && !b && !x)
 		return true;
-	put(out, (u8)(0x40 | (present ? rex->W << 3 : 0) | r << 2 | b));
+	put(out, (u8)(0x40 | (present ? rex->W << 3 : 0) | r << 2 | x << 1 | b));
 	return !uses_high_byte(insn);
 }
 
@@ -215,7 +232,7 @@ static bool rewrite_legacy(const struct insn *insn, const struct fields *f, stru
 	put_opcode_map(insn, out);
 	if (insn->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && op >= 0xa0 && op <= 0xa3) {
 		put(out, (u8)(0x88 | (op & 1) | ((op & 2) ^ 2)));
-		put(out, f->memory & 7);
+		put_place(&f->memory, 0, false, out);
 		return true;
 	}
 	put(out, f->opcode < 0 ? op : (u8)((op & ~7) | (f->opcode & 7)));
@@ -265,7 +282,7 @@ static u8 first_vex_byte(const struct insn *insn, const struct fields *f, u8 byt
 	if (f->reg >= 0)
 		byte = put_inverted(byte, 7, f->reg >> 3);
 	if (has_memory(insn))
-		return put_inverted(put_inverted(byte, 6, 0), 5, f->memory >> 3);
+		return put_inverted(put_inverted(byte, 6, index_high(&f->memory)), 5, f->memory.base >> 3);
 	return f->rm < 0 ? byte : put_inverted(byte, 5, f->rm >> 3);
 }
 
@@ -341,7 +358,7 @@ bool insn_rewrite_renamed(const struct insn *insn, const struct register_map *ma
 
 bool insn_rewrite(const struct insn *insn, enum gpr scratch, struct rewritten *out)
 {
-	struct register_map same = { .memory = (u8)scratch };
+	struct register_map same = { .memory = { .base = (u8)scratch, .index = NO_REGISTER } };
 	for (unsigned i = 0; i < GPR_COUNT; i++)
 		same.gpr[i] = (u8)i;
 	return insn_rewrite_renamed(insn, &same, out);

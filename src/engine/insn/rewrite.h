@@ -1,5 +1,5 @@
 /* Re-encoding of innocuous guest instructions for execution in 64-bit mode on the host, by patching bytes: register
- * operands keep their numbers, a memory operand becomes [scratch]. */
+ * operands keep their numbers or are renamed, a memory operand becomes another. */
 #ifndef NADIR_ENGINE_INSN_REWRITE_H
 #define NADIR_ENGINE_INSN_REWRITE_H
 
@@ -14,11 +14,18 @@ struct rewritten {
  * neither reads nor writes. */
 enum gpr insn_scratch(const struct insn *insn);
 
-/* Which host register stands for each general register of the guest that an instruction names explicitly, and which holds the address of its
- * memory operand (not RSP, RBP, R12 or R13). */
+#define NO_REGISTER 0xff
+
+/* A memory operand of host code: [base + index << scale + disp]. index may be NO_REGISTER, and is never RSP. */
+struct place {
+	u8 base, index, scale;
+	s32 disp;
+};
+
+/* Which host register stands for each general register of the guest that an instruction names explicitly, and what for its memory operand. */
 struct register_map {
 	u8 gpr[GPR_COUNT];
-	u8 memory;
+	struct place memory;
 };
 
 /* Write the host form of an innocuous instruction with its registers renamed. False: it has no 64-bit form, or AH to BH meet a

@@ -403,10 +403,12 @@ struct block *block_cached(struct vcpu *vcpu, struct step *step, u32 key)
 		if (rip + block->length - 1 > vcpu->seg[SEG_CS].limit)
 			return NULL;
 	}
-	const struct tlb_entry *e = tlb_lookup_explicit(vcpu->mmu, gla, 1, ACCESS_EXEC);
-	bool found = e && block->key == key && block->gpa == (e->gpa | (gla & ~PAGE_MASK)) &&
-		     block->generation == e->generation &&
-		     block->seen == __atomic_load_n(e->generation, __ATOMIC_RELAXED) && !block->crosses;
+	const u8 *hva = tlb_lookup_explicit(vcpu->mmu, gla, 1, ACCESS_EXEC);
+	if (unlikely(!hva))
+		return NULL;
+	const struct ram_slot *slot = ram_slot_at(vcpu->ram, hva);
+	bool found = block->key == key && block->gpa == slot->base + (u64)(hva - slot->hva) &&
+		     block->seen == __atomic_load_n(block->generation, __ATOMIC_RELAXED) && !block->crosses;
 	return likely(found) ? block : NULL;
 }
 

@@ -132,12 +132,12 @@ int op_masked(struct vcpu *vcpu, const struct op *op)
 	gla_t gla;
 	if (!vector_ready(vcpu, step, op->xstate))
 		return OP_FAULT;
-	const struct tlb_entry *e = memory_fast(vcpu, op, gva, op->mem_size, kind, &gla);
-	if (!e)
+	u8 *hva = memory_fast(vcpu, op, gva, op->mem_size, kind, &gla);
+	if (!hva)
 		return masked_slow(vcpu, op, gva);
-	int result = snippet_call(vcpu, step, op, tlb_hva(e, gla));
+	int result = snippet_call(vcpu, step, op, hva);
 	if (kind == ACCESS_WRITE && result == OP_DONE)
-		mmu_stored(vcpu, e->flags, e->generation);
+		mmu_stored_at(vcpu, hva);
 	return result;
 }
 

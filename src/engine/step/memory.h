@@ -33,10 +33,10 @@ static ALWAYS_INLINE bool segment_plain(const struct vcpu *vcpu, unsigned segmen
 	return (s->attr & mask) == (SEG_ATTR_P | SEG_ATTR_S | SEG_ATTR_WRITABLE) && gva + size - 1 <= s->limit;
 }
 
-/* The TLB entry of an access that may go straight to memory, or NULL; *gla is its linear address. Non-canonical
+/* The host address of an access that may go straight to memory, or NULL; *gla is its linear address. Non-canonical
  * addresses are never in the TLB. */
-static ALWAYS_INLINE struct tlb_entry *memory_fast(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size,
-						   unsigned kind, gla_t *gla)
+static ALWAYS_INLINE u8 *memory_fast(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, unsigned kind,
+				     gla_t *gla)
 {
 	if (likely(op->flags & OP_LONG))
 		*gla = gva + *vcpu_u64(vcpu, op->segment_base);
@@ -88,9 +88,9 @@ static ALWAYS_INLINE void store_sized(void *p, u64 value, unsigned size)
 static ALWAYS_INLINE bool op_read_at(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, u64 *value)
 {
 	gla_t gla;
-	const struct tlb_entry *e = memory_fast(vcpu, op, gva, size, ACCESS_READ, &gla);
-	if (likely(e)) {
-		*value = load_sized(tlb_hva(e, gla), size);
+	u8 *hva = memory_fast(vcpu, op, gva, size, ACCESS_READ, &gla);
+	if (likely(hva)) {
+		*value = load_sized(hva, size);
 		return true;
 	}
 	*value = 0;
@@ -100,10 +100,10 @@ static ALWAYS_INLINE bool op_read_at(struct vcpu *vcpu, const struct op *op, gva
 static ALWAYS_INLINE bool op_write_at(struct vcpu *vcpu, const struct op *op, gva_t gva, unsigned size, u64 value)
 {
 	gla_t gla;
-	const struct tlb_entry *e = memory_fast(vcpu, op, gva, size, ACCESS_WRITE, &gla);
-	if (likely(e)) {
-		store_sized(tlb_hva(e, gla), value, size);
-		mmu_stored(vcpu, e->flags, e->generation);
+	u8 *hva = memory_fast(vcpu, op, gva, size, ACCESS_WRITE, &gla);
+	if (likely(hva)) {
+		store_sized(hva, value, size);
+		mmu_stored_at(vcpu, hva);
 		return true;
 	}
 	return memory_write_slow(vcpu, op->segment, gva, &value, size);
@@ -173,10 +173,10 @@ static ALWAYS_INLINE bool stack_push(struct vcpu *vcpu, const struct op *op, u64
 {
 	if (likely(op->flags & OP_LONG) && likely(!CHECKS(vcpu))) {
 		gla_t gla = vcpu->gpr[RSP] - size;
-		const struct tlb_entry *e = tlb_lookup_explicit(vcpu->mmu, gla, size, ACCESS_WRITE);
-		if (likely(e)) {
-			store_sized(tlb_hva(e, gla), value, size);
-			mmu_stored(vcpu, e->flags, e->generation);
+		u8 *hva = tlb_lookup_explicit(vcpu->mmu, gla, size, ACCESS_WRITE);
+		if (likely(hva)) {
+			store_sized(hva, value, size);
+			mmu_stored_at(vcpu, hva);
 			vcpu->gpr[RSP] = gla;
 			return true;
 		}
@@ -188,9 +188,9 @@ static ALWAYS_INLINE bool stack_pop(struct vcpu *vcpu, const struct op *op, u64 
 {
 	if (likely(op->flags & OP_LONG) && likely(!CHECKS(vcpu))) {
 		gla_t gla = vcpu->gpr[RSP];
-		const struct tlb_entry *e = tlb_lookup_explicit(vcpu->mmu, gla, size, ACCESS_READ);
-		if (likely(e)) {
-			*value = load_sized(tlb_hva(e, gla), size);
+		u8 *hva = tlb_lookup_explicit(vcpu->mmu, gla, size, ACCESS_READ);
+		if (likely(hva)) {
+			*value = load_sized(hva, size);
 			vcpu->gpr[RSP] = gla + size;
 			return true;
 		}

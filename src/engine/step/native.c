@@ -124,14 +124,12 @@ int native_memory_at(struct vcpu *vcpu, const struct op *op, gva_t gva)
 {
 	unsigned kind = op->flags & OP_WRITES ? ACCESS_WRITE : ACCESS_READ;
 	gla_t gla;
-	const struct tlb_entry *e = memory_fast(vcpu, op, gva, op->mem_size, kind, &gla);
-	if (unlikely(!e))
+	u8 *hva = memory_fast(vcpu, op, gva, op->mem_size, kind, &gla);
+	if (unlikely(!hva))
 		return native_slow(vcpu, op, gva);
-	u8 *flags = e->flags;
-	u32 *generation = e->generation;
-	int result = call(vcpu, op, tlb_hva(e, gla), gva);
+	int result = call(vcpu, op, hva, gva);
 	if (kind == ACCESS_WRITE && likely(result == OP_DONE))
-		mmu_stored(vcpu, flags, generation);
+		mmu_stored_at(vcpu, hva);
 	return result;
 }
 
@@ -139,22 +137,22 @@ int op_native_read(struct vcpu *vcpu, const struct op *op)
 {
 	gva_t gva = op_address(vcpu, op);
 	gla_t gla;
-	const struct tlb_entry *e = memory_fast(vcpu, op, gva, op->mem_size, ACCESS_READ, &gla);
-	if (unlikely(!e))
+	u8 *hva = memory_fast(vcpu, op, gva, op->mem_size, ACCESS_READ, &gla);
+	if (unlikely(!hva))
 		return native_slow(vcpu, op, gva);
-	return snippet_call(vcpu, step_of(vcpu), op, tlb_hva(e, gla));
+	return snippet_call(vcpu, step_of(vcpu), op, hva);
 }
 
 int op_native_write(struct vcpu *vcpu, const struct op *op)
 {
 	gva_t gva = op_address(vcpu, op);
 	gla_t gla;
-	const struct tlb_entry *e = memory_fast(vcpu, op, gva, op->mem_size, ACCESS_WRITE, &gla);
-	if (unlikely(!e))
+	u8 *hva = memory_fast(vcpu, op, gva, op->mem_size, ACCESS_WRITE, &gla);
+	if (unlikely(!hva))
 		return native_slow(vcpu, op, gva);
-	int result = snippet_call(vcpu, step_of(vcpu), op, tlb_hva(e, gla));
+	int result = snippet_call(vcpu, step_of(vcpu), op, hva);
 	if (likely(result == OP_DONE))
-		mmu_stored(vcpu, e->flags, e->generation);
+		mmu_stored_at(vcpu, hva);
 	return result;
 }
 

@@ -47,8 +47,6 @@ static int finish(struct vcpu *vcpu, const struct op *op, u64 elements)
 struct run {
 	u8 *hva;
 	u64 elements;
-	u8 *flags;
-	u32 *generation;
 };
 
 /* How many elements at gva can be reached directly; 0 sends the caller to the slow path. */
@@ -67,16 +65,13 @@ static struct run run_at(struct vcpu *vcpu, const struct op *op, unsigned segmen
 			return run;
 		room = (u64)vcpu->seg[segment].limit - gva + 1;
 	}
-	const struct tlb_entry *e = tlb_lookup_explicit(vcpu->mmu, gla, op->size, kind);
-	if (!e)
+	run.hva = tlb_lookup_explicit(vcpu->mmu, gla, op->size, kind);
+	if (!run.hva)
 		return run;
 	room = MIN(room, PAGE_SIZE - (gla & ~PAGE_MASK));
 	if (op->address_shift)
 		room = MIN(room, (~0ull >> op->address_shift) - gva + 1);
-	run.hva = tlb_hva(e, gla);
 	run.elements = room / op->size;
-	run.flags = e->flags;
-	run.generation = e->generation;
 	return run;
 }
 
@@ -140,7 +135,7 @@ int op_movs(struct vcpu *vcpu, const struct op *op)
 	n = MIN(n, MIN(from.elements, to.elements));
 	if (n) {
 		host_movs(to.hva, from.hva, n, op->size);
-		mmu_stored(vcpu, to.flags, to.generation);
+		mmu_stored_at(vcpu, to.hva);
 	} else {
 		n = 1;
 		if (!element_read(vcpu, op, op->segment, RSI, &value) || !element_write(vcpu, op, value))
@@ -160,7 +155,7 @@ int op_stos(struct vcpu *vcpu, const struct op *op)
 	n = MIN(n, to.elements);
 	if (n) {
 		host_stos(to.hva, vcpu->gpr[RAX], n, op->size);
-		mmu_stored(vcpu, to.flags, to.generation);
+		mmu_stored_at(vcpu, to.hva);
 	} else {
 		n = 1;
 		if (!element_write(vcpu, op, vcpu->gpr[RAX]))

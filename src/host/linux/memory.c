@@ -91,6 +91,29 @@ static int make_file(const char *name, u64 size)
 	return fd;
 }
 
+/* ---- tables ---- */
+
+/* Never in huge pages, which would make a table as large as it looks. */
+void *host_table_create(u64 size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return NULL;
+	(void)madvise(p, size, MADV_NOHUGEPAGE);
+	return p;
+}
+
+void host_table_destroy(void *table, u64 size)
+{
+	munmap(table, size);
+}
+
+void host_table_discard(void *table, u64 size)
+{
+	if (madvise(table, size, MADV_DONTNEED) < 0)
+		memset(table, 0, size);
+}
+
 /* ---- guest RAM ---- */
 
 void *host_ram_create(u64 size)
