@@ -65,7 +65,7 @@ struct tlb_table {
 /* Execute translations that somebody remembers by a salt (mmu_note_exec): the pages, and 2-MByte regions with large pages, hashed. */
 struct exec_notes {
 	u64 page[16], large[4];
-	u16 salt;
+	u16 salt, narrow_salt; /* of 64-bit code, and of 16- and 32-bit code, whose RIP alone does not say where it is (vcpu->code_number) */
 };
 
 /* The TLB of one address space (PCID); `current` of the mmu points at the one in use. */
@@ -120,6 +120,13 @@ struct mmu {
 int mmu_create(struct vcpu *vcpu);
 void mmu_destroy(struct vcpu *vcpu);
 
+/* Must be called when vcpu->code_number became zero or ceased to be. */
+static inline void mmu_update_salt(struct vcpu *vcpu)
+{
+	const struct exec_notes *notes = vcpu->cpl == 3 ? &vcpu->mmu->current->user : &vcpu->mmu->supervisor;
+	vcpu->jump_salt = vcpu->code_number ? notes->narrow_salt : notes->salt;
+}
+
 /* Must be called when CPL, EFLAGS.AC or CR4.SMAP changed. Cheap. */
 static inline void mmu_update_view(struct vcpu *vcpu)
 {
@@ -130,7 +137,7 @@ static inline void mmu_update_view(struct vcpu *vcpu)
 	else
 		vcpu->mmu->view = (vcpu->rflags & RFLAGS_AC) ? VIEW_SUPERVISOR : smap;
 	vcpu->mmu->explicit = vcpu->tlb = &vcpu->mmu->current->table[vcpu->mmu->view];
-	vcpu->jump_salt = vcpu->cpl == 3 ? vcpu->mmu->current->user.salt : vcpu->mmu->supervisor.salt;
+	mmu_update_salt(vcpu);
 }
 
 /* Flushes. Intel SDM volume 4/3, "Invalidation of TLBs and Paging-Structure Caches". */

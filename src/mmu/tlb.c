@@ -19,6 +19,12 @@ static void entry_invalidate(struct tlb_table *t, unsigned index)
 
 #define SALT_MAX 0xffff
 
+static void salts_take(struct mmu *mmu, struct exec_notes *notes)
+{
+	notes->salt = ++mmu->salt_last;
+	notes->narrow_salt = ++mmu->salt_last;
+}
+
 /* Salts have run out: begin anew. */
 static void salts_restart(struct vcpu *vcpu)
 {
@@ -26,9 +32,10 @@ static void salts_restart(struct vcpu *vcpu)
 	if (vcpu->jump_cache)
 		for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++)
 			vcpu->jump_cache[i] = 1;
-	mmu->supervisor.salt = mmu->salt_last = 1;
+	mmu->salt_last = 0;
+	salts_take(mmu, &mmu->supervisor);
 	for (unsigned i = 0; i < mmu->context_used; i++)
-		mmu->context[i]->user.salt = ++mmu->salt_last;
+		salts_take(mmu, &mmu->context[i]->user);
 }
 
 /* What is remembered by these notes' salt is no longer true. With 57 linear bits a salt would overlap the address. */
@@ -36,13 +43,13 @@ static void salt_renew(struct vcpu *vcpu, struct exec_notes *notes)
 {
 	struct mmu *mmu = vcpu->mmu;
 	*notes = (struct exec_notes){ 0 };
-	if (mmu->salt_last == SALT_MAX || (vcpu->cr4 & CR4_LA57))
+	if (mmu->salt_last >= SALT_MAX - 1 || (vcpu->cr4 & CR4_LA57))
 		salts_restart(vcpu);
 	else
-		notes->salt = ++mmu->salt_last;
+		salts_take(mmu, notes);
 	if (notes == &mmu->supervisor)
 		mmu->supervisor_local = false;
-	vcpu->jump_salt = vcpu->cpl == 3 ? mmu->current->user.salt : mmu->supervisor.salt;
+	mmu_update_salt(vcpu);
 }
 
 static bool was_executed(const struct exec_notes *notes, gla_t gla)
@@ -79,8 +86,8 @@ int mmu_create(struct vcpu *vcpu)
 	}
 	mmu->current = mmu->context[0];
 	mmu->context_used = 1;
-	mmu->supervisor.salt = 1;
-	mmu->salt_last = mmu->current->user.salt = 2;
+	salts_take(mmu, &mmu->supervisor);
+	salts_take(mmu, &mmu->current->user);
 	vcpu->mmu = mmu;
 	mmu_update_view(vcpu);
 	return 0;

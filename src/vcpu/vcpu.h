@@ -107,7 +107,7 @@ struct vcpu {
 	u64 next_rip;
 	/* Pending work and the salt of the jump cache are read as one word by translated code: what is pending makes it miss. */
 	u32 pending; /* PENDING_*, atomic */
-	u16 pending_zero; /* always 0 */
+	u16 code_number; /* 0 in 64-bit code; else of the mode and place of CS, kept by the translator */
 	u16 jump_salt; /* names the execute translations in force (mmu/mmu.h) */
 	u8 cpl;
 	u8 shadow; /* SHADOW_*: set by the previous instruction, holds at the coming boundary */
@@ -120,6 +120,7 @@ struct vcpu {
 	u64 *jump_cache; /* of the translator */
 	struct vcpu *self; /* where translated code finds its address */
 	u32 deferred; /* pending bits that the translator put aside, since they cannot be acted upon now */
+	u64 segment_end[SEG_COUNT][2]; /* of the translator, for 16- and 32-bit code: bytes that may be read, and written; 0: step decides */
 	u32 flags_image; /* status flags as LAHF and SETO leave them in EAX, while translated code keeps them in memory */
 	struct x87_pointers x87;
 	u8 vector_ready; /* classes of extended state (BIT of enum xstate_class) that may be used now: live and checked */

@@ -9,9 +9,9 @@
 /* After so many drops by writes a page counts as one of code and data. */
 #define CHURN_MAX 12
 
-static unsigned hash_of(gpa_t gpa)
+static unsigned hash_of(gpa_t gpa, u16 key)
 {
-	return (unsigned)(gpa * 0x9e3779b97f4a7c15 >> (64 - BT_HASH_BITS));
+	return (unsigned)((gpa ^ (u64)key << 48) * 0x9e3779b97f4a7c15 >> (64 - BT_HASH_BITS));
 }
 
 static unsigned page_hash_of(gpa_t gpa)
@@ -82,27 +82,27 @@ struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t)
 
 /* ---- blocks ---- */
 
-static struct bt_block *find_from(struct bt *bt, u32 place, gpa_t gpa)
+static struct bt_block *find_from(struct bt *bt, u32 place, gpa_t gpa, u16 key)
 {
 	struct bt_block *block = bt_block_at(bt, place);
-	while (block && (block->offset != (gpa & ~PAGE_MASK) || block->page->gpa != (gpa & PAGE_MASK)))
+	while (block && (block->offset != (gpa & ~PAGE_MASK) || block->key != key || block->page->gpa != (gpa & PAGE_MASK)))
 		block = bt_block_at(bt, block->next);
 	return block;
 }
 
-struct bt_block *cache_find(struct bt *bt, gpa_t gpa)
+struct bt_block *cache_find(struct bt *bt, gpa_t gpa, u16 key)
 {
-	return find_from(bt, bt->hash[hash_of(gpa)], gpa);
+	return find_from(bt, bt->hash[hash_of(gpa, key)], gpa, key);
 }
 
 struct bt_block *cache_find_next(struct bt *bt, const struct bt_block *block, gpa_t gpa)
 {
-	return find_from(bt, block->next, gpa);
+	return find_from(bt, block->next, gpa, block->key);
 }
 
 static void unlink_block(struct bt *bt, struct bt_block *block)
 {
-	u32 *p = &bt->hash[hash_of(bt_gpa(block))], place = bt_place(bt, block);
+	u32 *p = &bt->hash[hash_of(bt_gpa(block), block->key)], place = bt_place(bt, block);
 	while (*p != place)
 		p = &bt_block_at(bt, *p)->next;
 	*p = block->next;
@@ -212,7 +212,7 @@ static void region_evict(struct vcpu *vcpu, unsigned region)
 	__builtin_memset(bt->chunk[region], 0, sizeof(bt->chunk[region]));
 }
 
-struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa)
+struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa, u16 key)
 {
 	struct bt *bt = bt_of(vcpu);
 	if (bt->used[bt->region] + BT_BLOCK_ROOM > bt->records[bt->region]) {
@@ -221,14 +221,14 @@ struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa)
 	}
 	u32 start = bt->region * BT_REGION_SIZE;
 	struct bt_block *block = bt_block_at(bt, start + bt->records[bt->region]) - 1;
-	*block = (struct bt_block){ .page = page, .code = start + bt->used[bt->region], .offset = (u16)(gpa & ~PAGE_MASK) };
+	*block = (struct bt_block){ .page = page, .code = start + bt->used[bt->region], .offset = (u16)(gpa & ~PAGE_MASK), .key = key };
 	return block;
 }
 
 void cache_publish(struct bt *bt, struct bt_block *block, const u8 *end)
 {
 	u32 place = bt_place(bt, block), start = bt->region * BT_REGION_SIZE;
-	u32 *head = &bt->hash[hash_of(bt_gpa(block))], *chunk = &bt->chunk[bt->region][(block->code - start) / BT_CHUNK_SIZE];
+	u32 *head = &bt->hash[hash_of(bt_gpa(block), block->key)], *chunk = &bt->chunk[bt->region][(block->code - start) / BT_CHUNK_SIZE];
 	block->size = (u16)(end - bt_code(bt, block));
 	block->next = *head;
 	*head = place;

@@ -17,7 +17,8 @@ static bool must_leave(struct vcpu *vcpu)
 /* On at vcpu->rip. The fetch from an address that is not canonical faults: that is the loop's. */
 static enum callout_next dispatch(struct vcpu *vcpu)
 {
-	if (must_leave(vcpu) || !vcpu_64bit(vcpu) || vcpu->activity != ACTIVITY_ACTIVE || !is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)))
+	modes_look(vcpu);
+	if (must_leave(vcpu) || vcpu->code_number || vcpu->activity != ACTIVITY_ACTIVE || !is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)))
 		return CALLOUT_LEAVE;
 	return CALLOUT_DISPATCH;
 }
@@ -52,7 +53,7 @@ unsigned callout_run(struct vcpu *vcpu, const struct callout *c)
 	enum callout_next next;
 	int result;
 	bt->called[op->kind]++;
-	vcpu->rip = vcpu->code_base + c->offset;
+	vcpu->rip = modes_rip(vcpu, c->offset);
 	vcpu->next_rip = vcpu->rip + op->length;
 	flags_from_image(vcpu);
 	do {

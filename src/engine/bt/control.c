@@ -16,7 +16,7 @@ u16 live_at(struct translation_work *w, s64 offset)
 	u16 live = 0, open = RFLAGS_STATUS;
 	for (unsigned i = 0; i < LOOK_AHEAD && open; i++) {
 		if (offset < 0 || offset >= (s64)PAGE_SIZE ||
-		    insn_decode(&step_of(w->vcpu)->decoder, INSN_MODE_64, w->bytes + offset, PAGE_SIZE - (size_t)offset, &w->ahead) !=
+		    insn_decode(&step_of(w->vcpu)->decoder, w->mode, w->bytes + offset, PAGE_SIZE - (size_t)offset, &w->ahead) !=
 			    DECODE_OK)
 			break;
 		live |= w->ahead.flags_read & open;
@@ -78,7 +78,7 @@ static void link_jump(struct translation_work *w, u8 *field, s64 target)
 	}
 	struct stub *s = work_stub(w, SITE_LINK, field);
 	s->site.offset = (u16)target;
-	s->target = cache_find(w->bt, w->block->page->gpa + (u64)target);
+	s->target = cache_find(w->bt, w->block->page->gpa + (u64)target, w->key);
 }
 
 void emit_goto(struct translation_work *w, s64 target)

@@ -10,18 +10,18 @@
 
 enum found { FOUND_CODE, FOUND_FAULT, FOUND_NOTHING };
 
-static void remember(struct vcpu *vcpu, const struct bt_block *block)
+static void remember(struct vcpu *vcpu, gla_t gla, const struct bt_block *block)
 {
 	bool second = bt_crosses(block);
-	if (!tlb_lookup_explicit(vcpu->mmu, vcpu->rip, 1, ACCESS_EXEC) ||
-	    (second && !tlb_lookup_explicit(vcpu->mmu, vcpu->code_base + PAGE_SIZE, 1, ACCESS_EXEC)) || (vcpu->cr4 & CR4_LA57))
+	if (!tlb_lookup_explicit(vcpu->mmu, gla, 1, ACCESS_EXEC) ||
+	    (second && !tlb_lookup_explicit(vcpu->mmu, modes_second_page(vcpu), 1, ACCESS_EXEC)) || (vcpu->cr4 & CR4_LA57))
 		return;
 	if (second)
-		mmu_note_exec(vcpu, vcpu->code_base + PAGE_SIZE);
+		mmu_note_exec(vcpu, modes_second_page(vcpu));
 	u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
-	slot[0] = vcpu->rip + ((u64)vcpu->jump_salt << 48);
+	slot[0] = bt_jump_tag(vcpu);
 	slot[JUMP_CACHE_ENTRIES] = (u64)(uintptr_t)bt_rx(bt_of(vcpu), bt_code(bt_of(vcpu), block) + block->prologue);
-	mmu_note_exec(vcpu, vcpu->rip);
+	mmu_note_exec(vcpu, gla);
 }
 
 /* Whether the page is to be left to step for now. */
@@ -66,7 +66,7 @@ static struct bt_block *find_remembered(struct vcpu *vcpu)
 {
 	struct bt *bt = bt_of(vcpu);
 	const u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
-	if (slot[0] != vcpu->rip + ((u64)vcpu->jump_salt << 48))
+	if (slot[0] != bt_jump_tag(vcpu))
 		return NULL;
 	struct bt_block *block = cache_of_prologue(bt, bt_rw(bt, (const void *)(uintptr_t)slot[JUMP_CACHE_ENTRIES]));
 	return block->page && bt_block_current(bt, block) ? block : NULL;
@@ -77,14 +77,14 @@ static bool second_page_fits(struct vcpu *vcpu, const struct bt_block *block)
 {
 	struct bt *bt = bt_of(vcpu);
 	struct translation t;
-	gla_t second = vcpu->code_base + PAGE_SIZE;
+	gla_t second = modes_second_page(vcpu);
 	return !bt_crosses(block) || (is_canonical(second, vcpu_linear_bits(vcpu)) && mmu_translate(vcpu, second, ACCESS_EXEC, &t) && t.hva &&
 				      t.generation == bt_second(bt, block)->generation && bt_block_current(bt, block));
 }
 
-static struct bt_block *find_translated(struct vcpu *vcpu, const struct translation *t)
+static struct bt_block *find_translated(struct vcpu *vcpu, const struct translation *t, u16 key)
 {
-	struct bt_block *block = cache_find(bt_of(vcpu), t->gpa);
+	struct bt_block *block = cache_find(bt_of(vcpu), t->gpa, key);
 	if (block && block->page->seen != __atomic_load_n(t->generation, __ATOMIC_SEQ_CST))
 		return NULL;
 	while (block && !second_page_fits(vcpu, block))
@@ -95,27 +95,26 @@ static struct bt_block *find_translated(struct vcpu *vcpu, const struct translat
 static enum found find(struct vcpu *vcpu, struct bt_block **found)
 {
 	struct translation t;
-	if (!is_canonical(vcpu->rip, vcpu_linear_bits(vcpu))) {
-		vcpu_raise_gp(vcpu, 0);
+	gla_t gla;
+	u16 key;
+	if (!modes_fetch(vcpu, &gla, &key))
 		return FOUND_FAULT;
-	}
-	vcpu->code_base = vcpu->rip & PAGE_MASK;
 	*found = find_remembered(vcpu);
 	if (*found)
 		return FOUND_CODE;
-	if (!mmu_translate(vcpu, vcpu->rip, ACCESS_EXEC, &t))
+	if (!mmu_translate(vcpu, gla, ACCESS_EXEC, &t))
 		return FOUND_FAULT;
-	if (!t.hva)
+	if (!t.hva || modes_limited(vcpu, gla))
 		return FOUND_NOTHING;
-	struct bt_block *block = find_translated(vcpu, &t);
+	struct bt_block *block = find_translated(vcpu, &t, key);
 	if (!block) {
 		vector_sync(vcpu);
 		struct bt_page *page = bt_code_page(vcpu, &t);
-		block = page ? translate_block(vcpu, &t, page) : NULL;
+		block = page ? translate_block(vcpu, &t, page, key) : NULL;
 		if (!block)
 			return FOUND_NOTHING;
 	}
-	remember(vcpu, block);
+	remember(vcpu, gla, block);
 	*found = block;
 	return FOUND_CODE;
 }
@@ -157,15 +156,16 @@ static const u8 *step_insn(struct vcpu *vcpu, struct exit *exit, const struct st
 {
 	struct bt *bt = bt_of(vcpu);
 	u64 rip = vcpu->rip, epoch = bt->epoch;
-	u16 salt = vcpu->jump_salt;
+	u16 salt = vcpu->jump_salt, number = vcpu->code_number;
 	u8 ready = vcpu->vector_ready;
 	bt->stepped[insn->kind]++;
 	do {
 		*go = step_next(vcpu, exit, true);
 	} while (*go && vcpu->rip == rip && !vcpu_pending(vcpu) && is_string(insn->kind)); /* REP goes piece by piece */
 	mmu_serve(vcpu); /* step has taken PENDING_CODE */
-	if (!*go || !insn->next || vcpu->rip != rip + insn->length || salt != vcpu->jump_salt || vcpu_pending(vcpu) ||
-	    (vcpu->deferred && (vcpu->rflags & RFLAGS_IF)) || step_needs_care(vcpu) || !vcpu_64bit(vcpu))
+	modes_look(vcpu);
+	if (!*go || !insn->next || vcpu->rip != rip + insn->length || salt != vcpu->jump_salt || number != vcpu->code_number || vcpu_pending(vcpu) ||
+	    (vcpu->deferred && (vcpu->rflags & RFLAGS_IF)) || step_needs_care(vcpu))
 		return NULL;
 	if (__atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED) != bt->logged)
 		cache_follow_log(vcpu);
@@ -226,7 +226,7 @@ static const u8 *vector_site(struct vcpu *vcpu, struct exit *exit, const struct 
 static void undo_branch(struct vcpu *vcpu)
 {
 	u64 branch = *vcpu_u64(vcpu, BRANCH_SLOT);
-	vcpu->rip = vcpu->code_base + (branch & ~PAGE_MASK);
+	vcpu->rip = modes_rip(vcpu, (unsigned)(branch & ~PAGE_MASK));
 	vcpu->gpr[RSP] -= (u64)((s64)branch >> PAGE_SHIFT);
 	bt_of(vcpu)->step_next = true;
 }
@@ -241,7 +241,7 @@ static const u8 *handle_site(struct vcpu *vcpu, struct exit *exit, const struct 
 	if (site->kind == SITE_CALLOUT)
 		; /* RIP is right */
 	else if (site->kind != SITE_MISS)
-		vcpu->rip = vcpu->code_base + site->offset;
+		vcpu->rip = modes_rip(vcpu, site->offset);
 	else if (!is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)))
 		undo_branch(vcpu);
 	switch (site->kind) {
@@ -256,7 +256,7 @@ static const u8 *handle_site(struct vcpu *vcpu, struct exit *exit, const struct 
 	case SITE_VECTOR:
 		return vector_site(vcpu, exit, site, go);
 	case SITE_TRAP:
-		vcpu->rip = vcpu->code_base + bt->trap_offset;
+		vcpu->rip = modes_rip(vcpu, bt->trap_offset);
 		*go = step_next(vcpu, exit, true);
 		return NULL;
 	default: /* MISS, PENDING */

@@ -76,6 +76,13 @@ struct access_site {
 #define SITE_WRITE 0x80
 #define SITE_JUMP 0xe9
 
+/* What a block was translated for, beside the bytes at its address: its key. In 64-bit mode it is zero. */
+#define KEY_MODE 7u /* enum insn_mode */
+#define KEY_STACK32 BIT(3)
+#define KEY_FLAT BIT(4) /* DS, ES and SS are writable data from 0 to 4 GBytes */
+#define KEY_FLAT_CS BIT(5) /* CS is readable and likewise */
+#define KEY_APART BIT(6) /* the page begins before CS does: no jumps within it are chained */
+
 /* A translated block. Its code lies at the low end of a region, which is dense so that it is executed well; this record lies at the high end,
  * with its map below. Places are offsets from the start of the code area. */
 struct bt_block {
@@ -87,7 +94,8 @@ struct bt_block {
 	u16 prologue, body; /* from where its code begins */
 	u16 entry; /* where C enters: the body but for a block that crosses into a second page */
 	u16 map_size; /* entries */
-	u32 links;
+	u16 links;
+	u16 key; /* KEY_* */
 	struct {
 		u16 field, stub; /* the rel32 of a jump that may be chained, and the stub it goes to when it is not */
 		u32 to; /* place of the block it is chained to; 0: none */
@@ -137,6 +145,15 @@ struct bt_page {
 #define BT_BLOCK_ROOM (24u << 10) /* more than any block takes */
 #define BT_CHUNK_SIZE 4096u /* of code: the first block that begins in each is noted */
 
+/* A combination of mode and place of CS that was run in. */
+struct code_place {
+	u32 base, limit; /* of CS */
+	u16 key; /* KEY_* */
+	u16 number; /* vcpu->code_number; 0: free */
+};
+
+#define BT_PLACES 16
+
 enum bt_counter {
 	COUNT_ENTER, COUNT_TRANSLATED, COUNT_INSNS, COUNT_BYTES, COUNT_DROPPED, COUNT_EVICTED, COUNT_INTERPRETED, COUNT_FILLED,
 	COUNT_STEPPED_ACCESS, COUNT_BOUNDARY, COUNT_CALLOUT_SITES, COUNT_INLINE_SITES,
@@ -160,6 +177,9 @@ struct bt {
 	u64 logged; /* position in ram->code_log */
 	bool drop_all; /* wanted before the next entry */
 	u16 trap_offset; /* of the instruction that trapped */
+	u16 key; /* of code in the mode that the vCPU is in, but for KEY_APART */
+	u16 numbers; /* given to places */
+	struct code_place place[BT_PLACES];
 	const struct site *(*enter)(const void *code);
 	const u8 *leave_host, *leave_saved, *miss, *trap_host, *trap_saved; /* stubs, in the executable mapping */
 	const u8 *callout_host, *callout_saved;
@@ -256,6 +276,12 @@ static inline void flags_from_image(struct vcpu *vcpu)
 	vcpu->rflags = (vcpu->rflags & ~RFLAGS_STATUS) | status;
 }
 
+/* What the jump cache knows the code at RIP by. */
+static inline u64 bt_jump_tag(const struct vcpu *vcpu)
+{
+	return vcpu->rip + ((u64)vcpu->code_number << 32) + ((u64)vcpu->jump_salt << 48);
+}
+
 /* ---- stubs.c ---- */
 
 /* Enter the page of an access (struct access_site) into the TLB. False: the instruction must be stepped. In run.c; called by translated code. */
@@ -273,11 +299,11 @@ struct bt_page *bt_code_page(struct vcpu *vcpu, const struct translation *t);
 
 /* What is known of a page, made if need be; NULL: no room. */
 struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t);
-struct bt_block *cache_find(struct bt *bt, gpa_t gpa);
+struct bt_block *cache_find(struct bt *bt, gpa_t gpa, u16 key);
 /* The next that begins there: there can be several that cross. */
 struct bt_block *cache_find_next(struct bt *bt, const struct bt_block *block, gpa_t gpa);
 /* A record for a block of the page, with room for its code in the current region; the oldest region is evicted if need be. */
-struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa);
+struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa, u16 key);
 /* Note an instruction, in their order, by how far its code and itself begin behind those of the last (struct bt_map_entry). */
 void cache_map(struct bt_block *block, unsigned host, unsigned guest, bool saved);
 /* The block is complete: its code ends at `end`. */
@@ -300,10 +326,33 @@ void cache_clear_jumps(struct vcpu *vcpu);
 /* Do the instruction. Registers are in vcpu->gpr, status flags in flags_image, before and after. */
 unsigned callout_run(struct vcpu *vcpu, const struct callout *c);
 
+/* ---- modes.c ---- */
+
+/* RIP of an offset in the page that translated code ran in. */
+static inline u64 modes_rip(const struct vcpu *vcpu, unsigned offset)
+{
+	u64 rip = vcpu->code_base + offset;
+	return vcpu->code_number ? (u32)rip : rip;
+}
+
+/* Linear address of the page behind the one at code_base. */
+static inline gla_t modes_second_page(const struct vcpu *vcpu)
+{
+	u64 next = vcpu->code_base + PAGE_SIZE;
+	return vcpu->code_number ? (u32)(vcpu->seg[SEG_CS].base + next) : next;
+}
+
+/* Mode or segments may have changed: bt->key, code_number and segment_end follow. */
+void modes_look(struct vcpu *vcpu);
+/* The same, then where the code at RIP is, and its key. False: #GP is in vcpu->fault. */
+bool modes_fetch(struct vcpu *vcpu, gla_t *gla, u16 *key);
+/* Whether the code segment ends in the page of gla, which is RIP's: step knows what to do. */
+bool modes_limited(const struct vcpu *vcpu, gla_t gla);
+
 /* ---- translate.c ---- */
 
 size_t translate_work_size(void);
-/* Translate the block at vcpu->rip, whose page is `t`. NULL: the instruction there cannot begin a block. */
-struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t, struct bt_page *page);
+/* Translate the block at vcpu->rip, whose page is `t`, for a key. NULL: the instruction there cannot begin a block. */
+struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t, struct bt_page *page, u16 key);
 
 #endif

@@ -36,7 +36,9 @@ static bool decode_crossing(struct translation_work *w)
 	struct translation t;
 	u8 bytes[2 * INSN_LENGTH_MAX];
 	unsigned room = PAGE_SIZE - w->offset;
-	gla_t second = (vcpu->rip & PAGE_MASK) + PAGE_SIZE;
+	gla_t second = modes_second_page(vcpu);
+	if (w->key && !(w->key & KEY_FLAT_CS))
+		return false; /* CS may end before the instruction does */
 	if (room >= INSN_LENGTH_MAX || !is_canonical(second, vcpu_linear_bits(vcpu)) || !mmu_translate(vcpu, second, ACCESS_EXEC, &t) || !t.hva)
 		return false;
 	struct bt_page *page = bt_code_page(vcpu, &t);
@@ -46,7 +48,7 @@ static bool decode_crossing(struct translation_work *w)
 	memcpy(bytes + room, t.hva, INSN_LENGTH_MAX);
 	w->second = page;
 	w->at[0] = (u16)w->offset;
-	w->count = insn_decode(&step_of(vcpu)->decoder, INSN_MODE_64, bytes, room + INSN_LENGTH_MAX, w->insn) == DECODE_OK;
+	w->count = insn_decode(&step_of(vcpu)->decoder, w->mode, bytes, room + INSN_LENGTH_MAX, w->insn) == DECODE_OK;
 	w->at[1] = (u16)(w->offset + w->insn->z.length);
 	return w->count && w->at[1] > PAGE_SIZE;
 }
@@ -61,7 +63,7 @@ static bool decode(struct translation_work *w)
 	while (w->count < BT_INSNS_MAX) {
 		struct insn *insn = &w->insn[w->count];
 		w->at[w->count] = (u16)at;
-		result = at < PAGE_SIZE ? insn_decode(&step_of(w->vcpu)->decoder, INSN_MODE_64, w->bytes + at, PAGE_SIZE - at, insn) : DECODE_MORE;
+		result = at < PAGE_SIZE ? insn_decode(&step_of(w->vcpu)->decoder, w->mode, w->bytes + at, PAGE_SIZE - at, insn) : DECODE_MORE;
 		if (result != DECODE_OK)
 			break;
 		w->count++;
@@ -357,7 +359,7 @@ static void emit_block(struct translation_work *w)
 	emit_callout_data(w);
 }
 
-struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t, struct bt_page *page)
+struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t, struct bt_page *page, u16 key)
 {
 	struct bt *bt = bt_of(vcpu);
 	struct translation_work *w = bt->work;
@@ -365,13 +367,15 @@ struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t,
 	w->bt = bt;
 	w->page = page;
 	w->gpa = t->gpa;
+	w->key = key;
+	w->mode = (enum insn_mode)(key & KEY_MODE);
 	w->offset = (unsigned)(t->gpa & ~PAGE_MASK);
 	vector_sync(vcpu);
 	memcpy(w->bytes, t->hva - w->offset, PAGE_SIZE);
 	if (!decode(w))
 		return NULL;
 	find_live(w);
-	w->block = cache_begin(vcpu, page, t->gpa);
+	w->block = cache_begin(vcpu, page, t->gpa, key);
 	w->e.at = bt_code(bt, w->block);
 	emit_block(w);
 	note_map(w);

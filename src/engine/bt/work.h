@@ -33,6 +33,8 @@ struct translation_work {
 	struct bt_page *page;
 	gpa_t gpa;
 	struct bt_page *second; /* the next page, if the block's one instruction crosses into it */
+	u16 key; /* KEY_* */
+	enum insn_mode mode;
 	struct bt_block *block;
 	struct emitter e;
 	unsigned offset; /* in the page, of the first instruction */

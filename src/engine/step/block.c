@@ -9,16 +9,6 @@
 /* Mode bits of a block's key. */
 #define KEY_SINGLE 8
 
-static enum insn_mode mode_of(const struct vcpu *vcpu)
-{
-	unsigned bits = vcpu_code_bits(vcpu);
-	if (bits == 64)
-		return INSN_MODE_64;
-	if (vcpu_real_or_v86(vcpu))
-		return bits == 32 ? INSN_MODE_REAL32 : INSN_MODE_REAL16;
-	return bits == 32 ? INSN_MODE_32 : INSN_MODE_16;
-}
-
 /* ---- memory ---- */
 
 void block_flush_all(struct step *step)
@@ -279,7 +269,7 @@ static bool block_build(struct vcpu *vcpu, const struct fetch *at, u32 key, bool
 	enum build_step state;
 	*block = NULL;
 	do {
-		state = build_one(vcpu, b, mode_of(vcpu), single);
+		state = build_one(vcpu, b, vcpu_insn_mode(vcpu), single);
 	} while (state == BUILD_GO_ON);
 	if (state == BUILD_FAULT)
 		return true;
@@ -381,7 +371,7 @@ static struct block *block_find_slow(struct vcpu *vcpu, u32 key, bool single)
 
 u32 block_key(const struct vcpu *vcpu, bool single)
 {
-	return (u32)mode_of(vcpu) | (single ? KEY_SINGLE : 0);
+	return (u32)vcpu_insn_mode(vcpu) | (single ? KEY_SINGLE : 0);
 }
 
 static unsigned jump_slot(u64 rip)

@@ -129,6 +129,17 @@ struct step {
 	alignas(64) u8 init_image[XSAVE_AREA_SIZE];
 };
 
+/* How the code at RIP is to be read. */
+static inline enum insn_mode vcpu_insn_mode(const struct vcpu *vcpu)
+{
+	unsigned bits = vcpu_code_bits(vcpu);
+	if (bits == 64)
+		return INSN_MODE_64;
+	if (vcpu_real_or_v86(vcpu))
+		return bits == 32 ? INSN_MODE_REAL32 : INSN_MODE_REAL16;
+	return bits == 32 ? INSN_MODE_32 : INSN_MODE_16;
+}
+
 static inline struct step *step_of(struct vcpu *vcpu)
 {
 	return vcpu->engine_state;
