@@ -82,9 +82,26 @@ static bool second_page_fits(struct vcpu *vcpu, const struct bt_block *block)
 				      t.generation == bt_second(bt, block)->generation && bt_block_current(bt, block));
 }
 
+/* What the jump cache knew of this address in another address space: often it is the same code. */
+static struct bt_block *find_elsewhere(struct vcpu *vcpu, const struct translation *t, u16 key)
+{
+	struct bt *bt = bt_of(vcpu);
+	const u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
+	const u8 *prologue = (const u8 *)(uintptr_t)slot[JUMP_CACHE_ENTRIES];
+	if ((slot[0] ^ vcpu->rip) << 16 || prologue == bt->miss)
+		return NULL;
+	struct bt_block *block = cache_of_prologue(bt, bt_rw(bt, prologue));
+	bool found = block->page && !bt_crosses(block) && bt_gpa(block) == t->gpa && block->key == key &&
+		     block->page->seen == __atomic_load_n(t->generation, __ATOMIC_SEQ_CST);
+	return found ? block : NULL;
+}
+
 static struct bt_block *find_translated(struct vcpu *vcpu, const struct translation *t, u16 key)
 {
-	struct bt_block *block = cache_find(bt_of(vcpu), t->gpa, key);
+	struct bt_block *block = find_elsewhere(vcpu, t, key);
+	if (block)
+		return block;
+	block = cache_find(bt_of(vcpu), t->gpa, key);
 	if (block && block->page->seen != __atomic_load_n(t->generation, __ATOMIC_SEQ_CST))
 		return NULL;
 	while (block && !second_page_fits(vcpu, block))

@@ -43,13 +43,11 @@ int op_iret(struct vcpu *vcpu, const struct op *op)
 
 int op_syscall(struct vcpu *vcpu, const struct op *op)
 {
-	vector_sync(vcpu);
 	return transfer_syscall(vcpu);
 }
 
 int op_sysret(struct vcpu *vcpu, const struct op *op)
 {
-	vector_sync(vcpu);
 	return transfer_sysret(vcpu, op->flags & OP_REX_W);
 }
 
