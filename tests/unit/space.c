@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -399,12 +400,20 @@ static void test_many_spaces(void **state)
 		host_space_destroy(many[i]);
 }
 
-/* A VMM in a space that does not listen. */
-static void run_for_ever(int told)
+/* Another VMM, in a process that was forked from this one, and its first space. */
+static void be_another(void)
 {
 	space_start();
 	ram = host_ram_create(RAM_SIZE);
-	if (!ram || host_code_create(&code, CODE_SIZE) || make_space(NULL) || write(told, "x", 1) != 1)
+	if (!ram || host_code_create(&code, CODE_SIZE) || make_space(NULL))
+		_exit(1);
+}
+
+/* A VMM in a space that does not listen. */
+static void run_for_ever(int told)
+{
+	be_another();
+	if (write(told, "x", 1) != 1)
 		_exit(1);
 	RUN(deaf);
 	_exit(1);
@@ -442,6 +451,43 @@ static void test_killed(void **state)
 	assert_in_range(WEXITSTATUS(status), 2, 3); /* the VMM, the server, and perhaps its space */
 }
 
+static void *kill_server(void *opaque)
+{
+	usleep(50000);
+	kill(*(pid_t *)opaque, SIGKILL);
+	return NULL;
+}
+
+/* When the server is killed, its spaces are lost, and whoever is in one hears of it. */
+static void lose_server(void)
+{
+	pthread_t thread;
+	int pid = 0;
+	be_another();
+	FILE *children = fopen("/proc/thread-self/children", "r");
+	if (!children)
+		_exit(77);
+	if (fscanf(children, "%d", &pid) != 1 || pthread_create(&thread, NULL, kill_server, &pid))
+		_exit(1);
+	if (RUN(deaf) != SPACE_BROKEN || RUN(nothing) != SPACE_GONE || host_space_create(&code, ram, RAM_SIZE, TABLES_SIZE))
+		_exit(2);
+	host_space_destroy(space);
+	_exit(0);
+}
+
+static void test_server_killed(void **state)
+{
+	int status;
+	pid_t pid = fork();
+	if (!pid)
+		lose_server();
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_space, end_space)
@@ -449,7 +495,7 @@ int main(void)
 		TEST(test_registers), TEST(test_flags), TEST(test_fs_base), TEST(test_vectors), TEST(test_memory), TEST(test_red_zone), TEST(test_tables),
 		TEST(test_page_faults), TEST(test_other_traps), TEST(test_nothing_else), TEST(test_refused_mappings), TEST(test_many_mappings),
 		TEST(test_too_many), TEST(test_stop), TEST(test_deaf), TEST(test_system_calls), TEST(test_wreck), TEST(test_many_spaces),
-		cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_killed), cmocka_unit_test(test_server_killed),
 	};
 	const char *why;
 	space_start();

@@ -28,6 +28,8 @@
 #define CHECK_INTERVAL 500000000ull /* ns */
 #define PATIENCE 20 /* intervals that a space may take to stop */
 #define ADDRESS_END (HOST_SPACE_END - PAGE_SIZE) /* Linux keeps the last page free */
+#define SPIN_US 200 /* several times what it takes to wake somebody on another CPU */
+#define PENALTY_MAX 500 /* times that */
 #define OWN_MAPS 64 /* more than a space has of its own */
 #define HWCAP2_FSGSBASE 2
 
@@ -42,6 +44,8 @@ struct slot {
 	u64 ram_size;
 	u64 code, code_size;
 	u32 sequence;
+	u64 expected; /* TSC ticks from request to answer, on average */
+	u64 spin_after, penalty; /* not before this time, and how long it was put off */
 	u64 maps; /* at most so many mappings are there */
 	bool failed; /* nothing more can be done with it */
 };
@@ -54,6 +58,7 @@ static struct {
 	u64 lowest; /* address that may be mapped */
 	u64 maps_max;
 	bool fsgsbase;
+	u64 spin; /* TSC ticks to look out for an answer before sleeping; 0: there is one CPU */
 	pthread_mutex_t lock; /* slot states */
 	struct slot slot[SPACE_SLOTS];
 } spaces = { .why = "spaces were not asked for", .socket = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -98,6 +103,7 @@ static const char *start(void)
 	int file = -1;
 	spaces.maps_max = read_number("/proc/sys/vm/max_map_count", 65530);
 	spaces.lowest = read_number("/proc/sys/vm/mmap_min_addr", 65536);
+	spaces.spin = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? host_tsc_hz() / 1000000 * SPIN_US : 0;
 	spaces.fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 	spaces.hole = space_hole_choose();
 	const char *why = spaces.hole ? map_slots(&file) : "no hole for them is free in this program's address space";
@@ -203,16 +209,55 @@ static bool await(struct slot *s, bool hurry)
 	}
 }
 
+/* ---- sleeping or spinning ----
+ *
+ * A round trip by two futexes takes 5 us when both sides have one CPU in turn, and much longer across CPUs, since idle ones must be woken. If both
+ * sides have a CPU each and look out for each other it takes 0.3 us. So we spin while answers come soon, and when one does not, or none ever does because
+ * no other CPU is free, leave that for a while, longer each time. */
+
+static bool spin_pays(const struct slot *s, u64 now)
+{
+	return spaces.spin && s->expected < spaces.spin && now >= s->spin_after;
+}
+
+/* Until the answer changes; false: it did not for long. */
+static bool spin(struct slot *s, u32 old, u64 start)
+{
+	while (__atomic_load_n(&s->answer->done, __ATOMIC_ACQUIRE) == old) {
+		__builtin_ia32_pause();
+		if (__builtin_ia32_rdtsc() - start > spaces.spin)
+			return false;
+	}
+	return true;
+}
+
+static void learn(struct slot *s, u64 start, bool spun, bool came)
+{
+	u64 now = __builtin_ia32_rdtsc();
+	s->expected = (s->expected * 7 + MIN(now - start, 4 * spaces.spin)) / 8;
+	if (!spun)
+		return;
+	s->penalty = came ? 0 : MIN(2 * s->penalty + spaces.spin, PENALTY_MAX * spaces.spin);
+	s->spin_after = now + s->penalty;
+}
+
 /* Have the queued commands carried out, then `run`. */
 static bool request(struct slot *s, bool run)
 {
 	struct space_control *c = s->control;
+	u64 start = __builtin_ia32_rdtsc();
+	u32 old = s->sequence++;
+	bool spins = spin_pays(s, start);
 	c->run = run;
-	c->waiting = 1;
-	__atomic_store_n(&c->sequence, ++s->sequence, __ATOMIC_SEQ_CST);
+	c->spin = spins ? (u32)spaces.spin / 4 : 0;
+	__atomic_store_n(&c->waiting, !spins, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->sequence, s->sequence, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&s->answer->sleeping, __ATOMIC_SEQ_CST))
 		syscall(SYS_futex, &c->sequence, FUTEX_WAKE, 1);
+	bool came = spins && spin(s, old, start);
+	__atomic_store_n(&c->waiting, !came, __ATOMIC_SEQ_CST);
 	bool answered = await(s, !run);
+	learn(s, start, spins, came);
 	c->count = 0;
 	s->failed = s->failed || !answered || s->answer->kind == KIND_FAILED;
 	return answered;

@@ -40,6 +40,7 @@
 #define CONTROL_RUN 12
 #define CONTROL_COUNT 16
 #define CONTROL_FSGSBASE 20
+#define CONTROL_SPIN 24
 #define CONTROL_COMMAND 64
 #define SPACE_COMMANDS ((0x4000 - CONTROL_COMMAND) / 32)
 
@@ -76,6 +77,7 @@ struct space_control {
 	u32 run; /* whether to run after the commands */
 	u32 count; /* of commands */
 	u32 fsgsbase; /* the instructions of that name may be used */
+	u32 spin; /* TSC ticks for which the space looks out for a request before it sleeps */
 	u32 dead; /* the process has ended */
 	alignas(64) struct space_command command[SPACE_COMMANDS];
 };
@@ -103,6 +105,7 @@ static_assert(offsetof(struct space_control, waiting) == CONTROL_WAITING, "contr
 static_assert(offsetof(struct space_control, run) == CONTROL_RUN, "control");
 static_assert(offsetof(struct space_control, count) == CONTROL_COUNT, "control");
 static_assert(offsetof(struct space_control, fsgsbase) == CONTROL_FSGSBASE, "control");
+static_assert(offsetof(struct space_control, spin) == CONTROL_SPIN, "control");
 static_assert(offsetof(struct space_control, command) == CONTROL_COMMAND, "control");
 static_assert(sizeof(struct space_control) <= SPACE_ANSWER - SPACE_CONTROL, "control");
 static_assert(offsetof(struct space_answer, sleeping) == ANSWER_SLEEPING, "answer");
