@@ -3,7 +3,14 @@
  *   T0 = address; T1 = its index; T0 -= tag; T0 > PAGE_SIZE - size: miss (also if the access leaves the page); T1 = addend
  *
  * A tag that is not valid belongs to another index, so that the difference cannot be small. The operand is then reached through its own
- * address registers and T1, so that the access waits for the addend alone. */
+ * address registers and T1, so that the access waits for the addend alone.
+ *
+ * T0 and T1 stay (struct known). The next operand with the same base register, if that has not changed but by a constant, only needs
+ *
+ *   T0 > PAGE_SIZE - size - distance: look it up out of line
+ *
+ * The distance is upwards from the lowest operand seen ahead: for that the first check is made, so that T0 < 0, which is large, says that the
+ * operands are in two pages. An access that is looked up out of line leaves T0 and T1 for its own page. */
 #include "engine/bt/work.h"
 
 #include "mmu/mmu.h"
@@ -22,8 +29,10 @@ void work_spill_flags(struct translation_work *w)
 {
 	if (w->place == FLAGS_SAVED)
 		return;
-	if (work_live(w))
+	if (work_live(w)) {
 		emit_save_flags(&w->e);
+		w->known.valid = false;
+	}
 	w->place = FLAGS_SAVED;
 }
 
@@ -31,8 +40,10 @@ void work_need_flags_by(struct translation_work *w, unsigned temp)
 {
 	if (w->place == FLAGS_HOST)
 		return;
-	if (work_live(w))
+	if (work_live(w)) {
 		emit_restore_flags_by(&w->e, temp);
+		w->known.valid = false;
+	}
 	w->place = FLAGS_HOST;
 }
 
@@ -124,17 +135,22 @@ static struct place host_place(const struct place *linear)
 	return (struct place){ T1, linear->index, linear->scale, linear->disp };
 }
 
-struct operand access_plan(const struct translation_work *w, const ZydisDecodedOperand *o)
+static struct operand plan(const struct insn *insn, const ZydisDecodedOperand *o)
 {
 	s64 disp = o->mem.disp.has_displacement ? o->mem.disp.value : 0;
 	struct operand a = { .host = { T0, NO_REGISTER, 0, 0 } };
-	a.plain = work_insn(w)->z.address_width == 64 && o->mem.type == ZYDIS_MEMOP_TYPE_MEM && insn_segment(o->mem.segment) < SEG_FS &&
+	a.plain = insn->z.address_width == 64 && o->mem.type == ZYDIS_MEMOP_TYPE_MEM && insn_segment(o->mem.segment) < SEG_FS &&
 		  disp == (s32)disp && in_host(o->mem.base) && in_host(o->mem.index);
 	if (!a.plain)
 		return a;
 	a.linear = (struct place){ host_of(o->mem.base), host_of(o->mem.index), (u8)log2_scale(o->mem.scale), (s32)disp };
 	a.host = host_place(&a.linear);
 	return a;
+}
+
+struct operand access_plan(const struct translation_work *w, const ZydisDecodedOperand *o)
+{
+	return plan(work_insn(w), o);
 }
 
 struct operand access_plan_at(unsigned base, s32 disp)
@@ -159,35 +175,189 @@ static void emit_entry(struct emitter *e, u8 opcode, unsigned reg, u32 array)
 	emit_at(e, true, opcode, reg, &(struct place){ TLB_BASE, T1, 3, (s32)array });
 }
 
+static void emit_compare(struct emitter *e, u64 limit)
+{
+	EMIT(e, 0x49, 0x81, 0xfa); /* cmp r10, imm32 */
+	emit32(e, (u32)limit);
+}
+
 #define TAGS(is_write) ((u32)((is_write) ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read)))
 #define ADDENDS ((u32)offsetof(struct tlb_table, addend))
+
+/* ---- operands with one base register ---- */
+
+#define DISTANCE_MAX 255
+#define LOOK_AHEAD 16
+
+/* How far an instruction moves RSP, if by a constant. */
+static bool moves_stack(const struct insn *insn, s32 *by)
+{
+	const ZydisDecodedOperand *o = insn->operand;
+	bool constant = o[0].type == ZYDIS_OPERAND_TYPE_REGISTER && o[0].reg.value == ZYDIS_REGISTER_RSP &&
+			o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && o[1].imm.value.s == (s16)o[1].imm.value.s;
+	if (insn->kind == KIND_PUSH || insn->kind == KIND_POP) {
+		*by = insn->kind == KIND_PUSH ? -8 : 8;
+		return insn->z.operand_width == 64 && (insn->kind == KIND_PUSH || o[0].type == ZYDIS_OPERAND_TYPE_REGISTER) &&
+		       o[0].reg.value != ZYDIS_REGISTER_RSP;
+	}
+	*by = constant ? (s32)o[1].imm.value.s * (insn->z.mnemonic == ZYDIS_MNEMONIC_SUB ? -1 : 1) : 0;
+	return constant && (insn->z.mnemonic == ZYDIS_MNEMONIC_ADD || insn->z.mnemonic == ZYDIS_MNEMONIC_SUB);
+}
+
+static enum gpr guest_register(unsigned host)
+{
+	return host == HOST_SP ? RSP : (enum gpr)host;
+}
+
+/* The displacement of an instruction's operand from a base register, if it has such a one. */
+static bool base_operand(const struct insn *insn, unsigned base, s32 *disp)
+{
+	if (base == HOST_SP && (insn->kind == KIND_PUSH || insn->kind == KIND_CALL || insn->kind == KIND_POP || insn->kind == KIND_RET)) {
+		*disp = insn->kind == KIND_PUSH || insn->kind == KIND_CALL ? -8 : 0;
+		return true;
+	}
+	if (insn->memory < 0)
+		return false;
+	const struct operand a = plan(insn, insn_memory(insn));
+	*disp = a.linear.disp;
+	return a.plain && a.linear.index == NO_REGISTER && a.linear.base == base;
+}
+
+/* The lowest displacement from a base register that follows, as long as that changes by constants only. */
+static s32 lowest_ahead(const struct translation_work *w, unsigned base, s32 disp)
+{
+	s32 moved = 0, lowest = disp;
+	for (unsigned i = w->current; i < w->count && i < w->current + LOOK_AHEAD; i++) {
+		const struct insn *insn = &w->insn[i];
+		s32 at, by;
+		if (base_operand(insn, base, &at) && at + moved < lowest && disp - (at + moved) <= DISTANCE_MAX)
+			lowest = at + moved;
+		if (!(insn->gpr_written & (1u << guest_register(base))))
+			continue;
+		if (base != HOST_SP || !moves_stack(insn, &by))
+			break;
+		moved += by;
+	}
+	return lowest;
+}
+
+void known_follow(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	s32 by;
+	w->known.valid &= w->kept;
+	if (!w->known.valid || !(insn->gpr_written & (1u << guest_register(w->known.base))))
+		return;
+	if (w->known.base == HOST_SP && moves_stack(insn, &by))
+		w->known.low -= by;
+	else
+		w->known.valid = false;
+}
+
+/* ---- the code ---- */
+
+static struct stub *access_stub(struct translation_work *w, unsigned size, bool write)
+{
+	struct stub *s = work_stub(w, SITE_ACCESS, emit_jcc(&w->e, 0x7)); /* ja */
+	s->site.detail = (u8)(size | (write ? SITE_WRITE : 0));
+	return s;
+}
+
+/* T0 and T1 from a check of [base + low] stand for an operand above it. */
+static void emit_again(struct translation_work *w, const struct operand *a, unsigned size, bool write)
+{
+	struct emitter *e = &w->e;
+	unsigned delta = (unsigned)(a->linear.disp - w->known.low);
+	emit_compare(e, PAGE_SIZE - size - delta);
+	struct stub *s = access_stub(w, size, write);
+	s->again = true;
+	s->delta = (u8)delta;
+	s->linear = a->linear;
+	s->retry = e->at;
+}
+
+/* T0, a linear address: compare, and T1 = index. `delta` bytes above it lies the operand. */
+static struct stub *emit_first(struct translation_work *w, unsigned size, bool write, unsigned delta)
+{
+	struct emitter *e = &w->e;
+	emit_rr(e, false, 0x89, T0, T1);
+	EMIT(e, 0x41, 0xc1, 0xeb, PAGE_SHIFT); /* shr r11d, 12 */
+	emit_entry(e, 0x2b, T0, TAGS(write));
+	emit_compare(e, PAGE_SIZE - size - delta);
+	struct stub *s = access_stub(w, size, write);
+	s->delta = (u8)delta;
+	return s;
+}
+
+static void emit_plain(struct translation_work *w, const struct operand *a, unsigned size, bool write)
+{
+	struct emitter *e = &w->e;
+	struct place low = a->linear;
+	bool group = low.index == NO_REGISTER && low.base != NO_REGISTER;
+	if (group)
+		low.disp = lowest_ahead(w, low.base, low.disp);
+	emit_linear(e, &low);
+	struct stub *s = emit_first(w, size, write, (unsigned)(a->linear.disp - low.disp));
+	emit_entry(e, 0x8b, T1, ADDENDS);
+	s->retry = e->at;
+	w->known = (struct known){ group, write, low.base, low.disp };
+	if (a->host.base == T1 && a->linear.base != NO_REGISTER)
+		emit_lea(e, true, T1, T1, a->linear.base, 0, 0);
+}
+
+static bool is_known(const struct translation_work *w, const struct operand *a, bool write)
+{
+	const struct known *k = &w->known;
+	s64 distance = (s64)a->linear.disp - k->low;
+	return k->valid && a->plain && a->linear.index == NO_REGISTER && a->linear.base == k->base && distance >= 0 &&
+	       distance <= DISTANCE_MAX && (k->write || !write);
+}
 
 bool emit_access(struct translation_work *w, const struct operand *a, const ZydisDecodedOperand *o, unsigned size, bool write)
 {
 	struct emitter *e = &w->e;
 	work_spill_flags(w);
-	u8 *retry = e->at;
-	if (a->plain)
-		emit_linear(e, &a->linear);
-	else if (!emit_operand_address(w, o))
-		return false;
-	emit_rr(e, false, 0x89, T0, T1);
-	EMIT(e, 0x41, 0xc1, 0xeb, PAGE_SHIFT); /* shr r11d, 12 */
-	emit_entry(e, 0x2b, T0, TAGS(write));
-	EMIT(e, 0x49, 0x81, 0xfa); /* cmp r10, imm32 */
-	emit32(e, (u32)(PAGE_SIZE - size));
-	struct stub *s = work_stub(w, SITE_ACCESS, emit_jcc(e, 0x7)); /* ja */
-	s->site.detail = (u8)(size | (write ? SITE_WRITE : 0));
-	s->retry = retry;
-	if (!a->plain) {
-		emit_entry(e, 0x03, T0, TAGS(write));
-		emit_entry(e, 0x03, T0, ADDENDS);
+	if (is_known(w, a, write)) {
+		emit_again(w, a, size, write);
 		return true;
 	}
-	emit_entry(e, 0x8b, T1, ADDENDS);
-	if (a->host.base == T1 && a->linear.base != NO_REGISTER)
-		emit_lea(e, true, T1, T1, a->linear.base, 0, 0);
+	w->known.valid = false;
+	if (a->plain) {
+		emit_plain(w, a, size, write);
+		return true;
+	}
+	u8 *retry = e->at;
+	if (!emit_operand_address(w, o))
+		return false;
+	emit_first(w, size, write, 0)->retry = retry;
+	emit_entry(e, 0x03, T0, TAGS(write));
+	emit_entry(e, 0x03, T0, ADDENDS);
 	return true;
+}
+
+static s32 distance(const u8 *to, const u8 *from)
+{
+	return to ? (s32)(to - from) : 0;
+}
+
+void emit_access_stub(struct translation_work *w, const struct stub *s)
+{
+	struct emitter *e = &w->e;
+	unsigned insn = s->next_insn - 1u;
+	if (s->again)
+		emit_linear(e, &s->linear);
+	emit_jump(e, 0xe8, bt_rw(w->bt, w->bt->access[s->again][!!(s->site.detail & SITE_WRITE)]));
+	const struct access_site site = {
+		.jump = SITE_JUMP,
+		.retry = (s32)(s->retry - (e->at + 5)),
+		.detail = s->site.detail,
+		.delta = s->delta,
+		.length = w->insn[insn].z.length,
+		.guest_kind = w->insn[insn].kind,
+		.offset = s->site.offset,
+		.next = (s16)distance(w->label[s->next_insn], e->at),
+	};
+	emit_bytes(e, (const u8 *)&site, sizeof(site));
 }
 
 void emit_vector_check(struct translation_work *w, u8 class)

@@ -264,6 +264,7 @@ static bool emit_push(struct translation_work *w)
 		slot = emit_push_check(w);
 		emit_at(e, true, 0xc7, 0, &slot); /* mov qword [slot], imm32 */
 		emit32(e, (u32)o->imm.value.u);
+		w->kept = true;
 	} else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		if (!emit_load_target(w))
 			return false;
@@ -280,6 +281,7 @@ static bool emit_push(struct translation_work *w)
 		if (host == NO_REGISTER)
 			emit_load_gs(e, T0, VCPU_GPR((unsigned)gpr));
 		emit_at(e, true, 0x89, host == NO_REGISTER ? T0 : host, &slot);
+		w->kept = host != NO_REGISTER;
 	}
 	emit_add_sp(w, -8);
 	return true;
@@ -297,6 +299,7 @@ static bool emit_pop(struct translation_work *w)
 		emit_store_gs(&w->e, T0, VCPU_GPR((unsigned)gpr));
 	if (gpr != RSP)
 		emit_add_sp(w, 8);
+	w->kept = host != NO_REGISTER;
 	return true;
 }
 

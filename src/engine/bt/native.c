@@ -142,6 +142,7 @@ bool emit_native(struct translation_work *w)
 		if (insn->gpr_written & (1u << loaned.gpr[i]))
 			emit_store_gs(&w->e, loaned.host[i], VCPU_GPR(loaned.gpr[i]));
 	note_x87(w);
+	w->kept = !loaned.count && !insn_records_x87(insn);
 	return true;
 }
 
@@ -179,6 +180,7 @@ bool emit_lea_insn(struct translation_work *w)
 			 base < 0 ? NO_REGISTER : host_register((unsigned)base),
 			 index < 0 ? NO_REGISTER : host_register((unsigned)index), shift[mem->scale],
 			 mem->disp.has_displacement ? (s32)mem->disp.value : 0);
+		w->kept = true;
 		return true;
 	}
 	if (!emit_operand_address(w, &insn->operand[1])) {

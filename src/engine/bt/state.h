@@ -61,12 +61,13 @@ struct site {
 	s32 retry, next; /* 0: nowhere */
 } __attribute__((packed));
 
-/* The site of an access that the TLB does not have and cannot be given: its instruction is stepped. It follows the CALL of an access stub,
- * and begins with the jump back to where the access is tried again after a fill. */
+/* The site of an access that has to be looked up out of line, behind the CALL of an access stub. It begins with the jump back; if the TLB does
+ * not have the page and cannot be given it, the rest says what is to be stepped. */
 struct access_site {
 	u8 jump; /* SITE_JUMP, which is no enum site_kind */
 	s32 retry;
 	u8 detail; /* bytes, with SITE_WRITE */
+	u8 delta; /* T0 stands for an address so many bytes below (work.h, struct known) */
 	u8 length; /* of the instruction */
 	u8 guest_kind; /* enum insn_kind */
 	u16 offset; /* of the instruction in its page */
@@ -183,7 +184,7 @@ struct bt {
 	const struct site *(*enter)(const void *code);
 	const u8 *leave_host, *leave_saved, *miss, *trap_host, *trap_saved; /* stubs, in the executable mapping */
 	const u8 *callout_host, *callout_saved;
-	const u8 *access[2]; /* where an access that missed goes; by whether it writes */
+	const u8 *access[2][2]; /* where an access goes that missed; by whether it is a neighbour's check, and whether it writes */
 	struct exit *exit; /* of the run */
 	bool stop; /* the run ends with *exit */
 	struct translation_work *work;

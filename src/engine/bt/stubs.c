@@ -122,29 +122,87 @@ static void emit_callouts(struct bt *bt, struct emitter *e)
 	emit_callout_common(bt, e);
 }
 
-static const u8 caller_saved[] = { RAX, RCX, RDX, RSI, RDI, HOST_SP };
-
-/* T0 = address - tag, T1 = index: have the page entered into the TLB, and go back to try again; else leave. The flags are saved. */
-static void emit_access_stub(struct bt *bt, struct emitter *e, bool write)
+/* An instruction with a register and the entry of index T1. */
+static void emit_entry(struct emitter *e, u8 opcode, unsigned reg, size_t array)
 {
-	u32 tags = (u32)(write ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read));
-	emit_at(e, true, 0x03, T0, &(struct place){ TLB_BASE, T1, 3, (s32)tags });
-	emit_store_gs(e, T0, VCPU(scratch));
-	for (unsigned i = 0; i < ARRAY_SIZE(caller_saved); i++)
-		emit_push(e, caller_saved[i]);
+	emit_at(e, true, opcode, reg, &(struct place){ TLB_BASE, T1, 3, (s32)array });
+}
+
+static void emit_site_byte(struct emitter *e, unsigned to, size_t field)
+{
+	emit_rex(e, false, to, NO_REGISTER, RCX);
+	EMIT(e, 0x0f, 0xb6); /* movzx to, byte [rcx + field] */
+	emit_address(e, to, RCX, NO_REGISTER, 0, (s32)field);
+}
+
+/* T0 is a linear address that is not in the TLB, RCX the site; RAX and RCX are saved. Have the page entered. */
+static void emit_fill(struct bt *bt, struct emitter *e, const u8 *again)
+{
+	static const u8 saved[] = { RDX, RSI, RDI, HOST_SP };
+	for (unsigned i = 0; i < ARRAY_SIZE(saved); i++)
+		emit_push(e, saved[i]);
 	emit_load_gs(e, RDI, VCPU(self));
-	emit_mov(e, RSI, T0);
-	EMIT(e, 0x48, 0x8b, 0x54, 0x24, sizeof(u64) * ARRAY_SIZE(caller_saved)); /* mov rdx, [return address] */
-	EMIT(e, 0x0f, 0xb6, 0x52, offsetof(struct access_site, detail)); /* movzx edx, byte [rdx + detail] */
+	emit_load_gs(e, RSI, VCPU(scratch));
+	emit_site_byte(e, RDX, offsetof(struct access_site, detail));
 	EMIT(e, 0x48, 0xb8); /* mov rax, access_fill */
 	u64 target = (u64)(uintptr_t)access_fill;
 	emit_bytes(e, (const u8 *)&target, sizeof(target));
 	EMIT(e, 0xff, 0xd0, 0x84, 0xc0); /* call rax; test al, al */
-	for (unsigned i = ARRAY_SIZE(caller_saved); i-- > 0;)
-		emit_pop(e, caller_saved[i]);
+	for (unsigned i = ARRAY_SIZE(saved); i-- > 0;)
+		emit_pop(e, saved[i]);
 	emit_load_gs(e, TLB_BASE, VCPU(tlb));
-	emit_fix32(emit_jcc(e, 0x4), bt_rw(bt, bt->leave_saved));
+	emit_load_gs(e, T0, VCPU(scratch));
+	EMIT(e, 0x48, 0x8b, 0x4c, 0x24, 16); /* mov rcx, [rsp + 16] */
+	emit_fix32(emit_jcc(e, 0x5), again);
+	emit_pop(e, RCX);
+	emit_pop(e, RAX);
+	emit_jump(e, 0xe9, bt_rw(bt, bt->leave_saved));
+}
+
+/* T0, a linear address, is looked up: T0 = what struct known wants, T1 = addend. What cannot be in the TLB leaves. The flags are saved. */
+static void emit_look_up(struct bt *bt, struct emitter *e, size_t tags)
+{
+	emit_store_gs(e, T0, VCPU(scratch));
+	const u8 *again = e->at;
+	emit_rr(e, false, 0x89, T0, T1);
+	EMIT(e, 0x41, 0xc1, 0xeb, PAGE_SHIFT); /* shr r11d, 12 */
+	emit_site_byte(e, RAX, offsetof(struct access_site, detail));
+	EMIT(e, 0x83, 0xe0, SITE_WRITE - 1, 0x48, 0xf7, 0xd8, 0x48, 0x05); /* and eax, 127; neg rax; add rax, imm32 */
+	emit32(e, PAGE_SIZE);
+	emit_entry(e, 0x2b, T0, tags);
+	emit_rr(e, true, 0x39, RAX, T0);
+	u8 *miss = emit_jcc(e, 0x7);
+	emit_entry(e, 0x8b, T1, offsetof(struct tlb_table, addend));
+	emit_site_byte(e, RAX, offsetof(struct access_site, delta));
+	emit_rr(e, true, 0x29, RAX, T0);
+	emit_pop(e, RCX);
+	emit_pop(e, RAX);
 	emit8(e, 0xc3);
+	emit_fix32(miss, e->at);
+	emit_fill(bt, e, again);
+}
+
+/* CALLed behind a check that failed, which left T0 = address of the check - tag and T1 = its index, or behind one of a neighbour, with T0 = the
+ * operand's linear address. */
+static void emit_access_stubs(struct bt *bt, struct emitter *e, bool write)
+{
+	size_t tags = write ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read);
+	u8 *join = NULL;
+	for (unsigned again = 0; again < 2; again++) {
+		bt->access[again][write] = bt_rx(bt, e->at);
+		if (!again)
+			emit_entry(e, 0x03, T0, tags);
+		emit_push(e, RAX);
+		emit_push(e, RCX);
+		EMIT(e, 0x48, 0x8b, 0x4c, 0x24, 16); /* mov rcx, [rsp + 16] */
+		if (again)
+			break;
+		emit_site_byte(e, RAX, offsetof(struct access_site, delta));
+		emit_rr(e, true, 0x01, RAX, T0);
+		join = emit_jump(e, 0xe9, e->at);
+	}
+	emit_fix32(join, e->at);
+	emit_look_up(bt, e, tags);
 }
 
 static void emit_fixed_site(struct bt *bt, struct emitter *e, const u8 *leave, enum site_kind kind)
@@ -166,10 +224,8 @@ u32 stubs_emit(struct bt *bt)
 	bt->miss = bt_rx(bt, e.at);
 	emit_fixed_site(bt, &e, bt->leave_saved, SITE_MISS);
 	emit_callouts(bt, &e);
-	for (unsigned write = 0; write < 2; write++) {
-		bt->access[write] = bt_rx(bt, e.at);
-		emit_access_stub(bt, &e, write);
-	}
+	emit_access_stubs(bt, &e, false);
+	emit_access_stubs(bt, &e, true);
 	bt->trap_host = bt_rx(bt, e.at);
 	emit_fixed_site(bt, &e, bt->leave_host, SITE_TRAP);
 	bt->trap_saved = bt_rx(bt, e.at);

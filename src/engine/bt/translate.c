@@ -215,6 +215,7 @@ static bool emit_by_kind(struct translation_work *w)
 	const struct insn *insn = work_insn(w);
 	switch (insn->kind) {
 	case KIND_NOP:
+		w->kept = true;
 		return true;
 	case KIND_LEA:
 		return emit_lea_insn(w);
@@ -252,8 +253,11 @@ static void emit_one(struct translation_work *w)
 	enum flags_place place = w->place;
 	w->label[w->current] = at;
 	w->saved[w->current] = false;
-	if (emit_by_kind(w))
+	w->kept = false;
+	if (emit_by_kind(w)) {
+		known_follow(w);
 		return;
+	}
 	w->e.at = at;
 	w->ready = ready;
 	w->stubs = stubs;
@@ -261,6 +265,7 @@ static void emit_one(struct translation_work *w)
 	w->place = place;
 	emit_step(w);
 	w->ready = 0;
+	w->known.valid = false;
 }
 
 static s32 distance(const u8 *to, const u8 *from)
@@ -281,30 +286,13 @@ static void note_link(struct translation_work *w, const struct stub *s, const u8
 		cache_link(w->bt, block, site->detail, s->target);
 }
 
-static void emit_access_site(struct translation_work *w, const struct stub *s)
-{
-	struct emitter *e = &w->e;
-	unsigned insn = s->next_insn - 1u;
-	emit_jump(e, 0xe8, bt_rw(w->bt, w->bt->access[!!(s->site.detail & SITE_WRITE)]));
-	const struct access_site site = {
-		.jump = SITE_JUMP,
-		.retry = (s32)(s->retry - (e->at + 5)),
-		.detail = s->site.detail,
-		.length = w->insn[insn].z.length,
-		.guest_kind = w->insn[insn].kind,
-		.offset = s->site.offset,
-		.next = (s16)distance(w->label[s->next_insn], e->at),
-	};
-	emit_bytes(e, (const u8 *)&site, sizeof(site));
-}
-
 static void emit_stub(struct translation_work *w, struct stub *s)
 {
 	struct emitter *e = &w->e;
 	const u8 *stub = e->at;
 	emit_fix32(s->jump, e->at);
 	if (s->site.kind == SITE_ACCESS) {
-		emit_access_site(w, s);
+		emit_access_stub(w, s);
 		return;
 	}
 	emit_jump(e, 0xe8, bt_rw(w->bt, leave_for(w, (enum site_kind)s->site.kind)));
@@ -342,6 +330,7 @@ static void emit_block(struct translation_work *w)
 	w->place = FLAGS_HOST;
 	w->ready = 0;
 	w->stubs = 0;
+	w->known.valid = false;
 	w->callouts = 0;
 	w->current = 0;
 	if (jumps_backwards(w))

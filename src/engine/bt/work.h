@@ -21,9 +21,21 @@ struct callout_use {
 struct stub {
 	u8 *jump; /* rel32 field of the jump to it */
 	struct site site; /* but for retry and next */
-	u8 *retry;
+	u8 *retry; /* ACCESS: where the code goes on when the access has been looked up */
+	bool again; /* ACCESS: behind a check of a neighbour; T0 is not known to be of use */
+	u8 delta; /* ACCESS: bytes between what T0 is for and the operand */
+	struct place linear; /* ACCESS again: the operand */
 	u8 next_insn; /* index of the instruction that `next` leads to */
 	struct bt_block *target; /* LINK: chained to it from the start */
+};
+
+/* What T0 and T1 say behind a check: T0 is the offset of [base + low] in its page, or more than a page where nothing is known, for code is
+ * entered with its address there; T1 is the page's addend. */
+struct known {
+	bool valid;
+	bool write; /* stores may go there, too */
+	u8 base; /* host register */
+	s32 low;
 };
 
 struct translation_work {
@@ -52,6 +64,8 @@ struct translation_work {
 	unsigned stubs;
 	struct callout_use callout[CALLOUTS_MAX];
 	unsigned callouts;
+	struct known known;
+	bool kept; /* the current instruction has left T0 and T1 as they were, or as emit_access made them */
 };
 
 static inline const struct insn *work_insn(const struct translation_work *w)
@@ -100,6 +114,10 @@ struct operand access_plan_at(unsigned base, s32 disp);
 /* Write the check; behind it a->host is the operand's memory. Spills the flags, clobbers T0 and T1. `o` is NULL for access_plan_at. False:
  * not expressible. */
 bool emit_access(struct translation_work *w, const struct operand *a, const ZydisDecodedOperand *o, unsigned size, bool write);
+/* An access's out-of-line code. */
+void emit_access_stub(struct translation_work *w, const struct stub *s);
+/* The current instruction has been written: is w->known still true? */
+void known_follow(struct translation_work *w);
 /* Make sure that extended state of the class is ready. Flags may have been spilled. */
 void emit_vector_check(struct translation_work *w, u8 class);
 
