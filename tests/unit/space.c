@@ -27,8 +27,8 @@
 #define GLA 0x400000 /* where we map most things, as an ordinary program's code */
 
 /* Code for a space; it leaves through a pointer that `run` puts at the start of the window. */
-#define SNIPPET(name, text)                                                                                                                \
-	asm(".pushsection .rodata\n" #name ": " text "\n\tjmp *%gs:0\n" #name "_end:\n.popsection");                                       \
+#define SNIPPET(name, text)                                                                                        \
+	asm(".pushsection .rodata\n" #name ": " text "\n\tjmp *%gs:0\n" #name "_end:\n.popsection");               \
 	extern const u8 name[], name##_end[]
 
 SNIPPET(nothing, "");
@@ -47,7 +47,8 @@ SNIPPET(breakpoint, "int3");
 SNIPPET(wait_for_stop, "movl $1, %gs:8\n1:\tpause\n\tcmpl $0, %gs:0x3000\n\tje 1b");
 SNIPPET(deaf, "movl $1, %gs:8\n1:\tpause\n\tjmp 1b");
 SNIPPET(call_system, "syscall");
-SNIPPET(wreck, "rdgsbase %rdi\n\tmov $0x3000, %ecx\n\tmov %gs:0, %rbx\n\trep stosb\n\tlea 0x4000(%rdi), %rdi\n\tmov $0x800, %ecx\n\trep stosb\n\tjmp *%rbx");
+SNIPPET(wreck, "rdgsbase %rdi\n\tmov $0x3000, %ecx\n\tmov %gs:0, %rbx\n\trep stosb\n\tlea 0x4000(%rdi), %rdi\n\tmov $0x800, %ecx\n\t"
+	       "rep stosb\n\tjmp *%rbx");
 
 static struct host_code code;
 static u8 *ram;
@@ -419,7 +420,8 @@ static void run_for_ever(int told)
 	_exit(1);
 }
 
-/* When a VMM is killed, its server and its spaces end. Whoever loses its parent becomes the child of `watch`, which thus sees all their ends. */
+/* When a VMM is killed, its server and its spaces end. Whoever loses its parent becomes the child of `watch`, which thus sees all
+ * their ends. */
 static void watch(void)
 {
 	int told[2];
@@ -492,9 +494,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_space, end_space)
 	const struct CMUnitTest tests[] = {
-		TEST(test_registers), TEST(test_flags), TEST(test_fs_base), TEST(test_vectors), TEST(test_memory), TEST(test_red_zone), TEST(test_tables),
-		TEST(test_page_faults), TEST(test_other_traps), TEST(test_nothing_else), TEST(test_refused_mappings), TEST(test_many_mappings),
-		TEST(test_too_many), TEST(test_stop), TEST(test_deaf), TEST(test_system_calls), TEST(test_wreck), TEST(test_many_spaces),
+		TEST(test_registers), TEST(test_flags), TEST(test_fs_base), TEST(test_vectors), TEST(test_memory), TEST(test_red_zone),
+		TEST(test_tables), TEST(test_page_faults), TEST(test_other_traps), TEST(test_nothing_else), TEST(test_refused_mappings),
+		TEST(test_many_mappings), TEST(test_too_many), TEST(test_stop), TEST(test_deaf), TEST(test_system_calls), TEST(test_wreck),
+		TEST(test_many_spaces),
 		cmocka_unit_test(test_killed), cmocka_unit_test(test_server_killed),
 	};
 	const char *why;

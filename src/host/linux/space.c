@@ -1,9 +1,10 @@
-/* The VMM's side of the port's spaces: each is a process that the server (space_server.c) made of nothing but the runtime (space_runtime.S).
+/* The VMM's side of the port's spaces: each is a process that the server (space_server.c) made of nothing but the runtime
+ * (space_runtime.S).
  *
- * A request is one more in control->sequence, an answer the same number in answer->done; both are futexes in memory that is mapped on both
- * sides. The memory of all spaces is one object, a slot each, mapped here for ever. What the space has written is not believed: a wrong answer
- * is a broken space, and none at all is noticed by whoever waits: the server tells of a space's end, and from time to time the waiting thread looks
- * whether the server is there, and whether the space has been told to stop for long. */
+ * A request is one more in control->sequence, an answer the same number in answer->done; both are futexes in memory that is mapped on
+ * both sides. The memory of all spaces is one object, a slot each, mapped here for ever. What the space has written is not believed: a
+ * wrong answer is a broken space, and none at all is noticed by whoever waits: the server tells of a space's end, and from time to time
+ * the waiting thread looks whether the server is there, and whether the space has been told to stop for long. */
 #define _GNU_SOURCE
 #include "host/linux/space.h"
 
@@ -211,9 +212,9 @@ static bool await(struct slot *s, bool hurry)
 
 /* ---- sleeping or spinning ----
  *
- * A round trip by two futexes takes 5 us when both sides have one CPU in turn, and much longer across CPUs, since idle ones must be woken. If both
- * sides have a CPU each and look out for each other it takes 0.3 us. So we spin while answers come soon, and when one does not, or none ever does because
- * no other CPU is free, leave that for a while, longer each time. */
+ * A round trip by two futexes takes 5 us when both sides have one CPU in turn, and much longer across CPUs, since idle ones must be woken.
+ * If both sides have a CPU each and look out for each other it takes 0.3 us. So we spin while answers come soon, and when one does not, or
+ * none ever does because no other CPU is free, leave that for a while, longer each time. */
 
 static bool spin_pays(const struct slot *s, u64 now)
 {
@@ -320,14 +321,18 @@ static bool in_hole(const struct host_code *code)
 struct host_space *host_space_create(const struct host_code *code, void *ram, u64 ram_size, size_t tables_size)
 {
 	const int files[SPACE_FILES] = { [SPACE_FILE_RAM] = memory_file(ram), [SPACE_FILE_CODE] = memory_file(code->rx) };
-	if (spaces.why || files[0] < 0 || files[1] < 0 || !in_hole(code) || tables_size > SPACE_SLOT_SIZE - (SPACE_TABLES - SPACE_WINDOW))
+	if (spaces.why || files[0] < 0 || files[1] < 0 || !in_hole(code) || tables_size > SPACE_TABLES_MAX)
 		return NULL;
 	struct slot *s = take_slot();
 	if (!s)
 		return NULL;
 	init_slot(s, code, ram, ram_size);
 	const struct space_request r = {
-		.operation = SPACE_CREATE, .slot = (u32)(s - spaces.slot), .tables_size = tables_size, .code = s->code, .code_size = s->code_size,
+		.operation = SPACE_CREATE,
+		.slot = (u32)(s - spaces.slot),
+		.tables_size = tables_size,
+		.code = s->code,
+		.code_size = s->code_size,
 	};
 	if (!send_request(&r, files)) {
 		release_slot(s, SLOT_FREE);
@@ -350,6 +355,12 @@ void host_space_destroy(struct host_space *space)
 
 /* ---- mappings ---- */
 
+static bool goes_on(const struct space_command *old, const struct space_command *new)
+{
+	return old->flags && old->flags == new->flags && old->protection == new->protection && old->address + old->size == new->address &&
+	       old->offset + old->size == new->offset;
+}
+
 /* A command at the end of the queue, or more of the last one. */
 static int queue(struct slot *s, const struct space_command *new)
 {
@@ -357,8 +368,7 @@ static int queue(struct slot *s, const struct space_command *new)
 	struct space_command *last = c->count ? &c->command[c->count - 1] : NULL;
 	if (s->failed || s->maps >= spaces.maps_max)
 		return -1;
-	if (last && last->flags && last->flags == new->flags && last->protection == new->protection && last->address + last->size == new->address &&
-	    last->offset + last->size == new->offset) {
+	if (last && goes_on(last, new)) {
 		last->size += new->size;
 		return 0;
 	}
@@ -380,8 +390,9 @@ int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, bool 
 {
 	struct slot *s = container_of(space, struct slot, space);
 	u64 offset = (u64)((u8 *)hva - s->ram);
-	if (gla < spaces.lowest || gla >= ADDRESS_END || size > ADDRESS_END - gla || offset >= s->ram_size || size > s->ram_size - offset ||
-	    overlap(gla, gla + size, spaces.hole, spaces.hole + HOST_SPACE_HOLE))
+	if (gla < spaces.lowest || gla >= ADDRESS_END || size > ADDRESS_END - gla)
+		return -1;
+	if (offset >= s->ram_size || size > s->ram_size - offset || overlap(gla, gla + size, spaces.hole, spaces.hole + HOST_SPACE_HOLE))
 		return -1;
 	return queue(s, &(struct space_command){ gla, size, offset, (u32)(PROT_READ | (write ? PROT_WRITE : 0)),
 						 MAP_SHARED | MAP_FIXED | MAP_NORESERVE | MAP_POPULATE });
@@ -406,7 +417,9 @@ int host_space_unmap(struct host_space *space, u64 gla, u64 size)
 		s->maps = OWN_MAPS;
 		s->control->count = 0;
 	}
-	return unmap_within(s, gla, end, 0, spaces.hole) || unmap_within(s, gla, end, spaces.hole + HOST_SPACE_HOLE, ADDRESS_END) ? -1 : 0;
+	if (unmap_within(s, gla, end, 0, spaces.hole))
+		return -1;
+	return unmap_within(s, gla, end, spaces.hole + HOST_SPACE_HOLE, ADDRESS_END);
 }
 
 /* ---- running ---- */

@@ -7,8 +7,8 @@
 
 #define SPACE_SLOTS 128
 
-/* Make spaces possible: choose the hole and start the server. To be called while the program has one thread and few files open. What goes wrong
- * is told by host_space_hole. */
+/* Make spaces possible: choose the hole and start the server. To be called while the program has one thread and few files open. What goes
+ * wrong is told by host_space_hole. */
 void space_start(void);
 /* The end of the server's socket that requests go to, for the sandbox; -1: there is none. */
 int space_socket(void);
@@ -40,7 +40,8 @@ _Noreturn void space_server(int socket, int slots, u8 *shared, u64 hole);
 
 /* ---- space_filter.c ---- */
 
-/* Confine the calling process to what the runtime does. */
+/* Confine the calling process to what the runtime of a space does, or to what the server and its children do until then. 0 or -1. */
 int space_filter_enter(u64 hole);
+int space_filter_enter_server(void);
 
 #endif

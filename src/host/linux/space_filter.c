@@ -1,5 +1,6 @@
-/* What the process of a space may ask of the kernel (A7): to sleep and to wake, to change its mappings of guest RAM, never executable, and to
- * end. Only the runtime's own SYSCALL instructions are let through. Anything else ends the process. */
+/* What the processes of spaces may ask of the kernel (A7); anything else ends them. A space: to sleep and to wake, to change its mappings
+ * of guest RAM, never executable, and to end, by the runtime's own SYSCALL instructions alone. The server: to receive files, to make
+ * spaces and to kill them. Every filter is the child's too, so each begins with what spaces do most. */
 #define _GNU_SOURCE
 #include "host/linux/space.h"
 #include "host/linux/space_layout.h"
@@ -9,6 +10,8 @@
 #include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -28,6 +31,15 @@
 /* The next `statements` are for this call alone. */
 #define CALL(number, statements) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, statements)
 
+static int enter(struct sock_filter *code, size_t length)
+{
+	struct sock_fprog program = { .len = (unsigned short)length, .filter = code };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -1;
+	/* Speculation stays as it is: all that these processes could find is the guest's anyway. */
+	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program);
+}
+
 int space_filter_enter(u64 hole)
 {
 	u64 runtime = hole + SPACE_RUNTIME;
@@ -44,9 +56,39 @@ int space_filter_enter(u64 hole)
 		CALL(SYS_exit_group, 1), ALLOW,
 		KILL,
 	};
-	struct sock_fprog program = { .len = ARRAY_SIZE(code), .filter = code };
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return -1;
-	/* Speculation stays as it is: all that this process could find is the guest's anyway. */
-	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program);
+	return enter(code, ARRAY_SIZE(code));
+}
+
+int space_filter_enter_server(void)
+{
+	struct sock_filter code[] = {
+		LOAD(arch), REQUIRE_EQUAL(AUDIT_ARCH_X86_64),
+		LOAD(nr),
+		CALL(SYS_futex, 1), ALLOW,
+		CALL(SYS_mmap, 5), LOAD_ARGUMENT(2), BPF_STMT(BPF_ALU | BPF_AND | BPF_K, PROT_WRITE | PROT_EXEC),
+		REQUIRE_AT_MOST(MAX(PROT_WRITE, PROT_EXEC)), ALLOW,
+		CALL(SYS_munmap, 1), ALLOW,
+		/* its loop */
+		CALL(SYS_poll, 1), ALLOW,
+		CALL(SYS_recvmsg, 1), ALLOW,
+		CALL(SYS_read, 1), ALLOW,
+		CALL(SYS_close, 1), ALLOW,
+		CALL(SYS_wait4, 1), ALLOW,
+		CALL(SYS_kill, 4), LOAD_ARGUMENT(1), REQUIRE_EQUAL(SIGKILL), ALLOW,
+		CALL(SYS_clone, 4), LOAD_ARGUMENT(0), REQUIRE_WITHIN(CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | CSIGNAL), ALLOW,
+		/* its children on their way */
+		CALL(SYS_set_robust_list, 1), ALLOW,
+		CALL(SYS_getppid, 1), ALLOW,
+		CALL(SYS_prctl, 1), ALLOW,
+		CALL(SYS_sigaltstack, 1), ALLOW,
+		CALL(SYS_rt_sigaction, 1), ALLOW,
+		CALL(SYS_rt_sigprocmask, 1), ALLOW,
+		CALL(SYS_dup2, 1), ALLOW,
+		CALL(SYS_close_range, 1), ALLOW,
+		CALL(SYS_arch_prctl, 1), ALLOW,
+		CALL(SYS_seccomp, 1), ALLOW,
+		CALL(SYS_exit_group, 1), ALLOW,
+		KILL,
+	};
+	return enter(code, ARRAY_SIZE(code));
 }

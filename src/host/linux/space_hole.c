@@ -1,5 +1,5 @@
-/* Where the hole of the spaces is: chosen at random, once, where neither this program nor what guests like to run has anything. In the VMM it is
- * reserved, and holds the executable mappings of code areas, so that their addresses are the same inside and outside of spaces. */
+/* Where the hole of the spaces is: chosen at random, once, where neither this program nor what guests like to run has anything. In the VMM
+ * it is reserved, and holds the executable mappings of code areas, so that their addresses are the same inside and outside of spaces. */
 #define _GNU_SOURCE
 #include "host/linux/space.h"
 #include "host/linux/space_layout.h"
@@ -7,8 +7,8 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-/* In units of the hole's size: above what is linked at fixed addresses, below position-independent programs at 0x55..., with their heaps, and the
- * libraries and stacks at 0x7f... */
+/* In units of the hole's size: above what is linked at fixed addresses, below position-independent programs at 0x55..., with their heaps,
+ * and the libraries and stacks at 0x7f... */
 #define FIRST 0x8000
 #define LAST 0x13fff
 #ifdef __SANITIZE_THREAD__

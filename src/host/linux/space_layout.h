@@ -25,6 +25,7 @@
 #define SPACE_TABLES 0x30000
 #define SPACE_CODE 0x1000000
 #define SPACE_SLOT_SIZE 0x400000
+#define SPACE_TABLES_MAX (SPACE_SLOT_SIZE - (SPACE_TABLES - SPACE_WINDOW))
 
 /* struct host_space_window */
 #define WINDOW_GPR 4096

@@ -1,7 +1,8 @@
 /* The runtime of a space: all the code that its process has beside translated code. It waits for a request, has mappings changed, loads
  * the guest's registers and jumps to translated code; when that leaves or traps, it stores the registers and answers. See space_layout.h.
  *
- * It is copied to SPACE_RUNTIME in the hole and finds everything relative to itself. Translated code has RSP for itself. The seccomp filter lets only the SYSCALL instructions of this page through. */
+ * It is copied to SPACE_RUNTIME in the hole and finds everything relative to itself. Translated code has RSP for itself. The seccomp
+ * filter lets only the SYSCALL instructions of this page through. */
 #include "host/linux/space_layout.h"
 
 #include <asm/prctl.h>
@@ -47,8 +48,8 @@ begin:
 	jnz	give_up
 	movl	$KIND_DONE, ANSWER(ANSWER_KIND)
 
-/* The request is done. A VMM that slept had better have this CPU to go on; one that did not is on another, and looking for its next request for a
- * while is cheaper than being woken. */
+/* The request is done. A VMM that slept had better have this CPU to go on; one that did not is on another, and looking for its next
+ * request for a while is cheaper than being woken. */
 	.balign 16, 0x90
 answer:
 	mov	CONTROL(CONTROL_SEQUENCE), %ebx

@@ -1,11 +1,12 @@
 /* The server: a process forked from the VMM before that opens, maps or confines anything. It waits for requests at its socket, forks the
- * processes that become spaces, and tells of their ends. It is the parent of all spaces and takes them along when it ends; it ends when the VMM's
- * end of the socket is closed, however the VMM ended. */
+ * processes that become spaces, and tells of their ends. It is the parent of all spaces and takes them along when it ends; it ends when
+ * the VMM's end of the socket is closed, however the VMM ended. */
 #define _GNU_SOURCE
 #include "host/linux/space.h"
 #include "host/linux/space_layout.h"
 
 #include <asm/prctl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
@@ -141,7 +142,7 @@ static bool serve(void)
 		return !pid || !kill(pid, SIGKILL);
 	const struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
 	int files[SPACE_FILES];
-	if (pid || !rights || rights->cmsg_len != CMSG_LEN(sizeof(files)) || request.tables_size > SPACE_SLOT_SIZE - (SPACE_TABLES - SPACE_WINDOW))
+	if (pid || !rights || rights->cmsg_len != CMSG_LEN(sizeof(files)) || request.tables_size > SPACE_TABLES_MAX)
 		return false;
 	memcpy(files, CMSG_DATA(rights), sizeof(files));
 	create(&request, files);
@@ -177,21 +178,26 @@ static bool watch_children(void)
 	return server.signals >= 0 && !sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
+static bool close_between(int low, int high)
+{
+	return high == low + 1 || !close_range((unsigned)low + 1, (unsigned)high - 1, 0);
+}
+
 /* Only the two files that it was given, and not the terminal's signals. */
 static bool detach(void)
 {
 	int low = MIN(server.socket, server.slots), high = MAX(server.socket, server.slots);
 	setsid();
 	signal(SIGCHLD, SIG_DFL);
-	return !prctl(PR_SET_NAME, "nadir-spaces") && !setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 }) &&
-	       (low == 0 || !close_range(0, (unsigned)low - 1, 0)) && (high == low + 1 || !close_range((unsigned)low + 1, (unsigned)high - 1, 0)) &&
-	       !close_range((unsigned)high + 1, ~0u, 0);
+	prctl(PR_SET_NAME, "nadir-spaces");
+	return !setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 }) && close_between(-1, low) && close_between(low, high) &&
+	       close_between(high, INT_MAX);
 }
 
 _Noreturn void space_server(int socket, int slots, u8 *shared, u64 hole)
 {
 	server = (struct server){ .hole = hole, .shared = shared, .socket = socket, .slots = slots, .self = getpid() };
-	if (!detach() || !watch_children() || !map_runtime() || !forget_rseq())
+	if (!detach() || !watch_children() || !map_runtime() || !forget_rseq() || space_filter_enter_server())
 		_exit(1);
 	for (;;) {
 		struct pollfd on[] = { { .fd = socket, .events = POLLIN }, { .fd = server.signals, .events = POLLIN } };
