@@ -9,9 +9,19 @@
 /* After so many drops by writes a page counts as one of code and data. */
 #define CHURN_MAX 12
 
-static unsigned hash_of(gpa_t gpa, u16 key)
+static u32 tag_of(gpa_t gpa, u16 key)
 {
-	return (unsigned)((gpa ^ (u64)key << 48) * 0x9e3779b97f4a7c15 >> (64 - BT_HASH_BITS));
+	return (u32)((gpa ^ (u64)key << 48) * 0x9e3779b97f4a7c15 >> 32);
+}
+
+static unsigned home_of(u32 tag)
+{
+	return tag >> (32 - BT_HASH_BITS);
+}
+
+static unsigned slot_after(unsigned slot)
+{
+	return (slot + 1) % BT_HASH_SIZE;
 }
 
 static unsigned page_hash_of(gpa_t gpa)
@@ -82,36 +92,67 @@ struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t)
 
 /* ---- blocks ---- */
 
-static struct bt_block *find_from(struct bt *bt, u32 place, gpa_t gpa, u16 key)
+static struct bt_block *find_from(struct bt *bt, unsigned slot, gpa_t gpa, u16 key)
 {
-	struct bt_block *block = bt_block_at(bt, place);
-	while (block && (block->offset != (gpa & ~PAGE_MASK) || block->key != key || block->page->gpa != (gpa & PAGE_MASK)))
-		block = bt_block_at(bt, block->next);
-	return block;
+	u32 tag = tag_of(gpa, key);
+	for (; bt->hash[slot].place; slot = slot_after(slot)) {
+		if (bt->hash[slot].tag != tag)
+			continue;
+		struct bt_block *block = bt_block_at(bt, bt->hash[slot].place);
+		if (bt_gpa(block) == gpa && block->key == key)
+			return block;
+	}
+	return NULL;
+}
+
+static unsigned slot_of(struct bt *bt, const struct bt_block *block)
+{
+	u32 place = bt_place(bt, block);
+	unsigned slot = home_of(tag_of(bt_gpa(block), block->key));
+	while (bt->hash[slot].place != place)
+		slot = slot_after(slot);
+	return slot;
 }
 
 struct bt_block *cache_find(struct bt *bt, gpa_t gpa, u16 key)
 {
-	return find_from(bt, bt->hash[hash_of(gpa, key)], gpa, key);
+	return find_from(bt, home_of(tag_of(gpa, key)), gpa, key);
 }
 
 struct bt_block *cache_find_next(struct bt *bt, const struct bt_block *block, gpa_t gpa)
 {
-	return find_from(bt, block->next, gpa, block->key);
+	return find_from(bt, slot_after(slot_of(bt, block)), gpa, block->key);
 }
 
-static void unlink_block(struct bt *bt, struct bt_block *block)
+static void hash_insert(struct bt *bt, const struct bt_block *block)
 {
-	u32 *p = &bt->hash[hash_of(bt_gpa(block), block->key)], place = bt_place(bt, block);
-	while (*p != place)
-		p = &bt_block_at(bt, *p)->next;
-	*p = block->next;
+	u32 tag = tag_of(bt_gpa(block), block->key);
+	unsigned slot = home_of(tag);
+	while (bt->hash[slot].place)
+		slot = slot_after(slot);
+	bt->hash[slot] = (struct bt_slot){ .tag = tag, .place = bt_place(bt, block) };
+	bt->blocks++;
+}
+
+/* What lies behind the slot that gets free moves up if its search would end there. */
+static void hash_remove(struct bt *bt, const struct bt_block *block)
+{
+	unsigned free = slot_of(bt, block);
+	for (unsigned slot = slot_after(free); bt->hash[slot].place; slot = slot_after(slot)) {
+		unsigned home = home_of(bt->hash[slot].tag);
+		if ((slot - home) % BT_HASH_SIZE < (slot - free) % BT_HASH_SIZE)
+			continue;
+		bt->hash[free] = bt->hash[slot];
+		free = slot;
+	}
+	bt->hash[free].place = 0;
+	bt->blocks--;
 }
 
 void cache_drop_page(struct bt *bt, struct bt_page *page)
 {
 	for (struct bt_block *block = bt_block_at(bt, page->blocks); block; block = bt_block_at(bt, block->page_next)) {
-		unlink_block(bt, block);
+		hash_remove(bt, block);
 		block->page = NULL;
 		struct emitter e = { bt_code(bt, block) + block->prologue };
 		emit_jump(&e, 0xe9, bt_rw(bt, bt->miss));
@@ -174,7 +215,7 @@ static void page_evict(struct bt *bt, struct bt_page *page, unsigned region)
 	while (*p) {
 		struct bt_block *block = bt_block_at(bt, *p);
 		if (region_of(*p) == region) {
-			unlink_block(bt, block);
+			hash_remove(bt, block);
 			*p = block->page_next;
 		} else {
 			unchain(bt, block, region);
@@ -215,7 +256,7 @@ static void region_evict(struct vcpu *vcpu, unsigned region)
 struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa, u16 key)
 {
 	struct bt *bt = bt_of(vcpu);
-	if (bt->used[bt->region] + BT_BLOCK_ROOM > bt->records[bt->region]) {
+	while (bt->used[bt->region] + BT_BLOCK_ROOM > bt->records[bt->region] || bt->blocks >= BT_BLOCKS_MAX) {
 		bt->region = (bt->region + 1) % BT_REGIONS;
 		region_evict(vcpu, bt->region);
 	}
@@ -228,10 +269,9 @@ struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa,
 void cache_publish(struct bt *bt, struct bt_block *block, const u8 *end)
 {
 	u32 place = bt_place(bt, block), start = bt->region * BT_REGION_SIZE;
-	u32 *head = &bt->hash[hash_of(bt_gpa(block), block->key)], *chunk = &bt->chunk[bt->region][(block->code - start) / BT_CHUNK_SIZE];
+	u32 *chunk = &bt->chunk[bt->region][(block->code - start) / BT_CHUNK_SIZE];
 	block->size = (u16)(end - bt_code(bt, block));
-	block->next = *head;
-	*head = place;
+	hash_insert(bt, block);
 	block->page_next = block->page->blocks;
 	block->page->blocks = place;
 	if (!*chunk)

@@ -11,7 +11,7 @@ static bool falls_through(const struct insn *insn)
 	return class == INSN_CLASS_INNOCUOUS || (class == INSN_CLASS_MOVE && insn->kind != KIND_CLFLUSH);
 }
 
-u16 live_at(struct translation_work *w, s64 offset)
+static u16 look_ahead(struct translation_work *w, s64 offset)
 {
 	u16 live = 0, open = RFLAGS_STATUS;
 	for (unsigned i = 0; i < LOOK_AHEAD && open; i++) {
@@ -30,6 +30,17 @@ u16 live_at(struct translation_work *w, s64 offset)
 		offset += w->ahead.z.length;
 	}
 	return live | open;
+}
+
+u16 live_at(struct translation_work *w, s64 offset)
+{
+	if (offset < 0 || offset >= (s64)PAGE_SIZE)
+		return RFLAGS_STATUS;
+	struct bt_live *known = &w->bt->live[(w->page->gpa >> 6 ^ (u64)offset) % BT_LIVE_SIZE];
+	gpa_t gpa = w->page->gpa + (u64)offset;
+	if (known->gpa != gpa || known->seen != w->page->seen || known->key != w->key)
+		*known = (struct bt_live){ .gpa = gpa, .seen = w->page->seen, .key = w->key, .live = look_ahead(w, offset) };
+	return known->live;
 }
 
 /* ---- jumps ---- */

@@ -88,15 +88,15 @@ struct access_site {
  * with its map below. Places are offsets from the start of the code area. */
 struct bt_block {
 	struct bt_page *page; /* NULL: dropped */
-	u32 next, page_next; /* places of records: the next in its hash chain, the next of its page; 0: none */
+	u32 page_next; /* place of the next of its page; 0: none */
 	u32 code; /* place */
 	u16 offset; /* of its first instruction in the page */
 	u16 size; /* of its code */
 	u16 prologue, body; /* from where its code begins */
 	u16 entry; /* where C enters: the body but for a block that crosses into a second page */
-	u16 map_size; /* entries */
-	u16 links;
 	u16 key; /* KEY_* */
+	u8 map_size; /* entries */
+	u8 links;
 	struct {
 		u16 field, stub; /* the rel32 of a jump that may be chained, and the stub it goes to when it is not */
 		u32 to; /* place of the block it is chained to; 0: none */
@@ -136,10 +136,25 @@ struct bt_page {
 	bool mixed;
 };
 
+/* Blocks are hashed openly. The tag is the hash, whose high bits name the slot where the search begins. */
+struct bt_slot {
+	u32 tag;
+	u32 place; /* 0: free */
+};
+
+/* Status flags that the code at an address needs, as long as its page has that generation. */
+struct bt_live {
+	gpa_t gpa;
+	u32 seen;
+	u16 key, live;
+};
+
 #define BT_REGIONS 24
 #define BT_REGION_SIZE (1u << 20)
 #define BT_HASH_BITS 17
 #define BT_HASH_SIZE (1u << BT_HASH_BITS)
+#define BT_BLOCKS_MAX (BT_HASH_SIZE / 4 * 3)
+#define BT_LIVE_SIZE 4096
 #define BT_PAGES 16384
 #define BT_PAGE_HASH_SIZE 4096
 #define BT_INSNS_MAX 48
@@ -162,7 +177,9 @@ enum bt_counter {
 };
 
 struct bt {
-	u32 hash[BT_HASH_SIZE]; /* places of blocks */
+	struct bt_slot hash[BT_HASH_SIZE];
+	unsigned blocks; /* held */
+	struct bt_live live[BT_LIVE_SIZE]; /* what was found lately, by the low bits of the address */
 	struct bt_page *page_hash[BT_PAGE_HASH_SIZE];
 	struct bt_page *page_free;
 	struct bt_page page[BT_PAGES];
