@@ -19,14 +19,14 @@ static u16 look_ahead(struct translation_work *w, s64 offset)
 		    insn_decode(&step_of(w->vcpu)->decoder, w->mode, w->bytes + offset, PAGE_SIZE - (size_t)offset, &w->ahead) !=
 			    DECODE_OK)
 			break;
-		live |= w->ahead.flags_read & open;
+		live |= w->ahead.flags_tested & open;
 		if (w->ahead.kind == KIND_JMP && w->ahead.operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
 			offset += w->ahead.z.length + w->ahead.operand[0].imm.value.s;
 			continue;
 		}
 		if (!falls_through(&w->ahead))
 			break;
-		open &= (u16)~w->ahead.flags_written;
+		open &= (u16)~w->ahead.flags_killed;
 		offset += w->ahead.z.length;
 	}
 	return live | open;

@@ -60,9 +60,9 @@ static void place_flags(struct translation_work *w, unsigned temp)
 {
 	const struct insn *insn = work_insn(w);
 	u16 after = w->live[w->current + 1];
-	if (!insn->flags_read && !insn->flags_written)
+	if (!insn->flags_tested && !insn->flags_written)
 		return;
-	if (insn->flags_read || (after & ~insn->flags_written))
+	if (insn->flags_tested || (after & ~insn->flags_killed))
 		work_need_flags_by(w, temp);
 	w->place = FLAGS_HOST;
 }

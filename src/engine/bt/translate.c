@@ -108,7 +108,7 @@ static void find_live(struct translation_work *w)
 	w->live[w->count] = live_at_end(w);
 	for (unsigned i = w->count; i-- > 0;) {
 		const struct insn *insn = &w->insn[i];
-		w->live[i] = (u16)(insn->flags_read | (w->live[i + 1] & ~insn->flags_written));
+		w->live[i] = (u16)(insn->flags_tested | (w->live[i + 1] & ~insn->flags_killed));
 		if (!is_transparent(insn))
 			w->live[i] = RFLAGS_STATUS;
 	}

@@ -129,28 +129,42 @@ static void note_address(struct insn *insn)
 	insn->gpr_read |= (base >= 0 ? 1u << base : 0) | (index >= 0 ? 1u << index : 0);
 }
 
+static bool is_logical(const struct insn *insn)
+{
+	return insn->z.mnemonic == ZYDIS_MNEMONIC_AND || insn->z.mnemonic == ZYDIS_MNEMONIC_OR || insn->z.mnemonic == ZYDIS_MNEMONIC_XOR ||
+	       insn->z.mnemonic == ZYDIS_MNEMONIC_TEST;
+}
+
+/* Shifts by an immediate that is not 0 change all status flags: real CPUs leave none of those undefined as it was. */
+static bool shifts_for_sure(const struct insn *insn)
+{
+	const ZydisDecodedOperand *count = &insn->operand[insn->z.operand_count_visible - 1];
+	return insn->z.meta.category == ZYDIS_CATEGORY_SHIFT && count->type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+	       (count->imm.value.u & (insn->z.operand_width == 64 ? 63 : 31));
+}
+
+static bool is_shift(const struct insn *insn)
+{
+	return insn->z.meta.category == ZYDIS_CATEGORY_SHIFT || insn->z.meta.category == ZYDIS_CATEGORY_ROTATE;
+}
+
 /* Flags the manual calls undefined are left to the real CPU, which may leave them as they were: they count as read, but
  * for the logical operations, whose AF every CPU clears. */
 static void note_flags(struct insn *insn)
 {
 	const ZydisAccessedFlags *f = insn->z.cpu_flags;
-	insn->flags_read = insn->flags_written = 0;
+	insn->flags_read = insn->flags_written = insn->flags_tested = insn->flags_killed = 0;
 	if (!f)
 		return;
 	u32 status = RFLAGS_STATUS, set = f->modified | f->set_0 | f->set_1;
-	insn->flags_read = (u16)(f->tested & status);
+	bool shift = is_shift(insn);
+	insn->flags_read = insn->flags_tested = (u16)(f->tested & status);
 	insn->flags_written = (u16)((set | f->undefined) & status);
-	switch (insn->z.mnemonic) {
-	case ZYDIS_MNEMONIC_AND:
-	case ZYDIS_MNEMONIC_OR:
-	case ZYDIS_MNEMONIC_XOR:
-	case ZYDIS_MNEMONIC_TEST:
-		return;
-	default:
-		break;
-	}
-	bool shift = insn->z.meta.category == ZYDIS_CATEGORY_SHIFT || insn->z.meta.category == ZYDIS_CATEGORY_ROTATE;
-	if ((f->undefined & status) || shift)
+	if (is_logical(insn) || shifts_for_sure(insn))
+		insn->flags_killed = insn->flags_written;
+	else if (!shift)
+		insn->flags_killed = (u16)(set & ~f->undefined & status);
+	if (!is_logical(insn) && ((f->undefined & status) || shift))
 		insn->flags_read |= insn->flags_written;
 }
 

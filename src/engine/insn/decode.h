@@ -31,6 +31,8 @@ struct insn {
 	u16 gpr_written;
 	u16 flags_read;    /* status flags whose old value matters */
 	u16 flags_written; /* status flags changed or left undefined */
+	u16 flags_tested;  /* status flags that it is for, of flags_read */
+	u16 flags_killed;  /* status flags whose old value does not matter any more, of flags_written */
 };
 
 enum decode_result {
