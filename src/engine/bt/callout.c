@@ -89,23 +89,35 @@ static bool is_c(const struct insn *insn)
 	}
 }
 
-bool emit_callout(struct translation_work *w)
+bool callout_prepare(struct translation_work *w)
 {
 	struct step *step = step_of(w->vcpu);
-	struct callout_use *use = &w->callout[w->callouts];
-	struct emitter *e = &w->e;
+	struct callout *c = &w->callout[w->callouts].callout;
 	if (!is_c(work_insn(w)))
 		return false;
 	step->insn = *work_insn(w);
-	if (!op_prepare(w->vcpu, &use->callout.op))
+	if (!op_prepare(w->vcpu, &c->op))
 		return false;
-	use->callout.offset = w->at[w->current];
-	use->callout.transfers = ends_block(work_insn(w));
+	c->offset = w->at[w->current];
+	c->transfers = ends_block(work_insn(w));
+	w->callouts++;
+	return true;
+}
+
+void emit_callout_to(struct translation_work *w, unsigned callout, const u8 *stub)
+{
+	struct emitter *e = &w->e;
 	EMIT(e, 0x4c, 0x8d, 0x1d); /* lea r11, [rip + callout] */
 	emit32(e, 0);
-	use->field = e->at - 4;
-	w->callouts++;
-	emit_jump(e, 0xe8, bt_rw(w->bt, w->place == FLAGS_HOST ? w->bt->callout_host : w->bt->callout_saved));
+	w->callout[callout].field = e->at - 4;
+	emit_jump(e, 0xe8, bt_rw(w->bt, stub));
+}
+
+bool emit_callout(struct translation_work *w)
+{
+	if (!callout_prepare(w))
+		return false;
+	emit_callout_to(w, w->callouts - 1, w->place == FLAGS_HOST ? w->bt->callout_host : w->bt->callout_saved);
 	w->place = FLAGS_SAVED;
 	w->ready = 0;
 	w->bt->count[COUNT_CALLOUT_SITES]++;

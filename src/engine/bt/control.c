@@ -265,6 +265,14 @@ bool emit_control(struct translation_work *w)
 
 /* ---- the stack ---- */
 
+void emit_push_saved(struct translation_work *w)
+{
+	struct place slot = emit_push_check(w);
+	emit_load_gs(&w->e, T0, VCPU(scratch[1]));
+	emit_at(&w->e, true, 0x89, T0, &slot);
+	emit_add_sp(w, -8);
+}
+
 static bool emit_push(struct translation_work *w)
 {
 	const struct insn *insn = work_insn(w);
@@ -280,9 +288,8 @@ static bool emit_push(struct translation_work *w)
 		if (!emit_load_target(w))
 			return false;
 		emit_store_gs(e, T0, VCPU(scratch[1]));
-		slot = emit_push_check(w);
-		emit_load_gs(e, T0, VCPU(scratch[1]));
-		emit_at(e, true, 0x89, T0, &slot);
+		emit_push_saved(w);
+		return true;
 	} else {
 		int gpr = insn_gpr(o->reg.value);
 		if (gpr < 0)

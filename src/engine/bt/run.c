@@ -176,6 +176,7 @@ static const u8 *step_insn(struct vcpu *vcpu, struct exit *exit, const struct st
 	u16 salt = vcpu->jump_salt, number = vcpu->code_number;
 	u8 ready = vcpu->vector_ready;
 	bt->stepped[insn->kind]++;
+	vcpu->shadow |= SHADOW_STI; /* it may be the instruction behind an STI done inline */
 	do {
 		*go = step_next(vcpu, exit, true);
 	} while (*go && vcpu->rip == rip && !vcpu_pending(vcpu) && is_string(insn->kind)); /* REP goes piece by piece */
@@ -274,6 +275,7 @@ static const u8 *handle_site(struct vcpu *vcpu, struct exit *exit, const struct 
 		return vector_site(vcpu, exit, site, go);
 	case SITE_TRAP:
 		vcpu->rip = modes_rip(vcpu, bt->trap_offset);
+		vcpu->shadow |= SHADOW_STI;
 		*go = step_next(vcpu, exit, true);
 		return NULL;
 	default: /* MISS, PENDING */

@@ -241,7 +241,7 @@ static bool emit_by_kind(struct translation_work *w)
 	case KIND_LEAVE:
 		return emit_stack(w);
 	default:
-		return emit_control(w) || emit_callout(w);
+		return emit_control(w) || emit_system(w) || emit_callout(w);
 	}
 }
 
@@ -293,6 +293,13 @@ static void emit_stub(struct translation_work *w, struct stub *s)
 	emit_fix32(s->jump, e->at);
 	if (s->site.kind == SITE_ACCESS) {
 		emit_access_stub(w, s);
+		return;
+	}
+	if (s->site.kind == SITE_CALLOUT) {
+		if (s->jump_too)
+			emit_fix32(s->jump_too, stub);
+		emit_callout_to(w, s->callout, w->bt->callout_saved);
+		emit_jump(e, 0xe9, s->retry);
 		return;
 	}
 	emit_jump(e, 0xe8, bt_rw(w->bt, leave_for(w, (enum site_kind)s->site.kind)));

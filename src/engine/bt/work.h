@@ -20,6 +20,7 @@ struct callout_use {
 /* Code out of line: an exit, jumped to from one place. */
 struct stub {
 	u8 *jump; /* rel32 field of the jump to it */
+	u8 *jump_too; /* of a second one, or NULL */
 	struct site site; /* but for retry and next */
 	u8 *retry; /* ACCESS: where the code goes on when the access has been looked up */
 	bool again; /* ACCESS: behind a check of a neighbour; T0 is not known to be of use */
@@ -27,6 +28,7 @@ struct stub {
 	struct place linear; /* ACCESS again: the operand */
 	u8 next_insn; /* index of the instruction that `next` leads to */
 	struct bt_block *target; /* LINK: chained to it from the start */
+	u8 callout; /* CALLOUT: its index; it goes on at retry */
 };
 
 /* What T0 and T1 say behind a check: T0 is the offset of [base + low] in its page, or more than a page where nothing is known, for code is
@@ -132,6 +134,8 @@ bool emit_lea_insn(struct translation_work *w);
 /* Control transfers and stack operations. False: it must be stepped. */
 bool emit_control(struct translation_work *w);
 bool emit_stack(struct translation_work *w);
+/* PUSH scratch[1], 8 bytes. */
+void emit_push_saved(struct translation_work *w);
 /* Go on at an offset from the start of the page, perhaps outside. */
 void emit_goto(struct translation_work *w, s64 target);
 /* The same through the jump cache. */
@@ -143,8 +147,16 @@ u16 live_at(struct translation_work *w, s64 offset);
 
 /* A sensitive instruction as a call-out. False: it must be stepped. */
 bool emit_callout(struct translation_work *w);
+/* The same in parts: prepare the operation, which becomes the last of w->callout; and call one by a stub (bt->callout_*). */
+bool callout_prepare(struct translation_work *w);
+void emit_callout_to(struct translation_work *w, unsigned callout, const u8 *stub);
 /* The prepared operations, behind the block's code. */
 void emit_callout_data(struct translation_work *w);
+
+/* ---- system.c ---- */
+
+/* A sensitive instruction inline. False: it is not one of those, nothing has been written. */
+bool emit_system(struct translation_work *w);
 
 /* ---- translate.c ---- */
 
