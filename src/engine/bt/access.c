@@ -78,8 +78,13 @@ static unsigned log2_scale(unsigned scale)
 	return scale == 8 ? 3 : scale == 4 ? 2 : scale == 2 ? 1 : 0;
 }
 
-static void add_segment_base(struct translation_work *w, unsigned segment)
+/* T0, the offset of an operand, becomes its linear address. */
+static void emit_segment(struct translation_work *w, unsigned segment, unsigned size, bool write)
 {
+	if (w->mode != INSN_MODE_64) {
+		narrow_segment(w, segment, size, write);
+		return;
+	}
 	if (segment < SEG_FS)
 		return;
 	u32 base = (u32)(offsetof(struct vcpu, seg) + segment * sizeof(struct segment) + offsetof(struct segment, base));
@@ -87,11 +92,13 @@ static void add_segment_base(struct translation_work *w, unsigned segment)
 	emit_lea(&w->e, true, T0, T0, T1, 0, 0);
 }
 
-bool emit_operand_address(struct translation_work *w, const ZydisDecodedOperand *o)
+bool emit_effective_address(struct translation_work *w, const ZydisDecodedOperand *o)
 {
 	const struct insn *insn = work_insn(w);
 	s64 disp = o->mem.disp.has_displacement ? o->mem.disp.value : 0;
 	bool wide = insn->z.address_width == 64;
+	if (w->mode != INSN_MODE_64)
+		disp = (s32)disp;
 	bool relative = o->mem.base == ZYDIS_REGISTER_RIP;
 	if (relative)
 		disp += work_next(w);
@@ -108,8 +115,8 @@ bool emit_operand_address(struct translation_work *w, const ZydisDecodedOperand 
 		else
 			emit_lea(&w->e, wide, T0, base, index, log2_scale(o->mem.scale), (s32)disp);
 	}
-	if (o->mem.type == ZYDIS_MEMOP_TYPE_MEM)
-		add_segment_base(w, insn_segment(o->mem.segment));
+	if (insn->z.address_width == 16)
+		emit_cut16(&w->e, T0);
 	return true;
 }
 
@@ -313,9 +320,16 @@ static bool is_known(const struct translation_work *w, const struct operand *a, 
 	       distance <= DISTANCE_MAX && (k->write || !write);
 }
 
+void emit_check(struct translation_work *w, unsigned size, bool write, u8 *retry)
+{
+	w->known.valid = false;
+	emit_first(w, size, write, 0)->retry = retry;
+	emit_entry(&w->e, 0x03, T0, TAGS(write));
+	emit_entry(&w->e, 0x03, T0, ADDENDS);
+}
+
 bool emit_access(struct translation_work *w, const struct operand *a, const ZydisDecodedOperand *o, unsigned size, bool write)
 {
-	struct emitter *e = &w->e;
 	work_spill_flags(w);
 	if (is_known(w, a, write)) {
 		emit_again(w, a, size, write);
@@ -326,12 +340,11 @@ bool emit_access(struct translation_work *w, const struct operand *a, const Zydi
 		emit_plain(w, a, size, write);
 		return true;
 	}
-	u8 *retry = e->at;
-	if (!emit_operand_address(w, o))
+	u8 *retry = w->e.at;
+	if (!emit_effective_address(w, o))
 		return false;
-	emit_first(w, size, write, 0)->retry = retry;
-	emit_entry(e, 0x03, T0, TAGS(write));
-	emit_entry(e, 0x03, T0, ADDENDS);
+	emit_segment(w, insn_segment(o->mem.segment), size, write);
+	emit_check(w, size, write, retry);
 	return true;
 }
 

@@ -14,11 +14,11 @@ static bool must_leave(struct vcpu *vcpu)
 	       bt->logged != __atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED);
 }
 
-/* On at vcpu->rip. The fetch from an address that is not canonical faults: that is the loop's. */
+/* On at vcpu->rip. The fetch from an address that is not canonical or beyond CS faults: that is the loop's. */
 static enum callout_next dispatch(struct vcpu *vcpu)
 {
 	modes_look(vcpu);
-	if (must_leave(vcpu) || vcpu->code_number || vcpu->activity != ACTIVITY_ACTIVE || !is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)))
+	if (must_leave(vcpu) || vcpu->activity != ACTIVITY_ACTIVE || modes_beyond(vcpu))
 		return CALLOUT_LEAVE;
 	return CALLOUT_DISPATCH;
 }
@@ -49,24 +49,26 @@ unsigned callout_run(struct vcpu *vcpu, const struct callout *c)
 {
 	struct bt *bt = bt_of(vcpu);
 	const struct op *op = &c->op;
-	u16 salt = vcpu->jump_salt;
+	u16 salt = vcpu->jump_salt, number = vcpu->code_number;
 	enum callout_next next;
 	int result;
 	bt->called[op->kind]++;
 	vcpu->rip = modes_rip(vcpu, c->offset);
-	vcpu->next_rip = vcpu->rip + op->length;
+	vcpu->next_rip = modes_rip(vcpu, c->offset + op->length);
 	flags_from_image(vcpu);
 	do {
 		result = op->run(vcpu, op);
 	} while (result == OP_AGAIN && !vcpu_pending(vcpu)); /* REP goes piece by piece */
 	if (likely(result == OP_DONE || result == OP_JUMP)) {
 		vcpu->rip = vcpu->next_rip;
+		if (number)
+			modes_look(vcpu); /* what it did may have been to a segment or to CR0 */
 		if (c->transfers)
 			next = dispatch(vcpu);
 		else if (must_leave(vcpu))
 			next = CALLOUT_LEAVE;
 		else
-			next = salt == vcpu->jump_salt ? CALLOUT_RETURN : dispatch(vcpu);
+			next = salt == vcpu->jump_salt && number == vcpu->code_number ? CALLOUT_RETURN : dispatch(vcpu);
 	} else {
 		next = settle(vcpu, result);
 	}
@@ -76,6 +78,23 @@ unsigned callout_run(struct vcpu *vcpu, const struct callout *c)
 
 /* ---- writing ---- */
 
+static bool is_c_move(enum insn_kind kind)
+{
+	switch (kind) {
+	case KIND_PUSH:
+	case KIND_POP:
+	case KIND_ENTER:
+	case KIND_LEAVE:
+	case KIND_XLAT:
+	case KIND_CLD:
+	case KIND_STD:
+	case KIND_CLFLUSH:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Whether step has a C handler for it; others run by a snippet, which cannot be kept. */
 static bool is_c(const struct insn *insn)
 {
@@ -84,8 +103,10 @@ static bool is_c(const struct insn *insn)
 	case INSN_CLASS_LEGACY:
 	case INSN_CLASS_REFUSED:
 		return true;
+	case INSN_CLASS_CONTROL:
+		return true;
 	default:
-		return insn->kind == KIND_CLD || insn->kind == KIND_STD || insn->kind == KIND_CLFLUSH || insn->kind == KIND_XLAT;
+		return is_c_move((enum insn_kind)insn->kind);
 	}
 }
 

@@ -5,6 +5,12 @@
 
 /* ---- what flags a successor needs ---- */
 
+/* Whether a branch goes where its operand says, without being cut to an unusual size. */
+static bool branch_fits(const struct translation_work *w, const struct insn *insn)
+{
+	return w->mode == INSN_MODE_64 || narrow_branch_fits(w, insn);
+}
+
 static bool falls_through(const struct insn *insn)
 {
 	enum insn_class class = insn_class_of((enum insn_kind)insn->kind);
@@ -14,13 +20,15 @@ static bool falls_through(const struct insn *insn)
 static u16 look_ahead(struct translation_work *w, s64 offset)
 {
 	u16 live = 0, open = RFLAGS_STATUS;
+	if (w->key & KEY_APART)
+		return open;
 	for (unsigned i = 0; i < LOOK_AHEAD && open; i++) {
 		if (offset < 0 || offset >= (s64)PAGE_SIZE ||
 		    insn_decode(&step_of(w->vcpu)->decoder, w->mode, w->bytes + offset, PAGE_SIZE - (size_t)offset, &w->ahead) !=
 			    DECODE_OK)
 			break;
 		live |= w->ahead.flags_tested & open;
-		if (w->ahead.kind == KIND_JMP && w->ahead.operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		if (w->ahead.kind == KIND_JMP && branch_fits(w, &w->ahead) && w->ahead.operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
 			offset += w->ahead.z.length + w->ahead.operand[0].imm.value.s;
 			continue;
 		}
@@ -58,8 +66,7 @@ static void emit_tail(struct translation_work *w)
 	emit32(e, JUMP_CACHE_ENTRIES * 8);
 }
 
-/* A branch to a computed target, T0. Where that is not canonical, the branch itself faults: what it moved RSP by is taken back then. */
-static void emit_indirect(struct translation_work *w, s32 moved)
+void emit_indirect(struct translation_work *w, s32 moved)
 {
 	EMIT(&w->e, 0x65, 0x48, 0xc7, 0x04, 0x25); /* mov qword gs:[BRANCH_SLOT], imm32 */
 	emit32(&w->e, BRANCH_SLOT);
@@ -71,13 +78,28 @@ void emit_far_goto(struct translation_work *w, s64 target)
 {
 	work_spill_flags(w);
 	emit_load_gs(&w->e, T0, VCPU(code_base));
-	emit_lea(&w->e, true, T0, T0, NO_REGISTER, 0, (s32)target);
+	emit_lea(&w->e, w->mode == INSN_MODE_64, T0, T0, NO_REGISTER, 0, (s32)target);
 	emit_tail(w);
 }
 
-static bool in_page(s64 target)
+static void emit_far_branch(struct translation_work *w, s64 target, s32 moved)
 {
-	return target >= 0 && target < (s64)PAGE_SIZE;
+	if (w->mode == INSN_MODE_64) {
+		emit_far_goto(w, target);
+		return;
+	}
+	work_spill_flags(w);
+	narrow_note_branch(w, false, moved);
+	emit_gs(&w->e, false, 0x8b, T0, VCPU(code_base));
+	emit_lea(&w->e, false, T0, T0, NO_REGISTER, 0, (s32)target);
+	if (work_insn(w)->z.operand_width == 16)
+		emit_cut16(&w->e, T0);
+	emit_tail(w);
+}
+
+bool stays_in_page(const struct translation_work *w, s64 target)
+{
+	return target >= 0 && target < (s64)PAGE_SIZE && !(w->key & KEY_APART);
 }
 
 /* A jump whose rel32 is `field` goes to an offset of this page: to its code, or to a stub that links it. */
@@ -92,35 +114,50 @@ static void link_jump(struct translation_work *w, u8 *field, s64 target)
 	s->target = cache_find(w->bt, w->block->page->gpa + (u64)target, w->key);
 }
 
-void emit_goto(struct translation_work *w, s64 target)
+/* To an offset of this page. */
+static void emit_near_goto(struct translation_work *w, s64 target)
 {
-	if (!in_page(target)) {
-		emit_far_goto(w, target);
-		return;
-	}
 	if (w->place == FLAGS_SAVED && live_at(w, target))
 		emit_restore_flags(&w->e);
 	link_jump(w, emit_jump(&w->e, 0xe9, w->e.at), target);
 }
 
-static s64 relative_target(const struct translation_work *w)
+void emit_goto(struct translation_work *w, s64 target)
+{
+	if (stays_in_page(w, target)) {
+		emit_near_goto(w, target);
+		return;
+	}
+	if (w->mode != INSN_MODE_64)
+		narrow_note_branch(w, true, 0);
+	emit_far_goto(w, target);
+}
+
+void emit_branch(struct translation_work *w, s64 target, s32 moved)
+{
+	if (stays_in_page(w, target))
+		emit_near_goto(w, target);
+	else
+		emit_far_branch(w, target, moved);
+}
+
+s64 relative_target(const struct translation_work *w)
 {
 	return (s64)work_next(w) + work_insn(w)->operand[0].imm.value.s;
 }
 
-/* The taken side of a conditional jump: `field` is its rel32. Flags are in the host. */
-static void taken(struct translation_work *w, u8 *field, s64 target)
+void taken(struct translation_work *w, u8 *field, s64 target)
 {
-	if (in_page(target)) {
+	if (stays_in_page(w, target)) {
 		link_jump(w, field, target);
 		return;
 	}
 	emit_fix32(field, w->e.at);
 	w->place = FLAGS_HOST;
-	emit_far_goto(w, target);
+	emit_far_branch(w, target, 0);
 }
 
-static bool emit_jcc_insn(struct translation_work *w)
+bool emit_jcc_insn(struct translation_work *w)
 {
 	s64 target = relative_target(w), next = work_next(w);
 	work_need_flags(w);
@@ -131,7 +168,7 @@ static bool emit_jcc_insn(struct translation_work *w)
 }
 
 /* JRCXZ and LOOP have short forms only: they jump over a jump. */
-static bool emit_count_jump(struct translation_work *w)
+bool emit_count_jump(struct translation_work *w)
 {
 	const struct insn *insn = work_insn(w);
 	s64 target = relative_target(w), next = work_next(w);
@@ -176,7 +213,7 @@ static bool emit_jmp(struct translation_work *w)
 	if (is_far(insn))
 		return false;
 	if (insn->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-		emit_goto(w, relative_target(w));
+		emit_branch(w, relative_target(w), 0);
 		return true;
 	}
 	if (!emit_load_target(w))
@@ -224,7 +261,7 @@ static bool emit_call(struct translation_work *w)
 	emit_at(&w->e, true, 0x89, T0, &slot);
 	emit_add_sp(w, -8);
 	if (direct) {
-		emit_goto(w, relative_target(w));
+		emit_branch(w, relative_target(w), -8);
 		return true;
 	}
 	emit_load_gs(&w->e, T0, VCPU(scratch[1]));
@@ -246,6 +283,8 @@ static bool emit_ret(struct translation_work *w)
 
 bool emit_control(struct translation_work *w)
 {
+	if (w->mode != INSN_MODE_64)
+		return narrow_control(w);
 	switch (work_insn(w)->kind) {
 	case KIND_JCC:
 		return emit_jcc_insn(w);
@@ -332,6 +371,8 @@ static bool emit_leave(struct translation_work *w)
 bool emit_stack(struct translation_work *w)
 {
 	const struct insn *insn = work_insn(w);
+	if (w->mode != INSN_MODE_64)
+		return narrow_stack(w);
 	if (insn->z.operand_width != 64)
 		return false;
 	switch (insn->kind) {

@@ -82,13 +82,16 @@ bool modes_fetch(struct vcpu *vcpu, gla_t *gla, u16 *key)
 	*key = bt_of(vcpu)->key;
 	*gla = vcpu->rip;
 	vcpu->code_base = vcpu->rip & PAGE_MASK;
+	if (modes_beyond(vcpu))
+		return vcpu_raise_gp(vcpu, 0);
 	if (!vcpu->code_number)
-		return is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)) || vcpu_raise_gp(vcpu, 0);
+		return true;
 	*gla = (u32)(cs->base + vcpu->rip);
 	vcpu->code_base = (u32)(vcpu->rip - (*gla & ~PAGE_MASK));
-	if (vcpu->code_base > vcpu->rip)
+	bool wraps = vcpu_code_bits(vcpu) == 16 && vcpu->code_base + PAGE_SIZE > 0x10000;
+	if (vcpu->code_base > vcpu->rip || wraps)
 		*key |= KEY_APART;
-	return vcpu->rip <= cs->limit || vcpu_raise_gp(vcpu, 0);
+	return true;
 }
 
 bool modes_limited(const struct vcpu *vcpu, gla_t gla)

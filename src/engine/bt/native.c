@@ -67,12 +67,12 @@ static void place_flags(struct translation_work *w, unsigned temp)
 	w->place = FLAGS_HOST;
 }
 
-/* The linear address of an x87 operand is kept for the data pointer. */
+/* The address of an x87 operand is kept for the data pointer. */
 static bool note_x87_operand(struct translation_work *w, const ZydisDecodedOperand *o)
 {
 	if (!insn_records_x87(work_insn(w)))
 		return true;
-	if (!emit_operand_address(w, o))
+	if (!emit_effective_address(w, o))
 		return false;
 	emit_store_gs(&w->e, T0, VCPU(scratch[3]));
 	return true;
@@ -97,7 +97,7 @@ static void note_x87(struct translation_work *w)
 	if (!insn_records_x87(insn))
 		return;
 	emit_load_gs(e, T1, VCPU(code_base));
-	emit_lea(e, true, T1, T1, NO_REGISTER, 0, w->at[w->current]);
+	emit_lea(e, w->mode == INSN_MODE_64, T1, T1, NO_REGISTER, 0, w->at[w->current]);
 	emit_store_gs(e, T1, VCPU(x87.ip));
 	EMIT(e, 0x66, 0x65, 0xc7, 0x04, 0x25); /* mov word gs:[op], imm16 */
 	emit32(e, VCPU(x87.op));
@@ -110,6 +110,35 @@ static void note_x87(struct translation_work *w)
 	copy16(e, SELECTOR(insn_segment(insn_memory(insn)->mem.segment)), VCPU(x87.ds));
 }
 
+/* An explicit operand is one of AH to BH. */
+static bool names_high_byte(const struct insn *insn)
+{
+	for (unsigned i = 0; i < insn->z.operand_count_visible; i++)
+		if (insn->operand[i].type == ZYDIS_OPERAND_TYPE_REGISTER && insn_is_high_byte(insn->operand[i].reg.value))
+			return true;
+	return false;
+}
+
+/* With a memory operand beside AH to BH: no register can be named that needs a REX prefix, so the address, in T0, is lent one that does not.
+ * None of these instructions faults. */
+static bool emit_high_byte(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	const ZydisDecodedOperand *o = insn_memory(insn);
+	struct operand access = { .host = { T0, NO_REGISTER, 0, 0 } };
+	enum gpr lent = insn_scratch(insn);
+	struct rewritten host;
+	if (!insn_rewrite(insn, lent, &host) || !emit_access(w, &access, o, 1, o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+		return false;
+	place_flags(w, T1);
+	emit_mov(&w->e, T1, lent);
+	emit_mov(&w->e, lent, T0);
+	w->saved[w->current] = w->place == FLAGS_SAVED;
+	emit_bytes(&w->e, host.bytes, host.length);
+	emit_mov(&w->e, lent, T1);
+	return true;
+}
+
 bool emit_native(struct translation_work *w)
 {
 	const struct insn *insn = work_insn(w);
@@ -118,6 +147,8 @@ bool emit_native(struct translation_work *w)
 	struct operand access = { 0 };
 	struct loaned loaned;
 	struct rewritten host;
+	if (memory && names_high_byte(insn))
+		return emit_high_byte(w);
 	if (memory)
 		access = access_plan(w, o);
 	if (!find_loans(insn, memory ? &access : NULL, &loaned))
@@ -174,7 +205,7 @@ bool emit_lea_insn(struct translation_work *w)
 	bool plain = host_register((unsigned)gpr) != NO_REGISTER && mem->base != ZYDIS_REGISTER_RIP && mem->base != ZYDIS_REGISTER_EIP &&
 		     (base < 0 || host_register((unsigned)base) != NO_REGISTER) &&
 		     (index < 0 || host_register((unsigned)index) != NO_REGISTER);
-	if (plain && bits >= 32) {
+	if (plain && bits >= 32 && insn->z.address_width >= 32) {
 		static const u8 shift[9] = { [1] = 0, [2] = 1, [4] = 2, [8] = 3 };
 		emit_lea(&w->e, bits == 64 && insn->z.address_width == 64, host_register((unsigned)gpr),
 			 base < 0 ? NO_REGISTER : host_register((unsigned)base),
@@ -183,7 +214,7 @@ bool emit_lea_insn(struct translation_work *w)
 		w->kept = true;
 		return true;
 	}
-	if (!emit_operand_address(w, &insn->operand[1])) {
+	if (!emit_effective_address(w, &insn->operand[1])) {
 		w->e.at = start;
 		return false;
 	}

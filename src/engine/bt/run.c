@@ -1,6 +1,7 @@
 /* The translator's loop: find the code for where the guest is, enter it, and do what it left for. See state.h. */
 #include "engine/bt/state.h"
 
+#include "cpu/segment.h"
 #include "engine/step/step.h"
 
 /* Blocks of a page of code and data that step runs before the translator tries again. */
@@ -212,7 +213,7 @@ bool access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail)
 static const u8 *access_site(struct vcpu *vcpu, struct exit *exit, const struct access_site *site, bool *go)
 {
 	struct bt *bt = bt_of(vcpu);
-	vcpu->rip = vcpu->code_base + site->offset;
+	vcpu->rip = modes_rip(vcpu, site->offset);
 	bt->site_count[SITE_ACCESS]++;
 	bt->count[COUNT_STEPPED_ACCESS]++;
 	const u8 *next = site->next ? (const u8 *)site + site->next : NULL;
@@ -240,12 +241,14 @@ static const u8 *vector_site(struct vcpu *vcpu, struct exit *exit, const struct 
 	return NULL;
 }
 
-/* The target of the branch is not canonical: step does it again and faults. */
+/* The target of the branch is not canonical or beyond CS: step does it again and faults. */
 static void undo_branch(struct vcpu *vcpu)
 {
 	u64 branch = *vcpu_u64(vcpu, BRANCH_SLOT);
+	if (branch == (u64)(s32)NO_BRANCH)
+		return;
 	vcpu->rip = modes_rip(vcpu, (unsigned)(branch & ~PAGE_MASK));
-	vcpu->gpr[RSP] -= (u64)((s64)branch >> PAGE_SHIFT);
+	cpu_set_sp(vcpu, vcpu->gpr[RSP] - (u64)((s64)branch >> PAGE_SHIFT));
 	bt_of(vcpu)->step_next = true;
 }
 
@@ -260,7 +263,7 @@ static const u8 *handle_site(struct vcpu *vcpu, struct exit *exit, const struct 
 		; /* RIP is right */
 	else if (site->kind != SITE_MISS)
 		vcpu->rip = modes_rip(vcpu, site->offset);
-	else if (!is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)))
+	else if (modes_beyond(vcpu))
 		undo_branch(vcpu);
 	switch (site->kind) {
 	case SITE_CALLOUT:
@@ -326,8 +329,6 @@ static bool turn(struct vcpu *vcpu, struct exit *exit)
 	if (bt->logged != __atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED))
 		cache_follow_log(vcpu);
 	defer(vcpu);
-	if (!vcpu_64bit(vcpu))
-		return step_next(vcpu, exit, false);
 	if (bt->step_next || vcpu_pending(vcpu) || vcpu->activity != ACTIVITY_ACTIVE || step_needs_care(vcpu)) {
 		bt->count[COUNT_BOUNDARY]++;
 		bt->step_next = false;

@@ -1,6 +1,6 @@
 /* The binary translator's state for a vCPU, and how its parts work together.
  *
- * A block of 64-bit guest code becomes a block of host code. Guest registers are host registers:
+ * A block of guest code, of any mode, becomes a block of host code. Guest registers are host registers:
  *
  *   RAX RCX RDX RBX RBP RSI RDI R12-R15   themselves
  *   RSP                                   host R9
@@ -22,6 +22,9 @@
  * An instruction that crosses into the next page is a block of its own. Which page comes next only a RIP can tell, so that chained jumps
  * to it go through the jump cache too; its prologue compares the second page's generation.
  *
+ * 16- and 32-bit code (narrow.c, modes.c) runs on the same registers, whose upper halves are of no account to it; segments that are not flat
+ * are checked inline. CS bases are told apart in the jump cache by vcpu->code_number, which prologues add to rip together with the salt.
+ *
  * What the translator does not do itself is done by engine/step. Sensitive instructions are call-outs (callout.c): the operation is prepared
  * when the block is made, a stub puts the registers into struct vcpu and calls it, and translated code goes on behind it, or by the jump cache
  * at another RIP. A TLB miss calls C too, which only fills the TLB (access.c, stubs.c). Everything else leaves by CALLing a leave stub, whose
@@ -38,6 +41,7 @@
 
 /* Of the last branch to a computed target: its offset in the page, and above 12 bits how far it moved RSP. */
 #define BRANCH_SLOT ((u32)(offsetof(struct vcpu, scratch) + 2 * sizeof(u64)))
+#define NO_BRANCH 0xffffffffu /* sign-extended: it was no branch, but the end of the page */
 
 /* What is said at a site, after the CALL of a leave stub. Addresses are relative to the site. */
 enum site_kind {
@@ -82,7 +86,7 @@ struct access_site {
 #define KEY_STACK32 BIT(3)
 #define KEY_FLAT BIT(4) /* DS, ES and SS are writable data from 0 to 4 GBytes */
 #define KEY_FLAT_CS BIT(5) /* CS is readable and likewise */
-#define KEY_APART BIT(6) /* the page begins before CS does: no jumps within it are chained */
+#define KEY_APART BIT(6) /* some of the page's offsets are not what jumps of this size reach: none within it are chained */
 
 /* A translated block. Its code lies at the low end of a region, which is dense so that it is executed well; this record lies at the high end,
  * with its map below. Places are offsets from the start of the code area. */
@@ -358,6 +362,12 @@ static inline gla_t modes_second_page(const struct vcpu *vcpu)
 {
 	u64 next = vcpu->code_base + PAGE_SIZE;
 	return vcpu->code_number ? (u32)(vcpu->seg[SEG_CS].base + next) : next;
+}
+
+/* Whether no code can be fetched at RIP, in the mode last looked at. */
+static inline bool modes_beyond(const struct vcpu *vcpu)
+{
+	return vcpu->code_number ? vcpu->rip > vcpu->seg[SEG_CS].limit : !is_canonical(vcpu->rip, vcpu_linear_bits(vcpu));
 }
 
 /* Mode or segments may have changed: bt->key, code_number and segment_end follow. */

@@ -17,6 +17,7 @@ bool ends_block(const struct insn *insn)
 	case KIND_INT:
 	case KIND_INT3:
 	case KIND_INT1:
+	case KIND_INTO:
 	case KIND_IRET:
 	case KIND_SYSCALL:
 	case KIND_SYSRET:
@@ -83,6 +84,8 @@ static u16 live_at_end(struct translation_work *w)
 	s64 next = w->at[w->count];
 	bool direct = last->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 	s64 target = next + (direct ? last->operand[0].imm.value.s : 0);
+	if (w->mode != INSN_MODE_64 && ends_block(last) && !narrow_branch_fits(w, last))
+		return RFLAGS_STATUS;
 	switch (last->kind) {
 	case KIND_JCC:
 	case KIND_JCXZ:
@@ -152,7 +155,7 @@ static void emit_prologue(struct translation_work *w)
 	if (w->second)
 		emit_second_page_check(w);
 	emit_load_gs(e, T0, VCPU(rip));
-	emit_lea(e, true, T0, T0, NO_REGISTER, 0, -(s32)w->offset);
+	emit_lea(e, w->mode == INSN_MODE_64, T0, T0, NO_REGISTER, 0, -(s32)w->offset);
 	emit_store_gs(e, T0, VCPU(code_base));
 	if (w->live[0])
 		emit_restore_flags(e);
@@ -221,7 +224,7 @@ static bool emit_by_kind(struct translation_work *w)
 		return emit_lea_insn(w);
 	case KIND_LAHF:
 	case KIND_SAHF:
-		return cpuid_has(w->vcpu->cpuid, FEATURE_LAHF_LM) && emit_native(w);
+		return (w->mode != INSN_MODE_64 || cpuid_has(w->vcpu->cpuid, FEATURE_LAHF_LM)) && emit_native(w);
 	case KIND_BIT:
 		if (insn->memory >= 0 && insn->operand[1].type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
 			return false;
@@ -239,7 +242,7 @@ static bool emit_by_kind(struct translation_work *w)
 	case KIND_PUSH:
 	case KIND_POP:
 	case KIND_LEAVE:
-		return emit_stack(w);
+		return emit_stack(w) || emit_callout(w);
 	default:
 		return emit_control(w) || emit_system(w) || emit_callout(w);
 	}

@@ -96,8 +96,8 @@ void work_need_flags(struct translation_work *w);
 void work_need_flags_by(struct translation_work *w, unsigned temp);
 /* The host register that stands for a guest register, or NO_REGISTER if it lives in memory. */
 unsigned host_register(unsigned gpr);
-/* T0 = the linear address of a memory operand. False: not expressible. Clobbers T1, no flags. */
-bool emit_operand_address(struct translation_work *w, const ZydisDecodedOperand *o);
+/* T0 = the offset of a memory operand in its segment. False: not expressible. Clobbers T1, no flags. */
+bool emit_effective_address(struct translation_work *w, const ZydisDecodedOperand *o);
 /* How a memory operand is reached. Where it is plain, its place is made of its own registers and T1; T0 is free then. Else its place is
  * T0, and T1 is free. */
 struct operand {
@@ -120,6 +120,8 @@ bool emit_access(struct translation_work *w, const struct operand *a, const Zydi
 void emit_access_stub(struct translation_work *w, const struct stub *s);
 /* The current instruction has been written: is w->known still true? */
 void known_follow(struct translation_work *w);
+/* The check alone: T0 is the linear address, `retry` the code that computes it again; the place becomes T0. */
+void emit_check(struct translation_work *w, unsigned size, bool write, u8 *retry);
 /* Make sure that extended state of the class is ready. Flags may have been spilled. */
 void emit_vector_check(struct translation_work *w, u8 class);
 
@@ -136,12 +138,38 @@ bool emit_control(struct translation_work *w);
 bool emit_stack(struct translation_work *w);
 /* PUSH scratch[1], 8 bytes. */
 void emit_push_saved(struct translation_work *w);
-/* Go on at an offset from the start of the page, perhaps outside. */
+/* Where a relative branch goes, as an offset from the start of the page. */
+s64 relative_target(const struct translation_work *w);
+/* Whether a branch there stays in the page and may be chained. */
+bool stays_in_page(const struct translation_work *w, s64 target);
+/* Go on at an offset from the start of the page, perhaps outside: behind the instruction. */
 void emit_goto(struct translation_work *w, s64 target);
 /* The same through the jump cache. */
 void emit_far_goto(struct translation_work *w, s64 target);
+/* Branch there, having moved RSP. */
+void emit_branch(struct translation_work *w, s64 target, s32 moved);
+/* A branch to a computed target, T0. Where that is not canonical, or beyond CS, the branch itself faults: what it moved RSP by is taken back
+ * then. */
+void emit_indirect(struct translation_work *w, s32 moved);
+/* The taken side of a conditional jump: `field` is its rel32. Flags are in the host. */
+void taken(struct translation_work *w, u8 *field, s64 target);
+bool emit_jcc_insn(struct translation_work *w);
+bool emit_count_jump(struct translation_work *w);
 /* Status flags that code at an offset of this page may need. */
 u16 live_at(struct translation_work *w, s64 offset);
+
+/* ---- narrow.c ---- */
+
+/* Zero-extend the low 16 bits of a host register. */
+void emit_cut16(struct emitter *e, unsigned reg);
+/* T0, an offset in a segment, becomes a linear address, or the instruction is stepped. Clobbers T1 and flags. */
+void narrow_segment(struct translation_work *w, unsigned segment, unsigned size, bool write);
+/* Whether a branch of this operand size is done here. */
+bool narrow_branch_fits(const struct translation_work *w, const struct insn *insn);
+/* What a jump out of the page leaves behind, in case that its target lies beyond CS; not `sequential`: it is a branch. */
+void narrow_note_branch(struct translation_work *w, bool sequential, s32 moved);
+bool narrow_control(struct translation_work *w);
+bool narrow_stack(struct translation_work *w);
 
 /* ---- callout.c ---- */
 

@@ -189,7 +189,7 @@ static unsigned legacy_opcode_end(const struct insn *insn)
 
 static bool uses_high_byte(const struct insn *insn)
 {
-	for (unsigned i = 0; i < insn->z.operand_count; i++)
+	for (unsigned i = 0; i < insn->z.operand_count_visible; i++)
 		if (insn->operand[i].type == ZYDIS_OPERAND_TYPE_REGISTER && insn_is_high_byte(insn->operand[i].reg.value))
 			return true;
 	return false;
@@ -223,7 +223,7 @@ static bool rewrite_legacy(const struct insn *insn, const struct fields *f, stru
 	if (!bits64 && insn->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT) {
 		if (op >= 0x40 && op <= 0x4f) { /* INC and DEC: a REX prefix in 64-bit mode */
 			put(out, 0xff);
-			put(out, 0xc0 | (op & 0xf));
+			put(out, (u8)(0xc0 | (op & 8) | (f->opcode & 7)));
 			return true;
 		}
 		if (op == 0x82) /* alias of 80 */

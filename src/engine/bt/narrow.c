@@ -1,0 +1,327 @@
+/* What 16- and 32-bit code does differently: segments with bases and limits, addresses and instruction pointers that wrap, stacks and
+ * transfers of 16 and 32 bits. Such code is called narrow here.
+ *
+ * Addresses are computed in T0, cut to their size; the check of a segment that is not flat (state.h, KEY_FLAT) follows, then the base:
+ *
+ *   T0 + size > segment_end[segment][write]: step; T0 += base, cut to 32 bits
+ *
+ * Intel SDM volume 1, "Effective-Operand-Size and Effective-Address-Size Attributes"; volume 3, "Limit Checking". */
+#include "engine/bt/work.h"
+
+/* ---- addresses ---- */
+
+void emit_cut16(struct emitter *e, unsigned reg)
+{
+	emit_rex(e, false, reg, NO_REGISTER, reg);
+	EMIT(e, 0x0f, 0xb7, (u8)(0xc0 | (reg & 7) << 3 | (reg & 7))); /* movzx */
+}
+
+static bool needs_no_check(const struct translation_work *w, unsigned segment, bool write)
+{
+	switch (segment) {
+	case SEG_ES:
+	case SEG_SS:
+	case SEG_DS:
+		return w->key & KEY_FLAT;
+	case SEG_CS:
+		return (w->key & KEY_FLAT_CS) && !write;
+	default:
+		return false;
+	}
+}
+
+void narrow_segment(struct translation_work *w, unsigned segment, unsigned size, bool write)
+{
+	struct emitter *e = &w->e;
+	if (needs_no_check(w, segment, write))
+		return;
+	u32 end = (u32)(offsetof(struct vcpu, segment_end) + (segment * 2 + write) * sizeof(u64));
+	u32 base = (u32)(offsetof(struct vcpu, seg) + segment * sizeof(struct segment) + offsetof(struct segment, base));
+	emit_lea(e, true, T1, T0, NO_REGISTER, 0, (s32)size);
+	emit_gs(e, true, 0x3b, T1, end); /* cmp r11, gs:[end] */
+	work_stub(w, SITE_STEP, emit_jcc(e, 0x7)); /* ja */
+	emit_gs(e, false, 0x03, T0, base); /* add r10d, gs:[base] */
+}
+
+/* T0 = address of a slot of the stack, in the segment: `reg` + disp, cut to the size of the stack. Then the check; the slot is at [T0]. */
+static void emit_slot(struct translation_work *w, unsigned reg, s32 disp, unsigned size, bool write)
+{
+	work_spill_flags(w);
+	u8 *retry = w->e.at;
+	emit_lea(&w->e, false, T0, reg, NO_REGISTER, 0, disp);
+	if (!(w->key & KEY_STACK32))
+		emit_cut16(&w->e, T0);
+	narrow_segment(w, SEG_SS, size, write);
+	emit_check(w, size, write, retry);
+}
+
+/* SP = reg + disp in the size of the stack. Clobbers T1, no flags. */
+static void emit_set_sp(struct translation_work *w, unsigned reg, s32 disp)
+{
+	struct emitter *e = &w->e;
+	if (w->key & KEY_STACK32) {
+		emit_lea(e, false, HOST_SP, reg, NO_REGISTER, 0, disp);
+		return;
+	}
+	emit_lea(e, false, T1, reg, NO_REGISTER, 0, disp);
+	emit8(e, 0x66);
+	emit_rr(e, false, 0x89, T1, HOST_SP);
+}
+
+/* A register and [T0], in an operand size of 2 or 4 bytes. */
+static void emit_sized(struct emitter *e, unsigned size, u8 opcode, unsigned reg)
+{
+	if (size == 2)
+		emit8(e, 0x66);
+	emit_rm(e, false, opcode, reg, T0, 0);
+}
+
+/* T0 = [T0], zero-extended. */
+static void emit_load_zero(struct emitter *e, unsigned size)
+{
+	if (size == 4)
+		emit_rm(e, false, 0x8b, T0, T0, 0);
+	else
+		EMIT(e, 0x45, 0x0f, 0xb7, 0x12); /* movzx r10d, word [r10] */
+}
+
+static unsigned operand_size(const struct translation_work *w)
+{
+	return work_insn(w)->z.operand_width / 8u;
+}
+
+/* ---- transfers ---- */
+
+bool narrow_branch_fits(const struct translation_work *w, const struct insn *insn)
+{
+	bool code16 = w->mode == INSN_MODE_16 || w->mode == INSN_MODE_REAL16;
+	return insn->z.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR && (code16 || insn->z.operand_width == 32);
+}
+
+/* Where a jump that leaves the page came from, for one that turns out to lead beyond CS. */
+void narrow_note_branch(struct translation_work *w, bool sequential, s32 moved)
+{
+	if (w->key & KEY_FLAT_CS)
+		return;
+	EMIT(&w->e, 0x65, 0x48, 0xc7, 0x04, 0x25); /* mov qword gs:[BRANCH_SLOT], imm32 */
+	emit32(&w->e, BRANCH_SLOT);
+	emit32(&w->e, sequential ? NO_BRANCH : (u32)moved << 12 | w->at[w->current]);
+}
+
+/* A register = EIP of an offset in the page, cut to an operand size. */
+static void emit_eip(struct translation_work *w, unsigned reg, s64 offset, unsigned size)
+{
+	emit_gs(&w->e, false, 0x8b, reg, VCPU(code_base));
+	emit_lea(&w->e, false, reg, reg, NO_REGISTER, 0, (s32)offset);
+	if (size == 2)
+		emit_cut16(&w->e, reg);
+}
+
+/* T0 = the operand of an indirect branch or a PUSH, zero-extended. */
+static bool emit_load_operand(struct translation_work *w, unsigned size)
+{
+	const ZydisDecodedOperand *o = &work_insn(w)->operand[0];
+	if (o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		emit_rr(&w->e, false, 0x89, host_register((unsigned)insn_gpr(o->reg.value)), T0);
+		if (size == 2)
+			emit_cut16(&w->e, T0);
+		return true;
+	}
+	struct operand a = access_plan(w, o);
+	if (!emit_access(w, &a, o, size, false))
+		return false;
+	emit_load_zero(&w->e, size);
+	return true;
+}
+
+static bool is_direct(const struct insn *insn)
+{
+	return insn->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+}
+
+static bool narrow_call(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	unsigned size = operand_size(w);
+	bool direct = is_direct(insn);
+	if (!direct) {
+		if (!emit_load_operand(w, size))
+			return false;
+		emit_store_gs(&w->e, T0, VCPU(scratch[1]));
+	}
+	emit_slot(w, HOST_SP, -(s32)size, size, true);
+	emit_eip(w, T1, work_next(w), size);
+	emit_sized(&w->e, size, 0x89, T1);
+	emit_set_sp(w, HOST_SP, -(s32)size);
+	if (direct) {
+		emit_branch(w, relative_target(w), -(s32)size);
+		return true;
+	}
+	emit_load_gs(&w->e, T0, VCPU(scratch[1]));
+	emit_indirect(w, -(s32)size);
+	return true;
+}
+
+static bool narrow_ret(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	unsigned size = operand_size(w);
+	s32 move = (s32)size + (is_direct(insn) ? (s32)(insn->operand[0].imm.value.u & 0xffff) : 0);
+	emit_slot(w, HOST_SP, 0, size, false);
+	emit_load_zero(&w->e, size);
+	emit_set_sp(w, HOST_SP, move);
+	emit_indirect(w, move);
+	return true;
+}
+
+static bool narrow_jmp(struct translation_work *w)
+{
+	if (is_direct(work_insn(w))) {
+		emit_branch(w, relative_target(w), 0);
+		return true;
+	}
+	if (!emit_load_operand(w, operand_size(w)))
+		return false;
+	emit_indirect(w, 0);
+	return true;
+}
+
+/* Count in CX, which no host instruction does: through T0, and tested with RCX put aside in T1. Flags stay. */
+static void emit_count16(struct translation_work *w)
+{
+	struct emitter *e = &w->e;
+	if (work_insn(w)->kind == KIND_LOOP) {
+		emit_lea(e, false, T0, RCX, NO_REGISTER, 0, -1);
+		emit8(e, 0x66);
+		emit_rr(e, false, 0x89, T0, RCX);
+	}
+	emit_mov(e, T1, RCX);
+	emit_cut16(e, RCX);
+	EMIT(e, 0xe3, 8); /* jrcxz over the next two */
+	emit_mov(e, RCX, T1);
+}
+
+/* JCXZ, and LOOP without a condition, by CX. */
+static bool narrow_count_jump(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	bool loop = insn->kind == KIND_LOOP;
+	s64 target = relative_target(w), next = work_next(w);
+	if (!stays_in_page(w, target) && !(w->key & KEY_FLAT_CS))
+		return false; /* should the target lie beyond CS, CX must be as it was */
+	if (insn->z.address_width == 32)
+		return emit_count_jump(w);
+	if (loop && insn->z.mnemonic != ZYDIS_MNEMONIC_LOOP)
+		return false;
+	work_need_flags(w);
+	emit_count16(w);
+	u8 *counted = emit_jump(&w->e, 0xe9, w->e.at); /* CX is not zero */
+	emit_mov(&w->e, RCX, T1);
+	u8 *zero = emit_jump(&w->e, 0xe9, w->e.at);
+	emit_fix32(loop ? zero : counted, w->e.at);
+	emit_goto(w, next);
+	taken(w, loop ? counted : zero, target);
+	return true;
+}
+
+bool narrow_control(struct translation_work *w)
+{
+	if (!narrow_branch_fits(w, work_insn(w)))
+		return false;
+	switch (work_insn(w)->kind) {
+	case KIND_JCC:
+		return emit_jcc_insn(w);
+	case KIND_JMP:
+		return narrow_jmp(w);
+	case KIND_CALL:
+		return narrow_call(w);
+	case KIND_RET:
+		return narrow_ret(w);
+	case KIND_JCXZ:
+	case KIND_LOOP:
+		return narrow_count_jump(w);
+	default:
+		return false;
+	}
+}
+
+/* ---- the stack ---- */
+
+static void emit_push_immediate(struct translation_work *w, unsigned size)
+{
+	u32 value = (u32)work_insn(w)->operand[0].imm.value.u;
+	emit_slot(w, HOST_SP, -(s32)size, size, true);
+	emit_sized(&w->e, size, 0xc7, 0);
+	if (size == 2)
+		emit16(&w->e, (u16)value);
+	else
+		emit32(&w->e, value);
+}
+
+static void emit_push_segment(struct translation_work *w, unsigned segment, unsigned size)
+{
+	emit_slot(w, HOST_SP, -(s32)size, size, true);
+	EMIT(&w->e, 0x65, 0x44, 0x0f, 0xb7, 0x1c, 0x25); /* movzx r11d, word gs:[selector] */
+	emit32(&w->e, (u32)(offsetof(struct vcpu, seg) + segment * sizeof(struct segment)));
+	emit_sized(&w->e, size, 0x89, T1);
+}
+
+static bool narrow_push(struct translation_work *w, unsigned size)
+{
+	const ZydisDecodedOperand *o = &work_insn(w)->operand[0];
+	if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		emit_push_immediate(w, size);
+	} else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		if (!emit_load_operand(w, size))
+			return false;
+		emit_store_gs(&w->e, T0, VCPU(scratch[1]));
+		emit_slot(w, HOST_SP, -(s32)size, size, true);
+		emit_load_gs(&w->e, T1, VCPU(scratch[1]));
+		emit_sized(&w->e, size, 0x89, T1);
+	} else if (insn_gpr(o->reg.value) < 0) {
+		emit_push_segment(w, insn_segment(o->reg.value), size);
+	} else {
+		emit_slot(w, HOST_SP, -(s32)size, size, true);
+		emit_sized(&w->e, size, 0x89, host_register((unsigned)insn_gpr(o->reg.value)));
+	}
+	emit_set_sp(w, HOST_SP, -(s32)size);
+	return true;
+}
+
+static bool narrow_pop(struct translation_work *w, unsigned size)
+{
+	const ZydisDecodedOperand *o = &work_insn(w)->operand[0];
+	int gpr = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? insn_gpr(o->reg.value) : -1;
+	if (gpr < 0 || gpr == RSP)
+		return false;
+	emit_slot(w, HOST_SP, 0, size, false);
+	emit_sized(&w->e, size, 0x8b, host_register((unsigned)gpr));
+	emit_set_sp(w, HOST_SP, (s32)size);
+	return true;
+}
+
+static bool narrow_leave(struct translation_work *w, unsigned size)
+{
+	emit_slot(w, RBP, 0, size, false);
+	emit_load_zero(&w->e, size);
+	emit_set_sp(w, RBP, (s32)size);
+	if (size == 2)
+		emit8(&w->e, 0x66);
+	emit_rr(&w->e, false, 0x89, T0, RBP);
+	return true;
+}
+
+bool narrow_stack(struct translation_work *w)
+{
+	unsigned size = operand_size(w);
+	switch (work_insn(w)->kind) {
+	case KIND_PUSH:
+		return narrow_push(w, size);
+	case KIND_POP:
+		return narrow_pop(w, size);
+	case KIND_LEAVE:
+		return narrow_leave(w, size);
+	default:
+		return false;
+	}
+}
