@@ -38,6 +38,7 @@ _Static_assert(sizeof(struct xsave_area) == 4096, "XSAVE area");
 
 #define FCW_INIT 0x37fu
 #define FCW_RESET 0x40u
+#define MXCSR_FLAGS 0x3fu /* exceptions that were seen */
 #define MXCSR_INIT 0x1f80u
 
 #endif

@@ -110,6 +110,27 @@ static void materialize(struct vcpu *vcpu, u64 mask)
 			memset(component_data(vcpu, image, i), 0, full_size(vcpu, i));
 }
 
+static bool same_legacy(const struct fxsave_area *a, const struct fxsave_area *b)
+{
+	for (unsigned i = 0; i < 8; i++)
+		if (memcmp(a->st[i], b->st[i], 10))
+			return false;
+	return !memcmp(a, b, offsetof(struct fxsave_area, mxcsr_mask));
+}
+
+bool xstate_same(struct vcpu *a, struct vcpu *b)
+{
+	u64 mask = a->cpuid->xcr0;
+	materialize(a, mask);
+	materialize(b, mask);
+	if (!same_legacy(&image_of(a)->legacy, &image_of(b)->legacy))
+		return false;
+	for (unsigned i = 1; i < XSTATE_COMPONENTS; i++)
+		if ((mask & BIT(i)) && memcmp(component_data(a, image_of(a), i), component_data(b, image_of(b), i), full_size(a, i)))
+			return false;
+	return true;
+}
+
 /* Put components into their initial configurations, as far as this mode sees them. */
 static void init_components(struct vcpu *vcpu, u64 mask)
 {

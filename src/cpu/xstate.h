@@ -10,6 +10,8 @@
 u64 xstate_host_mask(void);
 /* Offset and size of component `index` (2...) in the standard format. */
 void xstate_component(unsigned index, u32 *offset, u32 *size);
+/* Whether two vCPUs of one policy have the same state in their images. */
+bool xstate_same(struct vcpu *a, struct vcpu *b);
 void xstate_reset(struct vcpu *vcpu);
 
 enum xsave_kind { XSAVE_PLAIN, XSAVE_OPT, XSAVE_COMPACT, XSAVE_SUPERVISOR };

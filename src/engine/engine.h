@@ -8,6 +8,7 @@
 struct engine_ops {
 	const char *name;
 	const char *description; /* one line, for `nadir probe` */
+	bool one_cpu; /* a machine has one vCPU at most */
 	/* Whether this host can run it; if not, *why is a sentence. */
 	bool (*available)(const char **why);
 	int (*vcpu_create)(struct vcpu *vcpu); /* 0 or negative */
@@ -21,10 +22,10 @@ struct engine_ops {
 	void (*report)(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);
 };
 
-extern const struct engine_ops engine_step, engine_bt;
+extern const struct engine_ops engine_step, engine_bt, engine_lockstep;
 
 /* All there are, in the order of preference. */
-#define ENGINE_COUNT 2
+#define ENGINE_COUNT 3
 extern const struct engine_ops *const engines[ENGINE_COUNT];
 
 /* The engine of a name; "auto" is the first of the table that this host can run. NULL: there is none. */

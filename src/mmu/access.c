@@ -1,5 +1,6 @@
 /* Access to guest memory by linear address: translation through the software TLB, page-crossing accesses, and MMIO.
  * Intel SDM volume 3, "Paging", "Memory Ordering" (what is naturally aligned moves at once). */
+#include "mmu/journal.h"
 #include "mmu/tlb.h"
 
 static enum tlb_view view_of(const struct mmu *mmu, unsigned access)
@@ -45,6 +46,8 @@ static bool translate_miss(struct vcpu *vcpu, gla_t gla, enum tlb_view view, uns
 	/* The store comes at once, so that the page is dirty from here on. */
 	if (kind == ACCESS_WRITE && slot->log_dirty)
 		__atomic_fetch_or(&slot->flags[(walk.gpa - slot->base) >> PAGE_SHIFT], PAGE_DIRTY, __ATOMIC_SEQ_CST);
+	if (kind == ACCESS_WRITE && unlikely(vcpu->mmu->journal))
+		journal_note(vcpu->mmu->journal, slot->hva + (walk.gpa - slot->base));
 	tlb_fill(vcpu, view, gla, &walk, slot);
 	from_slot(slot, walk.gpa - slot->base + (gla & ~PAGE_MASK), out);
 	return true;

@@ -114,6 +114,7 @@ struct mmu {
 	/* Other threads ask this vCPU to drop its write tags (mmu_protect_code). Atomic. */
 	u32 drop_wanted, drop_done;
 	bool running; /* it may store through its tags */
+	struct journal *journal; /* of its stores (mmu/journal.h), or NULL: a write tag is then for a page noted there */
 };
 
 /* Create the mmu of a vCPU (vcpu->ram is set). Returns 0 or a negative value. */

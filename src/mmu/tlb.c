@@ -5,6 +5,7 @@
 #include "mmu/tlb.h"
 
 #include "host/port.h"
+#include "mmu/journal.h"
 
 /* Groups of entries of all tables together that may have been touched before memory is given back: 13 KBytes each at most. */
 #define REGIONS_MAX 1024
@@ -99,6 +100,7 @@ void mmu_destroy(struct vcpu *vcpu)
 		return;
 	for (unsigned i = 0; i < vcpu->mmu->context_used; i++)
 		host_table_destroy(vcpu->mmu->context[i], sizeof(struct tlb));
+	host_free(vcpu->mmu->journal);
 	host_free(vcpu->mmu);
 	vcpu->mmu = NULL;
 }
@@ -403,6 +405,8 @@ void tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, const struct wal
 		     may_store_to_code(vcpu->ram, flags);
 	if (!walk_permits(vcpu, walk, view, ACCESS_READ))
 		return;
+	if (write && unlikely(vcpu->mmu->journal))
+		write = journal_allows(vcpu->mmu->journal, slot->hva + (walk->gpa - slot->base), t, index);
 	note_region(vcpu->mmu, t, index);
 	u8 info = (u8)(TLB_VALID | TLB_SIZE(size_code(walk->page_shift)) | (walk->global ? TLB_GLOBAL : 0) |
 		       (walk_permits(vcpu, walk, view, ACCESS_EXEC) ? TLB_EXEC : 0));

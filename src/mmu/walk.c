@@ -5,6 +5,7 @@
 #include "mmu/walk.h"
 
 #include "arch/paging.h"
+#include "mmu/journal.h"
 
 #define LEVELS_MAX 5
 
@@ -104,6 +105,8 @@ static bool set_entry_bits(struct vcpu *vcpu, const struct format *f, struct ent
 	}
 	if (done) {
 		e->value |= bits;
+		if (unlikely(vcpu->mmu->journal))
+			journal_set_bits(vcpu->mmu->journal, e->hva, (u8)bits);
 		if (ram_written(vcpu->ram, e->gpa, f->entry_size))
 			vcpu_set_pending(vcpu, PENDING_CODE);
 	}

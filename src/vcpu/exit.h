@@ -84,6 +84,7 @@ struct exit {
 		} event;
 		struct {
 			const char *what; /* static text */
+			bool own; /* a mistake of this program, whatever the guest did */
 		} error;
 	};
 };

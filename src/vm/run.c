@@ -264,7 +264,10 @@ static void finish_run(struct vm_cpu *cpu, const struct exit *exit)
 		break;
 	case EXIT_ERROR:
 		host_log(LOG_ERROR, "vCPU %u: %s", cpu->vcpu.index, exit->error.what);
-		crash(cpu, exit->error.what);
+		if (exit->error.own)
+			vm_end(cpu->vm, VM_FAILED, 0, exit->error.what);
+		else
+			crash(cpu, exit->error.what);
 		break;
 	default:
 		break;

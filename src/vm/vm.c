@@ -181,6 +181,14 @@ static bool load_guest(struct vm *vm, char *error, size_t error_size)
 	return true;
 }
 
+static bool check_cpus(const struct vm_config *config, char *error, size_t size)
+{
+	if (config->cpus == 1 || !config->engine->one_cpu)
+		return true;
+	host_snprintf(error, size, "option --cpus: the engine %s runs one CPU", config->engine->name);
+	return false;
+}
+
 struct vm *vm_create(const struct vm_config *config, char *error, size_t error_size, bool *user_error)
 {
 	*user_error = false;
@@ -194,7 +202,7 @@ struct vm *vm_create(const struct vm_config *config, char *error, size_t error_s
 	vm->config.boot.cpus = config->cpus;
 	host_lock_init(&vm->lock);
 	vm->policy = cpuid_policy_create(config->cpu_model, config->cpus, host_tsc_hz(), error, error_size);
-	if (!vm->policy || !check_memory(vm, error, error_size)) {
+	if (!vm->policy || !check_memory(vm, error, error_size) || !check_cpus(config, error, error_size)) {
 		*user_error = true;
 	} else if (!create_machine(vm)) {
 		host_snprintf(error, error_size,

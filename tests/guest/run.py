@@ -65,7 +65,7 @@ def verdict(options, run, status, output):
         return bochs_verdict(run, output)
     if status is None:
         return 'timed out'
-    if 'nadir: bug' in output or status < 0:
+    if 'nadir: bug' in output or 'bt and step differ' in output or status < 0:
         return f'nadir itself failed (status {status})'
     if run.get('any_status'):
         return None
@@ -106,6 +106,8 @@ def select(options):
             yield dict(run, engine='qemu', name=name)
             continue
         for engine in options.engine.split(','):
+            if engine == 'lockstep' and run.get('cpus', 1) > 1:
+                continue
             if engine in run.get('engines', [engine]):
                 yield dict(run, engine=engine, name=name)
 

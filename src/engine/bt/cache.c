@@ -164,6 +164,8 @@ void cache_drop_page(struct bt *bt, struct bt_page *page)
 
 void cache_link(struct bt *bt, struct bt_block *block, unsigned link, struct bt_block *to)
 {
+	if (bt->unchained)
+		return;
 	block->link[link].to = bt_place(bt, to);
 	emit_fix32(bt_code(bt, block) + block->link[link].field, bt_body(bt, to));
 }

@@ -2,6 +2,7 @@
  * the loop look up first (run.c) ends the stay in translated code. */
 #include "engine/bt/work.h"
 
+#include "engine/bt/lockstep.h"
 #include "engine/step/step.h"
 
 /* ---- at run time ---- */
@@ -52,10 +53,13 @@ unsigned callout_run(struct vcpu *vcpu, const struct callout *c)
 	u16 salt = vcpu->jump_salt, number = vcpu->code_number;
 	enum callout_next next;
 	int result;
+	bool go;
 	bt->called[op->kind]++;
 	vcpu->rip = modes_rip(vcpu, c->offset);
 	vcpu->next_rip = modes_rip(vcpu, c->offset + op->length);
 	flags_from_image(vcpu);
+	if (bt->lockstep && !lockstep_check(vcpu, bt->exit, &go))
+		return go ? CALLOUT_LEAVE : stop(vcpu);
 	do {
 		result = op->run(vcpu, op);
 	} while (result == OP_AGAIN && !vcpu_pending(vcpu)); /* REP goes piece by piece */
@@ -73,6 +77,8 @@ unsigned callout_run(struct vcpu *vcpu, const struct callout *c)
 		next = settle(vcpu, result);
 	}
 	flags_to_image(vcpu);
+	if (bt->lockstep && next != CALLOUT_LEAVE)
+		lockstep_begin(vcpu);
 	return next;
 }
 

@@ -2,6 +2,7 @@
 #include "engine/bt/state.h"
 
 #include "cpu/segment.h"
+#include "engine/bt/lockstep.h"
 #include "engine/step/step.h"
 
 /* Blocks of a page of code and data that step runs before the translator tries again. */
@@ -15,7 +16,7 @@ static void remember(struct vcpu *vcpu, gla_t gla, const struct bt_block *block)
 {
 	bool second = bt_crosses(block);
 	if (!tlb_lookup_explicit(vcpu->mmu, gla, 1, ACCESS_EXEC) ||
-	    (second && !tlb_lookup_explicit(vcpu->mmu, modes_second_page(vcpu), 1, ACCESS_EXEC)) || (vcpu->cr4 & CR4_LA57))
+	    (second && !tlb_lookup_explicit(vcpu->mmu, modes_second_page(vcpu), 1, ACCESS_EXEC)) || (vcpu->cr4 & CR4_LA57) || bt_of(vcpu)->unchained)
 		return;
 	if (second)
 		mmu_note_exec(vcpu, modes_second_page(vcpu));
@@ -145,6 +146,12 @@ static const u8 *code_of(struct bt *bt, const struct bt_block *block)
 
 /* ---- what translated code left for ---- */
 
+/* Translated code is left for good, before anything else happens. False: leave as *go says. */
+static bool left(struct vcpu *vcpu, struct exit *exit, bool *go)
+{
+	return !bt_of(vcpu)->lockstep || lockstep_check(vcpu, exit, go);
+}
+
 static const u8 *at_site(const struct site *site, s32 distance)
 {
 	return (const u8 *)site + distance;
@@ -176,6 +183,8 @@ static const u8 *step_insn(struct vcpu *vcpu, struct exit *exit, const struct st
 	u64 rip = vcpu->rip, epoch = bt->epoch;
 	u16 salt = vcpu->jump_salt, number = vcpu->code_number;
 	u8 ready = vcpu->vector_ready;
+	if (!left(vcpu, exit, go))
+		return NULL;
 	bt->stepped[insn->kind]++;
 	vcpu->shadow |= SHADOW_STI; /* it may be the instruction behind an STI done inline */
 	do {
@@ -221,13 +230,15 @@ static const u8 *access_site(struct vcpu *vcpu, struct exit *exit, const struct 
 }
 
 /* Chain a jump within the page to its target. */
-static const u8 *link_site(struct vcpu *vcpu, const struct site *site)
+static const u8 *link_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
 {
 	struct bt *bt = bt_of(vcpu);
 	u64 epoch = bt->epoch;
 	struct bt_block *target;
-	if (find(vcpu, &target) != FOUND_CODE)
+	if (bt->unchained || find(vcpu, &target) != FOUND_CODE) {
+		left(vcpu, exit, go);
 		return NULL;
+	}
 	if (epoch == bt->epoch)
 		cache_link(bt, bt_block_at(bt, (u32)site->retry), site->detail, target);
 	return code_of(bt, target);
@@ -237,7 +248,8 @@ static const u8 *vector_site(struct vcpu *vcpu, struct exit *exit, const struct 
 {
 	if (vector_load(vcpu, step_of(vcpu), site->detail))
 		return at_site(site, site->retry);
-	*go = step_deliver_fault(vcpu, exit);
+	if (left(vcpu, exit, go))
+		*go = step_deliver_fault(vcpu, exit);
 	return NULL;
 }
 
@@ -250,6 +262,8 @@ static void undo_branch(struct vcpu *vcpu)
 	vcpu->rip = modes_rip(vcpu, (unsigned)(branch & ~PAGE_MASK));
 	cpu_set_sp(vcpu, vcpu->gpr[RSP] - (u64)((s64)branch >> PAGE_SHIFT));
 	bt_of(vcpu)->step_next = true;
+	if (bt_of(vcpu)->lockstep)
+		lockstep_forget(vcpu); /* the return address was pushed */
 }
 
 /* Do what the site wants; the code to enter next, or NULL. */
@@ -273,15 +287,20 @@ static const u8 *handle_site(struct vcpu *vcpu, struct exit *exit, const struct 
 	case SITE_STEP:
 		return step_site(vcpu, exit, site, go);
 	case SITE_LINK:
-		return link_site(vcpu, site);
+		return link_site(vcpu, exit, site, go);
 	case SITE_VECTOR:
 		return vector_site(vcpu, exit, site, go);
 	case SITE_TRAP:
 		vcpu->rip = modes_rip(vcpu, bt->trap_offset);
+		if (bt->lockstep)
+			lockstep_trapped(vcpu);
+		if (!left(vcpu, exit, go))
+			return NULL;
 		vcpu->shadow |= SHADOW_STI;
 		*go = step_next(vcpu, exit, true);
 		return NULL;
 	default: /* MISS, PENDING */
+		left(vcpu, exit, go);
 		return NULL;
 	}
 }
@@ -291,6 +310,8 @@ static bool execute(struct vcpu *vcpu, struct exit *exit, const u8 *code)
 	struct bt *bt = bt_of(vcpu);
 	bool go = true;
 	while (code) {
+		if (bt->lockstep)
+			lockstep_begin(vcpu);
 		flags_to_image(vcpu);
 		const struct site *site = bt->enter(code);
 		flags_from_image(vcpu);

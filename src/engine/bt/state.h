@@ -211,6 +211,8 @@ struct bt {
 	struct translation_work *work;
 	u64 count[COUNTERS];
 	bool step_next; /* the next instruction must be stepped */
+	bool unchained; /* blocks are entered by C only */
+	struct lockstep *lockstep; /* what translated code does is compared with step (lockstep.h), or NULL */
 	u64 site_count[SITE_KINDS];
 	u64 stepped[KIND_COUNT]; /* instructions done by step, by kind */
 	u64 called[KIND_COUNT]; /* instructions done by call-outs */

@@ -213,9 +213,18 @@ static void emit_step(struct translation_work *w)
 	w->place = FLAGS_HOST;
 }
 
+/* Whether the instruction does the same again: lockstep runs what does not in step alone. */
+static bool is_repeatable(const struct insn *insn)
+{
+	return insn->kind != KIND_RDTSC && insn->kind != KIND_RDTSCP && insn->z.mnemonic != ZYDIS_MNEMONIC_RDRAND &&
+	       insn->z.mnemonic != ZYDIS_MNEMONIC_RDSEED;
+}
+
 static bool emit_by_kind(struct translation_work *w)
 {
 	const struct insn *insn = work_insn(w);
+	if (w->bt->lockstep && !is_repeatable(insn))
+		return false;
 	switch (insn->kind) {
 	case KIND_NOP:
 		w->kept = true;

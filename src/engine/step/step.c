@@ -146,7 +146,8 @@ static enum boundary settle(struct vcpu *vcpu, int result, struct exit *exit)
 	}
 }
 
-static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit)
+/* pieces: a string goes element by element. */
+static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit, bool pieces)
 {
 	struct step *step = step_of(vcpu);
 	bool trap = vcpu->rflags & RFLAGS_TF;
@@ -157,8 +158,8 @@ static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit)
 	if (!block)
 		return deliver_fault(vcpu, exit);
 	const struct op *op = block->op;
-	CHECKS(vcpu) =
-		trap || alignment_checked(vcpu) || control_debug_armed(vcpu); /* a step of a string is one element */
+	bool string = op->kind >= KIND_STRING_MOVS && op->kind <= KIND_STRING_OUTS;
+	CHECKS(vcpu) = trap || (pieces && string) || alignment_checked(vcpu) || control_debug_armed(vcpu); /* a step of a string is one element */
 	vcpu->next_rip = (vcpu->rip + op->length) & step->rip_mask;
 	int result = op->run(vcpu, op);
 	CHECKS(vcpu) = 0;
@@ -225,15 +226,20 @@ static enum boundary execute_blocks(struct vcpu *vcpu, struct exit *exit)
 	return BOUNDARY_RUN;
 }
 
+static void set_rip_mask(struct vcpu *vcpu)
+{
+	step_of(vcpu)->rip_mask = vcpu_64bit(vcpu) ? ~0ull : 0xffffffffull;
+}
+
 static enum boundary next(struct vcpu *vcpu, struct exit *exit, bool single)
 {
 	if (unlikely(vcpu_pending(vcpu)) && look_at_pending(vcpu, exit) == BOUNDARY_LEAVE)
 		return BOUNDARY_LEAVE;
 	if (unlikely(vcpu->activity != ACTIVITY_ACTIVE))
 		return stay_inactive(vcpu, exit);
-	step_of(vcpu)->rip_mask = vcpu_64bit(vcpu) ? ~0ull : 0xffffffffull;
+	set_rip_mask(vcpu);
 	if (unlikely(single || needs_care(vcpu)))
-		return execute_one(vcpu, exit);
+		return execute_one(vcpu, exit, false);
 	return execute_blocks(vcpu, exit);
 }
 
@@ -249,6 +255,12 @@ void step_enter(struct vcpu *vcpu, struct exit *exit, host_trap_handler handler)
 bool step_next(struct vcpu *vcpu, struct exit *exit, bool single)
 {
 	return next(vcpu, exit, single) == BOUNDARY_RUN;
+}
+
+bool step_instruction(struct vcpu *vcpu, struct exit *exit)
+{
+	set_rip_mask(vcpu);
+	return execute_one(vcpu, exit, true) == BOUNDARY_RUN;
 }
 
 bool step_deliver_fault(struct vcpu *vcpu, struct exit *exit)

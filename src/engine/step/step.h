@@ -21,6 +21,8 @@ bool step_one(struct vcpu *vcpu, struct exit *exit);
  * stay live in the real registers: vector_sync (engine/step/state.h) before anything but core code runs. */
 void step_enter(struct vcpu *vcpu, struct exit *exit, host_trap_handler handler);
 bool step_next(struct vcpu *vcpu, struct exit *exit, bool single);
+/* One instruction, or one element of a string, whatever is pending. */
+bool step_instruction(struct vcpu *vcpu, struct exit *exit);
 bool step_deliver_fault(struct vcpu *vcpu, struct exit *exit);
 /* Whether only step_next may run the next instruction: single step, breakpoints, the interrupt shadow, alignment checks. */
 bool step_needs_care(const struct vcpu *vcpu);

@@ -257,7 +257,7 @@ static void print_engines(FILE *out, const struct machine *m)
 	for (size_t i = 0; i < ENGINE_COUNT; i++) {
 		const char *why = "";
 		bool available = engines[i]->available(&why);
-		fprintf(out, "%-16s %-5s %s%s%s\n", i ? "" : "Engines", engines[i]->name, engines[i]->description,
+		fprintf(out, "%-16s %-8s %s%s%s\n", i ? "" : "Engines", engines[i]->name, engines[i]->description,
 			available ? "" : " - not here: ", available ? "" : why);
 	}
 	fprintf(out, "Choice           %s, because %s\n", m->chosen ? m->chosen->name : "none", m->reason);
