@@ -14,14 +14,19 @@ static u32 tag_of(gpa_t gpa, u16 key)
 	return (u32)((gpa ^ (u64)key << 48) * 0x9e3779b97f4a7c15 >> 32);
 }
 
-static unsigned home_of(u32 tag)
+static unsigned home_of(const struct bt *bt, u32 tag)
 {
-	return tag >> (32 - BT_HASH_BITS);
+	return tag >> (32 - bt->hash_bits);
 }
 
-static unsigned slot_after(unsigned slot)
+static unsigned hash_size(const struct bt *bt)
 {
-	return (slot + 1) % BT_HASH_SIZE;
+	return 1u << bt->hash_bits;
+}
+
+static unsigned slot_after(const struct bt *bt, unsigned slot)
+{
+	return (slot + 1) & (hash_size(bt) - 1);
 }
 
 static unsigned page_hash_of(gpa_t gpa)
@@ -95,7 +100,7 @@ struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t)
 static struct bt_block *find_from(struct bt *bt, unsigned slot, gpa_t gpa, u16 key)
 {
 	u32 tag = tag_of(gpa, key);
-	for (; bt->hash[slot].place; slot = slot_after(slot)) {
+	for (; bt->hash[slot].place; slot = slot_after(bt, slot)) {
 		if (bt->hash[slot].tag != tag)
 			continue;
 		struct bt_block *block = bt_block_at(bt, bt->hash[slot].place);
@@ -108,28 +113,28 @@ static struct bt_block *find_from(struct bt *bt, unsigned slot, gpa_t gpa, u16 k
 static unsigned slot_of(struct bt *bt, const struct bt_block *block)
 {
 	u32 place = bt_place(bt, block);
-	unsigned slot = home_of(tag_of(bt_gpa(block), block->key));
+	unsigned slot = home_of(bt, tag_of(bt_gpa(block), block->key));
 	while (bt->hash[slot].place != place)
-		slot = slot_after(slot);
+		slot = slot_after(bt, slot);
 	return slot;
 }
 
 struct bt_block *cache_find(struct bt *bt, gpa_t gpa, u16 key)
 {
-	return find_from(bt, home_of(tag_of(gpa, key)), gpa, key);
+	return find_from(bt, home_of(bt, tag_of(gpa, key)), gpa, key);
 }
 
 struct bt_block *cache_find_next(struct bt *bt, const struct bt_block *block, gpa_t gpa)
 {
-	return find_from(bt, slot_after(slot_of(bt, block)), gpa, block->key);
+	return find_from(bt, slot_after(bt, slot_of(bt, block)), gpa, block->key);
 }
 
 static void hash_insert(struct bt *bt, const struct bt_block *block)
 {
 	u32 tag = tag_of(bt_gpa(block), block->key);
-	unsigned slot = home_of(tag);
+	unsigned slot = home_of(bt, tag);
 	while (bt->hash[slot].place)
-		slot = slot_after(slot);
+		slot = slot_after(bt, slot);
 	bt->hash[slot] = (struct bt_slot){ .tag = tag, .place = bt_place(bt, block) };
 	bt->blocks++;
 }
@@ -138,9 +143,9 @@ static void hash_insert(struct bt *bt, const struct bt_block *block)
 static void hash_remove(struct bt *bt, const struct bt_block *block)
 {
 	unsigned free = slot_of(bt, block);
-	for (unsigned slot = slot_after(free); bt->hash[slot].place; slot = slot_after(slot)) {
-		unsigned home = home_of(bt->hash[slot].tag);
-		if ((slot - home) % BT_HASH_SIZE < (slot - free) % BT_HASH_SIZE)
+	for (unsigned slot = slot_after(bt, free); bt->hash[slot].place; slot = slot_after(bt, slot)) {
+		unsigned home = home_of(bt, bt->hash[slot].tag);
+		if (((slot - home) & (hash_size(bt) - 1)) < ((slot - free) & (hash_size(bt) - 1)))
 			continue;
 		bt->hash[free] = bt->hash[slot];
 		free = slot;
@@ -258,8 +263,8 @@ static void region_evict(struct vcpu *vcpu, unsigned region)
 struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa, u16 key)
 {
 	struct bt *bt = bt_of(vcpu);
-	while (bt->used[bt->region] + BT_BLOCK_ROOM > bt->records[bt->region] || bt->blocks >= BT_BLOCKS_MAX) {
-		bt->region = (bt->region + 1) % BT_REGIONS;
+	while (bt->used[bt->region] + BT_BLOCK_ROOM > bt->records[bt->region] || bt->blocks >= hash_size(bt) / 4 * 3) {
+		bt->region = (bt->region + 1) % bt->regions;
 		region_evict(vcpu, bt->region);
 	}
 	u32 start = bt->region * BT_REGION_SIZE;
@@ -287,6 +292,56 @@ struct bt_block *cache_of_prologue(struct bt *bt, const u8 *prologue)
 	u32 place;
 	__builtin_memcpy(&place, prologue - sizeof(place), sizeof(place));
 	return bt_block_at(bt, place);
+}
+
+/* ---- life ---- */
+
+static u64 ram_size(const struct ram *ram)
+{
+	u64 size = 0;
+	for (unsigned i = 0; i < ram->slots; i++)
+		size += ram->slot[i].size;
+	return size;
+}
+
+/* A 32nd of the guest's memory. */
+static unsigned regions_for(const struct ram *ram)
+{
+	u64 regions = ram_size(ram) / 32 / BT_REGION_SIZE;
+	return regions < 8 ? 8 : regions > BT_REGIONS_MAX ? BT_REGIONS_MAX : (unsigned)regions;
+}
+
+static u64 hash_bytes(const struct bt *bt)
+{
+	return hash_size(bt) * sizeof(struct bt_slot);
+}
+
+int cache_create(struct bt *bt, const struct ram *ram)
+{
+	unsigned regions = regions_for(ram);
+	while (hash_size(bt) < regions * BT_REGION_SLOTS)
+		bt->hash_bits++;
+	bt->hash = host_table_create(hash_bytes(bt));
+	if (!bt->hash || host_code_create(&bt->code, (size_t)regions * BT_REGION_SIZE))
+		return -1;
+	bt->used[0] = bt->stubs_size = stubs_emit(bt);
+	for (unsigned i = 0; i < regions; i++)
+		bt->records[i] = BT_REGION_SIZE;
+	return 0;
+}
+
+void cache_destroy(struct bt *bt)
+{
+	if (bt->hash)
+		host_table_destroy(bt->hash, hash_bytes(bt));
+	if (bt->code.rw)
+		host_code_destroy(&bt->code);
+}
+
+/* Several vCPUs together get up to twice as much as one. */
+void cache_start(struct bt *bt, const struct ram *ram)
+{
+	bt->regions = MAX(2 * regions_for(ram) / (ram->users + 1), 4u);
 }
 
 /* ---- from host code to guest code ---- */

@@ -8,6 +8,9 @@
 /* Blocks of a page of code and data that step runs before the translator tries again. */
 #define INTERPRET_MAX 2000
 
+/* For the instructions that step does. */
+#define STEP_CODE_SIZE (1u << 20)
+
 /* ---- finding code ---- */
 
 enum found { FOUND_CODE, FOUND_FAULT, FOUND_NOTHING };
@@ -388,6 +391,8 @@ static void bt_run(struct vcpu *vcpu, struct exit *exit)
 	step_enter(vcpu, exit, bt_trap);
 	bt->exit = exit;
 	mmu_set_running(vcpu, true);
+	if (!bt->regions)
+		cache_start(bt, vcpu->ram);
 	if (bt->drop_all) {
 		cache_drop_all(vcpu);
 		bt->drop_all = false;
@@ -407,8 +412,7 @@ static void bt_destroy(struct vcpu *vcpu)
 {
 	struct bt *bt = vcpu->engine_state ? bt_of(vcpu) : NULL;
 	if (bt) {
-		if (bt->code.rw)
-			host_code_destroy(&bt->code);
+		cache_destroy(bt);
 		host_free(bt->work);
 		host_free(bt);
 	}
@@ -420,21 +424,18 @@ static void bt_destroy(struct vcpu *vcpu)
 static int bt_create(struct vcpu *vcpu)
 {
 	struct ram *ram = vcpu->ram;
-	if (ram->users == RAM_USERS_MAX || step_create(vcpu))
+	if (ram->users == RAM_USERS_MAX || step_create(vcpu, STEP_CODE_SIZE))
 		return -1;
 	struct bt *bt = step_of(vcpu)->translator = host_alloc(sizeof(*bt));
 	vcpu->self = vcpu;
 	vcpu->jump_cache = host_alloc(JUMP_CACHE_ENTRIES * 2 * sizeof(u64));
 	if (bt)
 		bt->work = host_alloc(translate_work_size());
-	if (!bt || !vcpu->jump_cache || !bt->work || host_code_create(&bt->code, (size_t)BT_REGIONS * BT_REGION_SIZE)) {
+	if (!bt || !vcpu->jump_cache || !bt->work || cache_create(bt, ram)) {
 		bt_destroy(vcpu);
 		return -1;
 	}
 	step_of(vcpu)->translated = bt->code;
-	bt->used[0] = bt->stubs_size = stubs_emit(bt);
-	for (unsigned i = 0; i < BT_REGIONS; i++)
-		bt->records[i] = BT_REGION_SIZE;
 	bt->logged = ram->code_logged;
 	cache_clear_jumps(vcpu);
 	ram->protect_code = true;

@@ -153,11 +153,9 @@ struct bt_live {
 	u16 key, live;
 };
 
-#define BT_REGIONS 24
+#define BT_REGIONS_MAX 64
 #define BT_REGION_SIZE (1u << 20)
-#define BT_HASH_BITS 17
-#define BT_HASH_SIZE (1u << BT_HASH_BITS)
-#define BT_BLOCKS_MAX (BT_HASH_SIZE / 4 * 3)
+#define BT_REGION_SLOTS 8192u /* of the hash, for each region */
 #define BT_LIVE_SIZE 4096
 #define BT_PAGES 16384
 #define BT_PAGE_HASH_SIZE 4096
@@ -181,7 +179,8 @@ enum bt_counter {
 };
 
 struct bt {
-	struct bt_slot hash[BT_HASH_SIZE];
+	struct bt_slot *hash;
+	unsigned hash_bits;
 	unsigned blocks; /* held */
 	struct bt_live live[BT_LIVE_SIZE]; /* what was found lately, by the low bits of the address */
 	struct bt_page *page_hash[BT_PAGE_HASH_SIZE];
@@ -190,10 +189,11 @@ struct bt {
 	unsigned pages; /* of which so many were ever used */
 	struct host_code code;
 	u32 stubs_size; /* at the start of region 0 */
+	unsigned regions; /* used at all; 0 until the vCPU runs */
 	unsigned region; /* in use */
-	u32 used[BT_REGIONS]; /* bytes of code at the start of each region */
-	u32 records[BT_REGIONS]; /* where its records begin, from its start */
-	u32 chunk[BT_REGIONS][BT_REGION_SIZE / BT_CHUNK_SIZE]; /* place of the first block that begins there, or 0 */
+	u32 used[BT_REGIONS_MAX]; /* bytes of code at the start of each region */
+	u32 records[BT_REGIONS_MAX]; /* where its records begin, from its start */
+	u32 chunk[BT_REGIONS_MAX][BT_REGION_SIZE / BT_CHUNK_SIZE]; /* place of the first block that begins there, or 0 */
 	u32 sweep; /* number of the eviction */
 	u64 epoch; /* changes whenever translated code was dropped */
 	u64 logged; /* position in ram->code_log */
@@ -320,6 +320,12 @@ u32 stubs_emit(struct bt *bt);
 struct bt_page *bt_code_page(struct vcpu *vcpu, const struct translation *t);
 
 /* ---- cache.c ---- */
+
+/* Make the code area and what leads to it; 0, or -1: no memory. */
+int cache_create(struct bt *bt, const struct ram *ram);
+void cache_destroy(struct bt *bt);
+/* All vCPUs are there, and the area gets its final size. */
+void cache_start(struct bt *bt, const struct ram *ram);
 
 /* What is known of a page, made if need be; NULL: no room. */
 struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t);

@@ -30,7 +30,7 @@ void *block_alloc(struct step *step, size_t size)
 		return p;
 	}
 	unsigned next = step->chunks ? step->chunk_current + 1 : 0;
-	if (next >= ARENA_CHUNKS || size > ARENA_CHUNK)
+	if (next >= step->chunks_max || size > ARENA_CHUNK)
 		return NULL;
 	if (next == step->chunks) {
 		step->chunk[next] = host_alloc(ARENA_CHUNK);

@@ -97,7 +97,7 @@ struct block {
 #define BLOCK_OPS_MAX 32
 #define ARENA_CHUNK (1u << 20)
 #define ARENA_CHUNKS 48
-#define CODE_SIZE (24u << 20)
+#define CODE_SIZE (24u << 20) /* when the engine runs alone */
 
 struct step {
 	/* hot */
@@ -115,7 +115,7 @@ struct step {
 	struct block *jump_cache[JUMP_CACHE_SIZE]; /* by rip; what is found is verified against the TLB */
 	struct block *hash[BLOCK_HASH_SIZE];
 	u8 *chunk[ARENA_CHUNKS];
-	unsigned chunks, chunk_current;
+	unsigned chunks, chunks_max, chunk_current;
 	size_t chunk_used;
 	struct host_code code;
 	size_t code_used;

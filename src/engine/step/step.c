@@ -304,19 +304,20 @@ static void init_image(struct step *step)
 	__builtin_memcpy(step->init_image + 24, &mxcsr, sizeof(mxcsr));
 }
 
-int step_create(struct vcpu *vcpu)
+int step_create(struct vcpu *vcpu, size_t code_size)
 {
 	struct step *step = host_alloc(sizeof(*step));
 	if (!step)
 		return -1;
 	step->build = host_alloc(block_build_size());
-	if (!step->build || host_code_create(&step->code, CODE_SIZE)) {
+	if (!step->build || host_code_create(&step->code, code_size)) {
 		host_free(step->build);
 		host_free(step);
 		return -1;
 	}
 	insn_decoder_init(&step->decoder, vcpu->cpuid, is_amd(vcpu));
 	init_image(step);
+	step->chunks_max = (unsigned)MIN((size_t)ARENA_CHUNKS, 4 * code_size / ARENA_CHUNK);
 	step->xstate_mask = xstate_host_mask();
 	vcpu->engine_state = step;
 	return 0;
@@ -346,11 +347,16 @@ static void step_state_changed(struct vcpu *vcpu)
 	x87_reload(vcpu, step_of(vcpu));
 }
 
+static int create_alone(struct vcpu *vcpu)
+{
+	return step_create(vcpu, CODE_SIZE);
+}
+
 const struct engine_ops engine_step = {
 	.name = "step",
 	.description = "one instruction at a time on the real CPU; works everywhere",
 	.available = step_available,
-	.vcpu_create = step_create,
+	.vcpu_create = create_alone,
 	.vcpu_destroy = step_destroy,
 	.run = step_run,
 	.state_changed = step_state_changed,

@@ -7,7 +7,8 @@
 
 /* What vcpu_create and vcpu_destroy of engine_step do, for an engine that keeps its own state elsewhere but wants the
  * emulator. The calling thread runs the vCPU afterwards. */
-int step_create(struct vcpu *vcpu);
+/* With room for so many bytes of host code, and four times as much decoded code at most. */
+int step_create(struct vcpu *vcpu, size_t code_size);
 void step_destroy(struct vcpu *vcpu);
 
 /* Execute exactly one instruction (one iteration of a repeated string instruction), after delivering what is pending,

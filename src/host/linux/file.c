@@ -16,21 +16,6 @@ static int complain(const char *what, const char *path, const char *why)
 	return -1;
 }
 
-/* Read exactly `size` bytes; 0, or an error number (ENODATA: the file ended early). */
-static int read_all(int fd, u8 *data, size_t size)
-{
-	while (size) {
-		ssize_t n = read(fd, data, size);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? errno : ENODATA;
-		data += n;
-		size -= (size_t)n;
-	}
-	return 0;
-}
-
 static int load(struct file *file, int fd, const char *what, const char *path, u64 limit)
 {
 	struct stat st;
@@ -42,14 +27,9 @@ static int load(struct file *file, int fd, const char *what, const char *path, u
 		return complain(what, path, "the file is empty");
 	if ((u64)st.st_size > limit)
 		return complain(what, path, "the file is larger than the guest's memory (--memory)");
-	void *p = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (p == MAP_FAILED)
 		return complain(what, path, strerror(errno));
-	int error = read_all(fd, p, (size_t)st.st_size);
-	if (error) {
-		munmap(p, (size_t)st.st_size);
-		return complain(what, path, error == ENODATA ? "the file shrank while it was read" : strerror(error));
-	}
 	*file = (struct file){ .data = p, .size = (size_t)st.st_size };
 	return 0;
 }
@@ -63,6 +43,12 @@ int file_load(struct file *file, const char *what, const char *path, u64 limit)
 	int result = load(file, fd, what, path, limit);
 	close(fd);
 	return result;
+}
+
+void file_settle(const struct file *file)
+{
+	if (file->data)
+		(void)madvise((void *)file->data, file->size, MADV_DONTNEED);
 }
 
 void file_release(struct file *file)

@@ -338,6 +338,8 @@ int run_main(const struct run_options *options)
 		fprintf(stderr, "nadir: %s\n", error);
 		return user_error ? STATUS_USAGE : STATUS_FAILURE;
 	}
+	file_settle(&m->kernel);
+	file_settle(&m->initrd);
 	log_set_panic_dump(panic_dump);
 	catch_signals();
 	int status = run_machine(m);
