@@ -162,6 +162,11 @@ bool emit_jcc_insn(struct translation_work *w)
 	s64 target = relative_target(w), next = work_next(w);
 	work_need_flags(w);
 	u8 *field = emit_jcc(&w->e, work_insn(w)->z.opcode & 15);
+	w->kept = true;
+	if (w->current + 1 < w->count) { /* inside the block */
+		link_jump(w, field, target);
+		return true;
+	}
 	emit_goto(w, next);
 	taken(w, field, target);
 	return true;

@@ -88,6 +88,8 @@ struct access_site {
 #define KEY_FLAT_CS BIT(5) /* CS is readable and likewise */
 #define KEY_APART BIT(6) /* some of the page's offsets are not what jumps of this size reach: none within it are chained */
 
+#define BT_LINKS 4
+
 /* A translated block. Its code lies at the low end of a region, which is dense so that it is executed well; this record lies at the high end,
  * with its map below. Places are offsets from the start of the code area. */
 struct bt_block {
@@ -104,7 +106,7 @@ struct bt_block {
 	struct {
 		u16 field, stub; /* the rel32 of a jump that may be chained, and the stub it goes to when it is not */
 		u32 to; /* place of the block it is chained to; 0: none */
-	} link[2];
+	} link[BT_LINKS];
 };
 static_assert(sizeof(struct bt_block) % 8 == 0, "records follow each other");
 

@@ -54,12 +54,29 @@ static bool decode_crossing(struct translation_work *w)
 	return w->count && w->at[1] > PAGE_SIZE;
 }
 
+static s64 direct_target(const struct translation_work *w, unsigned i)
+{
+	return (s64)w->at[i + 1] + w->insn[i].operand[0].imm.value.s;
+}
+
+/* A conditional jump forwards in the page, just decoded, may be inside the block: what falls through goes on, unless that is translated already. */
+static bool goes_on(struct translation_work *w, const struct insn *insn)
+{
+	unsigned last = w->count - 1, next = w->at[w->count];
+	s64 target = direct_target(w, last);
+	if (insn->kind != KIND_JCC || w->branches == BT_LINKS - 2 || target < (s64)next || target >= (s64)PAGE_SIZE || next >= PAGE_SIZE ||
+	    cache_find(w->bt, (w->gpa & PAGE_MASK) + next, w->key))
+		return false;
+	w->branches++;
+	return true;
+}
+
 /* False: nothing could be decoded. */
 static bool decode(struct translation_work *w)
 {
 	unsigned at = w->offset;
 	enum decode_result result = DECODE_OK;
-	w->count = 0;
+	w->count = w->branches = 0;
 	w->second = NULL;
 	while (w->count < BT_INSNS_MAX) {
 		struct insn *insn = &w->insn[w->count];
@@ -70,7 +87,7 @@ static bool decode(struct translation_work *w)
 		w->count++;
 		at += insn->z.length;
 		w->at[w->count] = (u16)at;
-		if (ends_block(insn))
+		if (ends_block(insn) && !goes_on(w, insn))
 			break;
 	}
 	return w->count > 0 || (result == DECODE_MORE && decode_crossing(w));
@@ -111,7 +128,8 @@ static void find_live(struct translation_work *w)
 	w->live[w->count] = live_at_end(w);
 	for (unsigned i = w->count; i-- > 0;) {
 		const struct insn *insn = &w->insn[i];
-		w->live[i] = (u16)(insn->flags_tested | (w->live[i + 1] & ~insn->flags_killed));
+		u16 taken = insn->kind == KIND_JCC && i + 1 < w->count ? live_at(w, direct_target(w, i)) : 0;
+		w->live[i] = (u16)(insn->flags_tested | taken | (w->live[i + 1] & ~insn->flags_killed));
 		if (!is_transparent(insn))
 			w->live[i] = RFLAGS_STATUS;
 	}

@@ -53,6 +53,7 @@ struct translation_work {
 	struct emitter e;
 	unsigned offset; /* in the page, of the first instruction */
 	unsigned count;
+	unsigned branches; /* conditional jumps inside the block */
 	struct insn insn[BT_INSNS_MAX];
 	struct insn ahead; /* for looking beyond the block */
 	u16 at[BT_INSNS_MAX + 1]; /* offset in the page */
