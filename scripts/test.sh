@@ -8,8 +8,9 @@ long=${3:-}
 here=$(dirname "$0")
 
 mkdir -p "$cache"
-for package in linux-image-cloud-amd64:linux-cloud linux-image-amd64:linux-generic busybox-static:busybox; do
-	"$here/guest-package.sh" "${package%:*}" "$cache/${package#*:}"
+for package in linux-image-cloud-amd64:linux-cloud linux-image-amd64:linux-generic busybox-static:busybox \
+	linux-image-686-pae:i386:linux-686-pae busybox-static:i386:busybox-i386; do
+	"$here/guest-package.sh" "${package%:*}" "$cache/${package##*:}"
 done
 export NADIR_CACHE="$cache"
 

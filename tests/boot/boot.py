@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Boot an unmodified distribution kernel in nadir to a shell that runs a script, and check what the script printed.
 
-usage: boot.py --nadir NADIR --kernel DIRECTORY [--cpus N] [-- OPTION...]
+usage: boot.py --nadir NADIR --kernel DIRECTORY [--busybox DIRECTORY] [--machine NAME] [--cpus N] [-- OPTION...]
 
-DIRECTORY is that of an unpacked Debian kernel package in the cache (NADIR_CACHE)."""
+DIRECTORY is that of an unpacked Debian package in the cache (NADIR_CACHE); MACHINE is what the kernel calls itself."""
 import argparse
 import glob
 import hashlib
@@ -20,10 +20,10 @@ def lines(first, last):
     return "".join(f"{i}\n" for i in range(first, last + 1)).encode()
 
 
-def expected(cpus):
+def expected(machine, cpus):
     """What the script prints, computed here."""
     return {
-        "kernel": "Linux x86_64",
+        "kernel": f"Linux {machine}",
         "cpus": str(cpus),
         "sum": str(sum(range(1, 1001))),
         "hash": hashlib.sha256(lines(1, 10000)).hexdigest()[:16],
@@ -42,6 +42,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--nadir", required=True)
     parser.add_argument("--kernel", required=True)
+    parser.add_argument("--busybox", default="busybox")
+    parser.add_argument("--machine", default="x86_64")
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--timeout", type=int, default=240)
     parser.add_argument("options", nargs="*")
@@ -52,7 +54,7 @@ def main():
         sys.exit(f"no kernel in {cache}/{args.kernel}: make test fetches it")
     with tempfile.TemporaryDirectory() as work:
         initrd = os.path.join(work, "initrd.gz")
-        subprocess.run([INITRAMFS, os.path.join(cache, "busybox", "bin", "busybox"), initrd,
+        subprocess.run([INITRAMFS, os.path.join(cache, args.busybox, "bin", "busybox"), initrd,
                         os.path.join(HERE, "script.sh")], check=True)
         command = [args.nadir, "run", "--kernel", kernels[0], "--initrd", initrd, "--cpus", str(args.cpus),
                    "--append", "console=ttyS0 panic=-1", *args.options]
@@ -60,13 +62,13 @@ def main():
                                 timeout=args.timeout, check=False)
     output = result.stdout.decode(errors="replace").replace("\r", "")
     got = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line and not line.startswith("["))
-    wrong = [f"{key}: expected '{value}', got '{got.get(key)}'" for key, value in expected(args.cpus).items()
+    wrong = [f"{key}: expected '{value}', got '{got.get(key)}'" for key, value in expected(args.machine, args.cpus).items()
              if got.get(key) != value]
     if result.returncode != 0:
         wrong.append(f"exit status {result.returncode}: {result.stderr.decode(errors='replace')}")
     if wrong:
         print(output)
-    print("\n".join(wrong) if wrong else f"{os.path.basename(kernels[0])}: {len(expected(1))} checks passed")
+    print("\n".join(wrong) if wrong else f"{os.path.basename(kernels[0])}: {len(expected(args.machine, 1))} checks passed")
     return 1 if wrong else 0
 
 
