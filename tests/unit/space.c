@@ -432,6 +432,7 @@ static void watch(void)
 	pid_t pid = fork();
 	if (!pid)
 		run_for_ever(told[1]);
+	close(told[1]);
 	if (read(told[0], &byte, 1) != 1)
 		_exit(1);
 	usleep(100000);

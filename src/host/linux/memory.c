@@ -36,7 +36,7 @@ void host_free(void *p)
 static struct object {
 	const void *p;
 	int fd;
-} object[64];
+} object[512];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct object *find_object(const void *p)

@@ -32,6 +32,8 @@ static const int allowed[] = {
 	/* ends of threads and of the process, faults of generated code */
 	SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(sigaltstack), SCMP_SYS(getpid),
 	SCMP_SYS(gettid), SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(getrandom),
+	/* whether we compete for a CPU with our own spaces */
+	SCMP_SYS(getrusage),
 	/* the C library counts CPUs before a thread's first malloc */
 	SCMP_SYS(sched_getaffinity),
 };

@@ -1,52 +1,36 @@
 /* The VMM's side of the port's spaces: each is a process that the server (space_server.c) made of nothing but the runtime
  * (space_runtime.S).
  *
- * A request is one more in control->sequence, an answer the same number in answer->done; both are futexes in memory that is mapped on
- * both sides. The memory of all spaces is one object, a slot each, mapped here for ever. What the space has written is not believed: a
- * wrong answer is a broken space, and none at all is noticed by whoever waits: the server tells of a space's end, and from time to time
- * the waiting thread looks whether the server is there, and whether the space has been told to stop for long. */
+ * The memory of all spaces is one object, a slot each, mapped here for ever. What a space has written is not believed: a wrong answer is a
+ * broken space. */
 #define _GNU_SOURCE
 #include "host/linux/space.h"
 
 #include "arch/regs.h"
 #include "host/linux/memory.h"
-#include "host/linux/space_layout.h"
+#include "host/linux/space_handoff.h"
 
 #include <errno.h>
-#include <linux/futex.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-#define CHECK_INTERVAL 500000000ull /* ns */
-#define PATIENCE 20 /* intervals that a space may take to stop */
 #define ADDRESS_END (HOST_SPACE_END - PAGE_SIZE) /* Linux keeps the last page free */
-#define SPIN_US 200 /* several times what it takes to wake somebody on another CPU */
-#define PENALTY_MAX 500 /* times that */
 #define OWN_MAPS 64 /* more than a space has of its own */
-#define HWCAP2_FSGSBASE 2
 
 enum slot_state { SLOT_FREE, SLOT_USED, SLOT_ENDING };
 
 struct slot {
 	struct host_space space;
 	enum slot_state state;
-	struct space_control *control;
-	struct space_answer *answer;
+	struct handoff handoff;
 	u8 *ram;
 	u64 ram_size;
 	u64 code, code_size;
-	u32 sequence;
-	u64 expected; /* TSC ticks from request to answer, on average */
-	u64 spin_after, penalty; /* not before this time, and how long it was put off */
 	u64 maps; /* at most so many mappings are there */
 	bool failed; /* nothing more can be done with it */
 };
@@ -58,8 +42,6 @@ static struct {
 	u8 *shared;
 	u64 lowest; /* address that may be mapped */
 	u64 maps_max;
-	bool fsgsbase;
-	u64 spin; /* TSC ticks to look out for an answer before sleeping; 0: there is one CPU */
 	pthread_mutex_t lock; /* slot states */
 	struct slot slot[SPACE_SLOTS];
 } spaces = { .why = "spaces were not asked for", .socket = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -104,8 +86,7 @@ static const char *start(void)
 	int file = -1;
 	spaces.maps_max = read_number("/proc/sys/vm/max_map_count", 65530);
 	spaces.lowest = read_number("/proc/sys/vm/mmap_min_addr", 65536);
-	spaces.spin = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? host_tsc_hz() / 1000000 * SPIN_US : 0;
-	spaces.fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
+	handoff_start();
 	spaces.hole = space_hole_choose();
 	const char *why = spaces.hole ? map_slots(&file) : "no hole for them is free in this program's address space";
 	why = why ? why : fork_server(file);
@@ -116,6 +97,7 @@ static const char *start(void)
 
 void space_start(void)
 {
+	memset(spaces.slot, 0, sizeof(spaces.slot));
 	spaces.why = start();
 }
 
@@ -160,110 +142,6 @@ static bool send_request(const struct space_request *request, const int *files)
 	return n == sizeof(*request);
 }
 
-static bool server_alive(void)
-{
-	struct pollfd on = { .fd = spaces.socket };
-	return poll(&on, 1, 0) >= 0 && !(on.revents & (POLLHUP | POLLERR | POLLNVAL));
-}
-
-/* ---- request and answer ---- */
-
-static bool is_dead(const struct slot *s)
-{
-	return __atomic_load_n(&s->control->dead, __ATOMIC_ACQUIRE);
-}
-
-/* Sleep until the answer may have changed, but not for long. */
-static void sleep_at_answer(struct slot *s, u32 old)
-{
-	const struct timespec t = { .tv_nsec = CHECK_INTERVAL };
-	syscall(SYS_futex, &s->answer->done, FUTEX_WAIT, old, &t);
-}
-
-/* Whether it makes sense to wait on. Intervals are counted, since all of us may have been stopped for a while. */
-static bool wait_on(struct slot *s, unsigned *late, bool hurry)
-{
-	if (!server_alive())
-		return false;
-	if (hurry || __atomic_load_n(&s->space.window->stop, __ATOMIC_RELAXED))
-		++*late;
-	return *late < PATIENCE;
-}
-
-/* False: there is no answer, and there will be none. `hurry`: it should come at once. */
-static bool await(struct slot *s, bool hurry)
-{
-	unsigned late = 0;
-	u64 check = 0;
-	for (;;) {
-		u32 done = __atomic_load_n(&s->answer->done, __ATOMIC_ACQUIRE);
-		if (is_dead(s))
-			return false;
-		if (done == s->sequence)
-			return true;
-		u64 now = host_now();
-		if (check && now >= check && !wait_on(s, &late, hurry))
-			return false;
-		if (now >= check)
-			check = now + CHECK_INTERVAL;
-		sleep_at_answer(s, done);
-	}
-}
-
-/* ---- sleeping or spinning ----
- *
- * A round trip by two futexes takes 5 us when both sides have one CPU in turn, and much longer across CPUs, since idle ones must be woken.
- * If both sides have a CPU each and look out for each other it takes 0.3 us. So we spin while answers come soon, and when one does not, or
- * none ever does because no other CPU is free, leave that for a while, longer each time. */
-
-static bool spin_pays(const struct slot *s, u64 now)
-{
-	return spaces.spin && s->expected < spaces.spin && now >= s->spin_after;
-}
-
-/* Until the answer changes; false: it did not for long. */
-static bool spin(struct slot *s, u32 old, u64 start)
-{
-	while (__atomic_load_n(&s->answer->done, __ATOMIC_ACQUIRE) == old) {
-		__builtin_ia32_pause();
-		if (__builtin_ia32_rdtsc() - start > spaces.spin)
-			return false;
-	}
-	return true;
-}
-
-static void learn(struct slot *s, u64 start, bool spun, bool came)
-{
-	u64 now = __builtin_ia32_rdtsc();
-	s->expected = (s->expected * 7 + MIN(now - start, 4 * spaces.spin)) / 8;
-	if (!spun)
-		return;
-	s->penalty = came ? 0 : MIN(2 * s->penalty + spaces.spin, PENALTY_MAX * spaces.spin);
-	s->spin_after = now + s->penalty;
-}
-
-/* Have the queued commands carried out, then `run`. */
-static bool request(struct slot *s, bool run)
-{
-	struct space_control *c = s->control;
-	u64 start = __builtin_ia32_rdtsc();
-	u32 old = s->sequence++;
-	bool spins = spin_pays(s, start);
-	c->run = run;
-	c->spin = spins ? (u32)spaces.spin / 4 : 0;
-	__atomic_store_n(&c->waiting, !spins, __ATOMIC_RELAXED);
-	__atomic_store_n(&c->sequence, s->sequence, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&s->answer->sleeping, __ATOMIC_SEQ_CST))
-		syscall(SYS_futex, &c->sequence, FUTEX_WAKE, 1);
-	bool came = spins && spin(s, old, start);
-	__atomic_store_n(&c->waiting, !came, __ATOMIC_SEQ_CST);
-	bool answered = await(s, !run);
-	learn(s, start, spins, came);
-	c->count = 0;
-	s->failed = s->failed || !answered || s->answer->kind == KIND_FAILED;
-	return answered;
-}
-
 /* ---- creation ---- */
 
 /* A slot whose last process has ended. */
@@ -273,7 +151,7 @@ static struct slot *take_slot(void)
 	pthread_mutex_lock(&spaces.lock);
 	for (unsigned i = 0; !found && i < SPACE_SLOTS; i++) {
 		struct slot *s = &spaces.slot[i];
-		if (s->state == SLOT_FREE || (s->state == SLOT_ENDING && is_dead(s)))
+		if (s->state == SLOT_FREE || (s->state == SLOT_ENDING && handoff_dead(&s->handoff)))
 			found = s;
 	}
 	if (found)
@@ -289,7 +167,6 @@ static void release_slot(struct slot *s, enum slot_state state)
 	pthread_mutex_unlock(&spaces.lock);
 }
 
-/* All zero but for what says that the first request, to begin, is on its way. */
 static void init_slot(struct slot *s, const struct host_code *code, void *ram, u64 ram_size)
 {
 	u8 *shared = spaces.shared + (u64)(s - spaces.slot) * SPACE_SLOT_SIZE;
@@ -299,18 +176,14 @@ static void init_slot(struct slot *s, const struct host_code *code, void *ram, u
 		.space = { .window = (struct host_space_window *)(void *)shared, .tables = shared + SPACE_TABLES - SPACE_WINDOW,
 			   .tables_there = spaces.hole + SPACE_TABLES },
 		.state = SLOT_USED,
-		.control = (struct space_control *)(void *)(shared + SPACE_CONTROL - SPACE_WINDOW),
-		.answer = (struct space_answer *)(void *)(shared + SPACE_ANSWER - SPACE_WINDOW),
 		.ram = ram,
 		.ram_size = ram_size,
 		.code = (u64)(uintptr_t)code->rx,
 		.code_size = code->size,
-		.sequence = 1,
 		.maps = OWN_MAPS,
 	};
-	s->control->sequence = 1;
-	s->control->waiting = 1;
-	s->control->fsgsbase = spaces.fsgsbase;
+	handoff_init(&s->handoff, (struct space_control *)(void *)(shared + SPACE_CONTROL - SPACE_WINDOW),
+		     (struct space_answer *)(void *)(shared + SPACE_ANSWER - SPACE_WINDOW));
 }
 
 static bool in_hole(const struct host_code *code)
@@ -338,7 +211,7 @@ struct host_space *host_space_create(const struct host_code *code, void *ram, u6
 		release_slot(s, SLOT_FREE);
 		return NULL;
 	}
-	if (await(s, true))
+	if (handoff_await(&s->handoff, true))
 		return &s->space;
 	host_space_destroy(&s->space);
 	return NULL;
@@ -348,12 +221,20 @@ void host_space_destroy(struct host_space *space)
 {
 	struct slot *s = container_of(space, struct slot, space);
 	const struct space_request r = { .operation = SPACE_KILL, .slot = (u32)(s - spaces.slot) };
-	if (!is_dead(s))
+	if (!handoff_dead(&s->handoff))
 		send_request(&r, NULL);
 	release_slot(s, SLOT_ENDING);
 }
 
 /* ---- mappings ---- */
+
+/* Have the queued commands carried out, then `run`. False: the space is lost. */
+static bool request(struct slot *s, bool run)
+{
+	bool answered = handoff_request(&s->handoff, run);
+	s->failed = s->failed || !answered || s->handoff.answer->kind == KIND_FAILED;
+	return answered;
+}
 
 static bool goes_on(const struct space_command *old, const struct space_command *new)
 {
@@ -364,7 +245,7 @@ static bool goes_on(const struct space_command *old, const struct space_command 
 /* A command at the end of the queue, or more of the last one. */
 static int queue(struct slot *s, const struct space_command *new)
 {
-	struct space_control *c = s->control;
+	struct space_control *c = s->handoff.control;
 	struct space_command *last = c->count ? &c->command[c->count - 1] : NULL;
 	if (s->failed || s->maps >= spaces.maps_max)
 		return -1;
@@ -415,7 +296,7 @@ int host_space_unmap(struct host_space *space, u64 gla, u64 size)
 	bool all = gla <= spaces.lowest && end >= ADDRESS_END;
 	if (all) {
 		s->maps = OWN_MAPS;
-		s->control->count = 0;
+		s->handoff.control->count = 0;
 	}
 	if (unmap_within(s, gla, end, 0, spaces.hole))
 		return -1;
@@ -429,16 +310,16 @@ static void read_trap(const struct slot *s, struct host_trap *trap)
 	const struct host_space_regs *regs = &s->space.window->regs;
 	*trap = (struct host_trap){
 		.pc = regs->rip,
-		.vector = (u32)s->answer->vector,
-		.error_code = (u32)s->answer->error,
-		.address = s->answer->address,
+		.vector = (u32)s->handoff.answer->vector,
+		.error_code = (u32)s->handoff.answer->error,
+		.address = s->handoff.answer->address,
 		.rflags = regs->rflags,
 	};
 }
 
 static enum host_space_exit read_answer(const struct slot *s, struct host_trap *trap)
 {
-	switch (s->answer->kind) {
+	switch (s->handoff.answer->kind) {
 	case KIND_LEFT:
 		return SPACE_LEFT;
 	case KIND_TRAP:
@@ -456,7 +337,7 @@ enum host_space_exit host_space_run(struct host_space *space, struct host_trap *
 	struct slot *s = container_of(space, struct slot, space);
 	struct host_space_regs *regs = &space->window->regs;
 	regs->rflags = (regs->rflags & (RFLAGS_STATUS | RFLAGS_DF)) | RFLAGS_FIXED1 | RFLAGS_IF;
-	if (s->failed || is_dead(s) || !is_canonical(regs->fs_base, 48))
+	if (s->failed || handoff_dead(&s->handoff) || !is_canonical(regs->fs_base, 48))
 		return SPACE_GONE;
 	return request(s, true) ? read_answer(s, trap) : SPACE_BROKEN;
 }

@@ -1,6 +1,6 @@
-/* What the processes of spaces may ask of the kernel (A7); anything else ends them. A space: to sleep and to wake, to change its mappings
- * of guest RAM, never executable, and to end, by the runtime's own SYSCALL instructions alone. The server: to receive files, to make
- * spaces and to kill them. Every filter is the child's too, so each begins with what spaces do most. */
+/* What the processes of spaces may ask of the kernel (A7); anything else ends them. A space: to sleep and to wake, to choose among CPUs,
+ * to change its mappings of guest RAM, never executable, and to end, by the runtime's own SYSCALL instructions alone. The server: to
+ * receive files, to make spaces and to kill them. Every filter is the child's too, so each begins with what spaces do most. */
 #define _GNU_SOURCE
 #include "host/linux/space.h"
 #include "host/linux/space_layout.h"
@@ -53,6 +53,8 @@ int space_filter_enter(u64 hole)
 		REQUIRE_WITHIN(MAP_SHARED | MAP_FIXED | MAP_NORESERVE | MAP_POPULATE), LOAD_ARGUMENT(4), REQUIRE_EQUAL(SPACE_RAM_FD), ALLOW,
 		CALL(SYS_munmap, 1), ALLOW,
 		CALL(SYS_arch_prctl, 4), LOAD_ARGUMENT(0), REQUIRE_EQUAL(ARCH_SET_FS), ALLOW,
+		CALL(SYS_sched_setaffinity, 4), LOAD_ARGUMENT(0), REQUIRE_EQUAL(0), ALLOW,
+		CALL(SYS_getrusage, 1), ALLOW,
 		CALL(SYS_exit_group, 1), ALLOW,
 		KILL,
 	};
@@ -87,6 +89,8 @@ int space_filter_enter_server(void)
 		CALL(SYS_close_range, 1), ALLOW,
 		CALL(SYS_arch_prctl, 1), ALLOW,
 		CALL(SYS_seccomp, 1), ALLOW,
+		CALL(SYS_sched_setaffinity, 1), ALLOW,
+		CALL(SYS_getrusage, 1), ALLOW,
 		CALL(SYS_exit_group, 1), ALLOW,
 		KILL,
 	};

@@ -16,7 +16,7 @@
 #else
 #define TRIES 16
 #endif
-#define AREAS 64
+#define AREAS 512
 
 static u8 *hole;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

@@ -37,12 +37,18 @@
 
 /* struct space_control, which begins with `stop` */
 #define CONTROL_SEQUENCE 4
+#define WAITING_ASLEEP 1
+#define WAITING_PUZZLED 2
 #define CONTROL_WAITING 8
 #define CONTROL_RUN 12
 #define CONTROL_COUNT 16
 #define CONTROL_FSGSBASE 20
 #define CONTROL_SPIN 24
-#define CONTROL_COMMAND 64
+#define CONTROL_RDTSCP 28
+#define CONTROL_MOVE 32
+#define CONTROL_CPUS 64
+#define SPACE_CPUS 1024
+#define CONTROL_COMMAND (CONTROL_CPUS + SPACE_CPUS / 8)
 #define SPACE_COMMANDS ((0x4000 - CONTROL_COMMAND) / 32)
 
 /* struct space_answer */
@@ -53,6 +59,8 @@
 #define ANSWER_ERROR 24
 #define ANSWER_ADDRESS 32
 #define ANSWER_FS_BASE 40
+#define ANSWER_CPU 48
+#define ANSWER_USAGE 64
 
 #define KIND_LEFT 1 /* translated code jumped to leave */
 #define KIND_TRAP 2
@@ -64,6 +72,8 @@
 #ifndef __ASSEMBLER__
 #include "host/port.h"
 
+#include <sys/resource.h>
+
 /* A call of mmap (flags set) or munmap (flags 0) for the space to make. */
 struct space_command {
 	u64 address, size, offset;
@@ -74,12 +84,15 @@ struct space_command {
 struct space_control {
 	u32 stop; /* struct host_space_window */
 	u32 sequence; /* futex: one more is a request */
-	u32 waiting; /* the VMM sleeps at `done` */
+	u32 waiting; /* the VMM sleeps at `done`; WAITING_PUZZLED: after it has spun in vain */
 	u32 run; /* whether to run after the commands */
 	u32 count; /* of commands */
 	u32 fsgsbase; /* the instructions of that name may be used */
 	u32 spin; /* TSC ticks for which the space looks out for a request before it sleeps */
+	u32 rdtscp; /* the instruction may be used */
+	u32 move; /* to `cpus`, before all else */
 	u32 dead; /* the process has ended */
+	alignas(64) u64 cpus[SPACE_CPUS / 64];
 	alignas(64) struct space_command command[SPACE_COMMANDS];
 };
 
@@ -90,6 +103,8 @@ struct space_answer {
 	u32 kind, unused;
 	u64 vector, error, address;
 	u64 fs_base; /* as last set, without the instruction for it */
+	u32 cpu; /* where it took up the request: TSC_AUX as Linux sets it */
+	alignas(64) struct rusage usage; /* of the space, for a VMM that is puzzled */
 };
 
 static_assert(SPACE_HOLE == HOST_SPACE_HOLE, "the hole's size");
@@ -107,6 +122,9 @@ static_assert(offsetof(struct space_control, run) == CONTROL_RUN, "control");
 static_assert(offsetof(struct space_control, count) == CONTROL_COUNT, "control");
 static_assert(offsetof(struct space_control, fsgsbase) == CONTROL_FSGSBASE, "control");
 static_assert(offsetof(struct space_control, spin) == CONTROL_SPIN, "control");
+static_assert(offsetof(struct space_control, rdtscp) == CONTROL_RDTSCP, "control");
+static_assert(offsetof(struct space_control, move) == CONTROL_MOVE, "control");
+static_assert(offsetof(struct space_control, cpus) == CONTROL_CPUS, "control");
 static_assert(offsetof(struct space_control, command) == CONTROL_COMMAND, "control");
 static_assert(sizeof(struct space_control) <= SPACE_ANSWER - SPACE_CONTROL, "control");
 static_assert(offsetof(struct space_answer, sleeping) == ANSWER_SLEEPING, "answer");
@@ -114,6 +132,8 @@ static_assert(offsetof(struct space_answer, kind) == ANSWER_KIND, "answer");
 static_assert(offsetof(struct space_answer, vector) == ANSWER_VECTOR, "answer");
 static_assert(offsetof(struct space_answer, error) == ANSWER_ERROR, "answer");
 static_assert(offsetof(struct space_answer, address) == ANSWER_ADDRESS, "answer");
+static_assert(offsetof(struct space_answer, cpu) == ANSWER_CPU, "answer");
+static_assert(offsetof(struct space_answer, usage) == ANSWER_USAGE, "answer");
 static_assert(offsetof(struct space_answer, fs_base) == ANSWER_FS_BASE, "answer");
 
 /* space_runtime.S: the code, its size, and offsets of its entries. */

@@ -55,8 +55,14 @@ answer:
 	mov	CONTROL(CONTROL_SEQUENCE), %ebx
 	mov	%ebx, %eax
 	xchg	%eax, ANSWER(ANSWER_DONE)
-	cmpl	$0, CONTROL(CONTROL_WAITING)
-	je	spin
+	cmpl	$WAITING_ASLEEP, CONTROL(CONTROL_WAITING)
+	jb	spin
+	je	1f
+	xor	%edi, %edi	/* RUSAGE_SELF */
+	lea	ANSWER(ANSWER_USAGE), %rsi
+	mov	$__NR_getrusage, %eax
+	syscall
+1:
 	lea	ANSWER(ANSWER_DONE), %rdi
 	mov	$FUTEX_WAKE, %esi
 	mov	$1, %edx
@@ -89,7 +95,18 @@ wait:
 
 request:
 	movl	$0, ANSWER(ANSWER_SLEEPING)
-	mov	CONTROL(CONTROL_COUNT), %ebp
+	cmpl	$0, CONTROL(CONTROL_RDTSCP)
+	je	1f
+	rdtscp
+	mov	%ecx, ANSWER(ANSWER_CPU)
+1:	cmpl	$0, CONTROL(CONTROL_MOVE)
+	je	1f
+	xor	%edi, %edi
+	mov	$SPACE_CPUS / 8, %esi
+	lea	CONTROL(CONTROL_CPUS), %rdx
+	mov	$__NR_sched_setaffinity, %eax
+	syscall
+1:	mov	CONTROL(CONTROL_COUNT), %ebp
 	lea	CONTROL(CONTROL_COMMAND), %rbx
 	jmp	2f
 1:	mov	(%rbx), %rdi

@@ -1,0 +1,30 @@
+/* Request and answer between a thread of the VMM and a space: who runs when, on which CPU. */
+#ifndef NADIR_HOST_LINUX_SPACE_HANDOFF_H
+#define NADIR_HOST_LINUX_SPACE_HANDOFF_H
+
+#include "host/linux/space_layout.h"
+
+/* The VMM's end. */
+struct handoff {
+	struct space_control *control;
+	struct space_answer *answer;
+	u64 expected; /* TSC ticks from request to answer, on average */
+	u64 spin_after; /* no spinning before this time */
+	u64 short_times; /* for how long it was put off last, in units of the time that we spin */
+	u64 looked, switches; /* when we last looked, and how often both sides had lost their CPUs until then */
+	u32 sequence; /* of the last request */
+	int apart; /* the CPU that the space keeps away from; -1: none */
+};
+
+/* Before any other call: what of the host counts. */
+void handoff_start(void);
+/* The memory of a new space, all zero. Its first request, to begin, is on its way. */
+void handoff_init(struct handoff *h, struct space_control *control, struct space_answer *answer);
+/* Have the queued commands carried out, then `run`. False: there is no answer, and there will be none. */
+bool handoff_request(struct handoff *h, bool run);
+/* Sleep until the last request is answered. `hurry`: that should be soon, whatever the space does. */
+bool handoff_await(struct handoff *h, bool hurry);
+/* The space's process has ended. */
+bool handoff_dead(const struct handoff *h);
+
+#endif
