@@ -62,9 +62,11 @@ struct tlb_table {
 	u64 regions[TLB_ENTRIES / 512 / 64]; /* groups of 512 entries ever touched */
 };
 
-/* Execute translations that somebody remembers by a salt (mmu_note_exec): the pages, and 2-MByte regions with large pages, hashed. */
+/* Execute translations that somebody remembers by a salt (mmu_note_exec): the pages, and 2-MByte regions with large pages, hashed. All lie
+ * within a range, which keeps out most of the pages that are only data. */
 struct exec_notes {
 	u64 page[16], large[4];
+	u64 last, first_inverted; /* zero: none */
 	u16 salt, narrow_salt; /* of 64-bit code, and of 16- and 32-bit code, whose RIP alone does not say where it is (vcpu->code_number) */
 };
 
@@ -160,6 +162,9 @@ static inline void mmu_note_exec(struct vcpu *vcpu, gla_t gla)
 	struct exec_notes *notes = vcpu->cpl == 3 ? &mmu->current->user : &mmu->supervisor;
 	u8 info = mmu->explicit->info[tlb_index(gla)];
 	unsigned shift = tlb_page_shift(info);
+	u64 offset = BIT(shift) - 1;
+	notes->last = MAX(notes->last, gla | offset);
+	notes->first_inverted = MAX(notes->first_inverted, ~(gla & ~offset));
 	notes->page[gla >> 18 & 15] |= BIT(gla >> PAGE_SHIFT & 63);
 	if (shift != PAGE_SHIFT)
 		notes->large[gla >> 27 & 3] |= shift < 30 ? BIT(gla >> 21 & 63) : ~0ull;

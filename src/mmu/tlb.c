@@ -55,6 +55,8 @@ static void salt_renew(struct vcpu *vcpu, struct exec_notes *notes)
 
 static bool was_executed(const struct exec_notes *notes, gla_t gla)
 {
+	if (gla > notes->last || gla < ~notes->first_inverted)
+		return false;
 	if (notes->large[gla >> 27 & 3] & (BIT(gla >> 21 & 63) | BIT((gla ^ BIT(21)) >> 21 & 63)))
 		return true;
 	return notes->page[gla >> 18 & 15] & BIT(gla >> PAGE_SHIFT & 63);

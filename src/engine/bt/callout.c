@@ -11,7 +11,7 @@
 static bool must_leave(struct vcpu *vcpu)
 {
 	struct bt *bt = bt_of(vcpu);
-	return vcpu_pending(vcpu) || (vcpu->deferred && (vcpu->rflags & RFLAGS_IF)) || step_needs_care(vcpu) ||
+	return vcpu_pending(vcpu) || (vcpu->deferred & ~pending_not_yet(vcpu)) || step_needs_care(vcpu) ||
 	       bt->logged != __atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED);
 }
 

@@ -15,6 +15,11 @@
 
 enum found { FOUND_CODE, FOUND_FAULT, FOUND_NOTHING };
 
+static u64 *jump_slot(const struct vcpu *vcpu)
+{
+	return vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
+}
+
 static void remember(struct vcpu *vcpu, gla_t gla, const struct bt_block *block)
 {
 	bool second = bt_crosses(block);
@@ -23,7 +28,7 @@ static void remember(struct vcpu *vcpu, gla_t gla, const struct bt_block *block)
 		return;
 	if (second)
 		mmu_note_exec(vcpu, modes_second_page(vcpu));
-	u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
+	u64 *slot = jump_slot(vcpu);
 	slot[0] = bt_jump_tag(vcpu);
 	slot[JUMP_CACHE_ENTRIES] = (u64)(uintptr_t)bt_rx(bt_of(vcpu), bt_code(bt_of(vcpu), block) + block->prologue);
 	mmu_note_exec(vcpu, gla);
@@ -70,7 +75,7 @@ struct bt_page *bt_code_page(struct vcpu *vcpu, const struct translation *t)
 static struct bt_block *find_remembered(struct vcpu *vcpu)
 {
 	struct bt *bt = bt_of(vcpu);
-	const u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
+	const u64 *slot = jump_slot(vcpu);
 	if (slot[0] != bt_jump_tag(vcpu))
 		return NULL;
 	struct bt_block *block = cache_of_prologue(bt, bt_rw(bt, (const void *)(uintptr_t)slot[JUMP_CACHE_ENTRIES]));
@@ -91,7 +96,7 @@ static bool second_page_fits(struct vcpu *vcpu, const struct bt_block *block)
 static struct bt_block *find_elsewhere(struct vcpu *vcpu, const struct translation *t, u16 key)
 {
 	struct bt *bt = bt_of(vcpu);
-	const u64 *slot = vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
+	const u64 *slot = jump_slot(vcpu);
 	const u8 *prologue = (const u8 *)(uintptr_t)slot[JUMP_CACHE_ENTRIES];
 	if ((slot[0] ^ vcpu->rip) << 16 || prologue == bt->miss)
 		return NULL;
@@ -196,7 +201,7 @@ static const u8 *step_insn(struct vcpu *vcpu, struct exit *exit, const struct st
 	mmu_serve(vcpu); /* step has taken PENDING_CODE */
 	modes_look(vcpu);
 	if (!*go || !insn->next || vcpu->rip != rip + insn->length || salt != vcpu->jump_salt || number != vcpu->code_number || vcpu_pending(vcpu) ||
-	    (vcpu->deferred && (vcpu->rflags & RFLAGS_IF)) || step_needs_care(vcpu))
+	    (vcpu->deferred & ~pending_not_yet(vcpu)) || step_needs_care(vcpu))
 		return NULL;
 	if (__atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED) != bt->logged)
 		cache_follow_log(vcpu);
@@ -219,6 +224,20 @@ bool access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail)
 		return false;
 	bt_of(vcpu)->count[COUNT_FILLED]++;
 	return true;
+}
+
+bool miss_fill(struct vcpu *vcpu)
+{
+	struct bt *bt = bt_of(vcpu);
+	struct bt_block *block;
+	if (vcpu_pending(vcpu) || vcpu->code_number || bt->logged != __atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED) ||
+	    !is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)))
+		return false;
+	bt->count[COUNT_MISSES]++;
+	enum found found = find(vcpu, &block);
+	if (found == FOUND_NOTHING)
+		bt->step_next = true;
+	return found == FOUND_CODE && jump_slot(vcpu)[0] == bt_jump_tag(vcpu);
 }
 
 /* An access that access_fill refused. */
@@ -325,20 +344,15 @@ static bool execute(struct vcpu *vcpu, struct exit *exit, const u8 *code)
 
 /* ---- the loop ---- */
 
-/* Pending bits that cannot be acted upon now would keep translated code from running; they are put aside meanwhile. */
-static u32 not_yet(const struct vcpu *vcpu)
-{
-	return (vcpu->rflags & RFLAGS_IF ? 0 : PENDING_INTERRUPT) | (vcpu->nmi_blocked ? PENDING_NMI : 0);
-}
-
+/* Bits that would only keep translated code from running are put aside meanwhile. */
 static void defer(struct vcpu *vcpu)
 {
-	u32 now = vcpu->deferred & ~not_yet(vcpu);
+	u32 now = vcpu->deferred & ~pending_not_yet(vcpu);
 	if (now) {
 		vcpu->deferred &= ~now;
 		vcpu_set_pending(vcpu, now);
 	}
-	u32 later = vcpu_pending(vcpu) & not_yet(vcpu);
+	u32 later = vcpu_pending(vcpu) & pending_not_yet(vcpu);
 	if (later) {
 		vcpu->deferred |= later;
 		vcpu_clear_pending(vcpu, later);
@@ -452,6 +466,7 @@ static const char *const counter_names[COUNTERS] = {
 	[COUNT_ENTER] = "entered by the loop", [COUNT_TRANSLATED] = "blocks translated", [COUNT_INSNS] = "instructions translated",
 	[COUNT_BYTES] = "bytes of host code", [COUNT_DROPPED] = "blocks dropped", [COUNT_EVICTED] = "regions evicted", [COUNT_INTERPRETED] = "instructions not translatable",
 	[COUNT_FILLED] = "TLB misses filled", [COUNT_STEPPED_ACCESS] = "accesses stepped", [COUNT_BOUNDARY] = "boundaries stepped",
+	[COUNT_CALLOUT_SITES] = "sites that call out", [COUNT_INLINE_SITES] = "sensitive sites done inline", [COUNT_MISSES] = "jump cache misses filled",
 };
 
 static const char *const site_names[SITE_KINDS] = {

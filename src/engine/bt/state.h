@@ -176,7 +176,7 @@ struct code_place {
 
 enum bt_counter {
 	COUNT_ENTER, COUNT_TRANSLATED, COUNT_INSNS, COUNT_BYTES, COUNT_DROPPED, COUNT_EVICTED, COUNT_INTERPRETED, COUNT_FILLED,
-	COUNT_STEPPED_ACCESS, COUNT_BOUNDARY, COUNT_CALLOUT_SITES, COUNT_INLINE_SITES,
+	COUNT_STEPPED_ACCESS, COUNT_BOUNDARY, COUNT_CALLOUT_SITES, COUNT_INLINE_SITES, COUNT_MISSES,
 	COUNTERS
 };
 
@@ -289,6 +289,12 @@ static inline gpa_t bt_gpa(const struct bt_block *block)
 	return block->page->gpa + block->offset;
 }
 
+/* Pending bits that cannot be acted upon now. */
+static inline u32 pending_not_yet(const struct vcpu *vcpu)
+{
+	return (vcpu->rflags & RFLAGS_IF ? 0 : PENDING_INTERRUPT) | (vcpu->nmi_blocked ? PENDING_NMI : 0);
+}
+
 /* Status flags between vcpu->rflags and flags_image. */
 static inline void flags_to_image(struct vcpu *vcpu)
 {
@@ -312,6 +318,9 @@ static inline u64 bt_jump_tag(const struct vcpu *vcpu)
 
 /* Enter the page of an access (struct access_site) into the TLB. False: the instruction must be stepped. In run.c; called by translated code. */
 bool access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail);
+
+/* Enter the code at vcpu->rip into the jump cache. False: the loop must look. In run.c; called by translated code. */
+bool miss_fill(struct vcpu *vcpu);
 
 /* Write the stubs that enter and leave translated code; returns the bytes used at the start of the code area. */
 u32 stubs_emit(struct bt *bt);

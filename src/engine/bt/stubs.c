@@ -212,6 +212,28 @@ static void emit_fixed_site(struct bt *bt, struct emitter *e, const u8 *leave, e
 	emit_bytes(e, (const u8 *)&site, sizeof(site));
 }
 
+/* rip is not in the jump cache: have its code found, and try again. The flags are saved. */
+static void emit_miss(struct bt *bt, struct emitter *e)
+{
+	static const u8 clobbered[] = { RAX, RCX, RDX, RSI, RDI };
+	for (unsigned i = 0; i < ARRAY_SIZE(clobbered); i++)
+		emit_store_gs(e, clobbered[i], VCPU_GPR(clobbered[i]));
+	emit_store_gs(e, HOST_SP, VCPU_GPR(RSP));
+	emit_load_gs(e, RDI, VCPU(self));
+	EMIT(e, 0x48, 0x83, 0xec, 8, 0x48, 0xb8); /* sub rsp, 8; mov rax, miss_fill */
+	u64 target = (u64)(uintptr_t)miss_fill;
+	emit_bytes(e, (const u8 *)&target, sizeof(target));
+	EMIT(e, 0xff, 0xd0, 0x48, 0x83, 0xc4, 8, 0x84, 0xc0); /* call rax; add rsp, 8; test al, al */
+	for (unsigned i = 0; i < ARRAY_SIZE(clobbered); i++)
+		emit_load_gs(e, clobbered[i], VCPU_GPR(clobbered[i]));
+	emit_load_gs(e, HOST_SP, VCPU_GPR(RSP));
+	emit_load_gs(e, TLB_BASE, VCPU(tlb));
+	u8 *leave = emit_jcc(e, 0x4);
+	emit_dispatch(e);
+	emit_fix32(leave, e->at);
+	emit_fixed_site(bt, e, bt->leave_saved, SITE_MISS);
+}
+
 u32 stubs_emit(struct bt *bt)
 {
 	struct emitter e = { bt->code.rw };
@@ -222,7 +244,7 @@ u32 stubs_emit(struct bt *bt)
 	bt->leave_saved = bt_rx(bt, e.at);
 	emit_leave(&e, true);
 	bt->miss = bt_rx(bt, e.at);
-	emit_fixed_site(bt, &e, bt->leave_saved, SITE_MISS);
+	emit_miss(bt, &e);
 	emit_callouts(bt, &e);
 	emit_access_stubs(bt, &e, false);
 	emit_access_stubs(bt, &e, true);
