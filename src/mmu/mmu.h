@@ -70,6 +70,18 @@ struct exec_notes {
 	u16 salt, narrow_salt; /* of 64-bit code, and of 16- and 32-bit code, whose RIP alone does not say where it is (vcpu->code_number) */
 };
 
+/* What the guest invalidated of an address space's user pages, for spaces, which keep translations of their own (mmu/user.c). */
+#define STALE_RANGES 32
+struct stale {
+	bool watched; /* somebody keeps translations */
+	bool global; /* global pages among them */
+	bool all;
+	u8 ranges;
+	struct {
+		gla_t start, end;
+	} range[STALE_RANGES];
+};
+
 /* The TLB of one address space (PCID); `current` of the mmu points at the one in use. */
 struct tlb {
 	struct tlb_table table[VIEW_COUNT];
@@ -77,6 +89,7 @@ struct tlb {
 	alignas(4096) u64 large[2][4];
 	u64 huge[2];
 	struct exec_notes user; /* of CPL 3 */
+	struct stale stale;
 };
 
 static inline unsigned tlb_index(gla_t gla)
@@ -97,6 +110,7 @@ static inline unsigned tlb_page_shift(u8 info)
 }
 
 #define MMU_CONTEXTS 8 /* how many PCIDs are held at once */
+#define UNWRITABLE_LOG 16
 
 struct mmu {
 	struct tlb *current;
@@ -113,6 +127,10 @@ struct mmu {
 	u16 salt_last;
 	unsigned regions; /* groups of entries touched, in all tables */
 	u64 walks, flushes; /* statistics */
+	u64 user_entries; /* how often CPL became 3, about */
+	/* Pages, by their host address, that lost their write tags (NULL: all), in turn; for whoever else keeps write permissions. */
+	const u8 *unwritable[UNWRITABLE_LOG];
+	u64 unwritables;
 	/* Other threads ask this vCPU to drop its write tags (mmu_protect_code). Atomic. */
 	u32 drop_wanted, drop_done;
 	bool running; /* it may store through its tags */
@@ -136,7 +154,7 @@ static inline void mmu_update_view(struct vcpu *vcpu)
 	u8 smap = (vcpu->cr4 & CR4_SMAP) ? VIEW_SUPERVISOR_SMAP : VIEW_SUPERVISOR;
 	vcpu->mmu->implicit_view = smap;
 	if (vcpu->cpl == 3)
-		vcpu->mmu->view = VIEW_USER;
+		vcpu->mmu->view = VIEW_USER, vcpu->mmu->user_entries++;
 	else
 		vcpu->mmu->view = (vcpu->rflags & RFLAGS_AC) ? VIEW_SUPERVISOR : smap;
 	vcpu->mmu->explicit = vcpu->tlb = &vcpu->mmu->current->table[vcpu->mmu->view];
@@ -227,6 +245,24 @@ void mmu_protect_code(struct vcpu *vcpu, const struct translation *page);
 void mmu_serve(struct vcpu *vcpu);
 /* The vCPU begins or stops to run guest code with write tags. */
 void mmu_set_running(struct vcpu *vcpu, bool running);
+
+/* ---- for spaces (host/port.h), which are second TLBs for VIEW_USER ---- */
+
+struct user_page {
+	u8 *hva; /* NULL: not to be used now */
+	gpa_t gpa;
+	u8 page_shift;
+	bool write; /* stores need nothing: D is set, the page holds no code */
+};
+#define USER_PAGES_MAX 512
+
+/* The `count` pages from gla on, in one 2-MByte region, as CPL 3 may read them without more ado: A is set. 4-level paging. A page that is given
+ * out for writing counts as one with a write tag. */
+void mmu_user_pages(struct vcpu *vcpu, gla_t gla, unsigned count, struct user_page *out);
+/* Whether CPL 3 may fetch from the page now, without setting A; *gpa is the page's, *page_shift its size. */
+bool mmu_user_executes(struct vcpu *vcpu, gla_t gla, gpa_t *gpa, u8 *page_shift);
+/* Whether any page of the naturally aligned GByte at gla may be mapped. 4-level paging. */
+bool mmu_maps_gigabyte(struct vcpu *vcpu, gla_t gla);
 
 /* After a direct store through a host pointer that a translation gave. */
 static inline void mmu_stored(struct vcpu *vcpu, u8 *flags, u32 *generation)

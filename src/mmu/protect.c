@@ -17,6 +17,7 @@ static void table_drop(struct tlb_table *t, const u8 *page)
 
 static void drop_write_tags(struct mmu *mmu, const u8 *page)
 {
+	mmu->unwritable[mmu->unwritables++ % UNWRITABLE_LOG] = page;
 	for (unsigned i = 0; i < mmu->context_used; i++)
 		for (unsigned view = 0; view < VIEW_COUNT; view++)
 			table_drop(&mmu->context[i]->table[view], page);

@@ -45,6 +45,9 @@ struct ram {
 	struct vcpu *user[RAM_USERS_MAX]; /* vCPUs with write tags; constant once they run */
 	unsigned users;
 	u32 protecting; /* spin lock of mmu_protect_code */
+	/* The memory object that the writable slots are parts of (host_ram_create), if they are. Constant. */
+	u8 *memory;
+	u64 memory_size;
 };
 
 /* Add a slot. base and size are page multiples; slots must not overlap. The host memory stays the caller's; the flag

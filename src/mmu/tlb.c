@@ -131,6 +131,23 @@ static void filter_add(struct tlb *tlb, unsigned list, gla_t gla, unsigned page_
 		*large |= BIT((gla ^ BIT(21)) >> 21 & 63);
 }
 
+/* ---- what spaces must hear of ---- */
+
+static void stale_page(struct stale *s, gla_t gla)
+{
+	gla_t page = gla & PAGE_MASK;
+	if (!s->watched || s->all || page >> 47)
+		return;
+	if (s->ranges && s->range[s->ranges - 1].end == page) {
+		s->range[s->ranges - 1].end += PAGE_SIZE;
+	} else if (s->ranges == STALE_RANGES) {
+		s->all = true;
+	} else {
+		s->range[s->ranges].start = page;
+		s->range[s->ranges++].end = page + PAGE_SIZE;
+	}
+}
+
 /* ---- flushing ---- */
 
 #define LIST_NONGLOBAL BIT(0)
@@ -200,6 +217,8 @@ static void drop_huge(struct tlb_table *t, unsigned lists, gla_t gla)
 static void tlb_drop_page(struct vcpu *vcpu, struct tlb *tlb, gla_t gla, unsigned lists)
 {
 	u64 large = 0, huge = 0;
+	if ((lists & LIST_NONGLOBAL) || tlb->stale.global)
+		stale_page(&tlb->stale, gla);
 	if (was_executed(&tlb->user, gla))
 		salt_renew(vcpu, &tlb->user);
 	if (was_executed(&vcpu->mmu->supervisor, gla))
@@ -223,6 +242,7 @@ static void tlb_drop_page(struct vcpu *vcpu, struct tlb *tlb, gla_t gla, unsigne
 static void tlb_flush(struct vcpu *vcpu, struct tlb *tlb, unsigned lists)
 {
 	struct mmu *mmu = vcpu->mmu;
+	tlb->stale.all = true;
 	salt_renew(vcpu, &tlb->user);
 	if ((lists & LIST_GLOBAL) || mmu->supervisor_local)
 		salt_renew(vcpu, &mmu->supervisor);
@@ -305,6 +325,7 @@ static unsigned context_take(struct vcpu *vcpu)
 	if (mmu->context[taken] == mmu->current)
 		taken = (taken + 1) % mmu->context_used;
 	mmu->context_next = (u8)(taken + 1);
+	mmu->context[taken]->stale.all = true;
 	salt_renew(vcpu, &mmu->context[taken]->user);
 	lists_drop(mmu->context[taken], LIST_BOTH);
 	return taken;
@@ -395,6 +416,11 @@ static void note_used(struct tlb_table *t, unsigned index, u8 info)
 	t->info[index] = info | listed | TLB_LISTED(list);
 }
 
+bool tlb_may_store(const struct vcpu *vcpu, const struct walk *walk, const struct ram_slot *slot, u8 *flags)
+{
+	return store_needs_nothing(walk, slot, *flags) && may_store_to_code(vcpu->ram, flags);
+}
+
 void tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, const struct walk *walk, struct ram_slot *slot)
 {
 	struct tlb *tlb = vcpu->mmu->current;
@@ -403,8 +429,7 @@ void tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, const struct wal
 	gla_t page = gla & PAGE_MASK;
 	u64 number = (walk->gpa - slot->base) >> PAGE_SHIFT;
 	u8 *flags = &slot->flags[number];
-	bool write = walk_permits(vcpu, walk, view, ACCESS_WRITE) && store_needs_nothing(walk, slot, *flags) &&
-		     may_store_to_code(vcpu->ram, flags);
+	bool write = walk_permits(vcpu, walk, view, ACCESS_WRITE) && tlb_may_store(vcpu, walk, slot, flags);
 	if (!walk_permits(vcpu, walk, view, ACCESS_READ))
 		return;
 	if (write && unlikely(vcpu->mmu->journal))

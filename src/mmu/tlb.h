@@ -8,5 +8,7 @@
  * page allows at once: the write tag of a page whose D, or whose logged dirty flag, is clear stays invalid. */
 void tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, const struct walk *walk,
 	      struct ram_slot *slot);
+/* Whether stores to the page of a walk that allows them need nothing: it is dirty, and holds no code. It counts as written from then on. */
+bool tlb_may_store(const struct vcpu *vcpu, const struct walk *walk, const struct ram_slot *slot, u8 *flags);
 
 #endif

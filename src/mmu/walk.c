@@ -292,6 +292,52 @@ bool walk_inspect(struct vcpu *vcpu, gla_t gla, struct walk *out)
 	return descend(vcpu, gla, &path, out);
 }
 
+/* What the entry of a level says of a page; false: nothing usable. */
+static bool take_entry(struct vcpu *vcpu, const struct level *level, u64 entry, struct walk *w)
+{
+	if ((entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A) || (entry & reserved_bits(vcpu, &format_4level, level, entry)))
+		return false;
+	w->writable &= !!(entry & PTE_W);
+	w->user &= !!(entry & PTE_U);
+	w->no_execute |= !!(entry & PTE_NX);
+	return true;
+}
+
+static void take_page(const struct vcpu *vcpu, const struct level *level, u64 entry, gla_t gla, struct walk *w)
+{
+	w->page_shift = level->shift;
+	w->gpa = page_frame(&format_4level, level, entry) | (gla & mask_of(level->shift) & PAGE_MASK);
+	w->global = (entry & PTE_G) && (vcpu->cr4 & CR4_PGE);
+	w->dirty = entry & PTE_D;
+}
+
+void walk_pages(struct vcpu *vcpu, gla_t gla, unsigned count, struct walk *out)
+{
+	const struct format *f = &format_4level;
+	const struct level *last = &f->level[f->levels - 1];
+	struct walk common = { .writable = true, .user = true };
+	gpa_t table = vcpu->cr3 & PTE_ADDR;
+	const struct level *level = f->level;
+	u64 entry = 0;
+	bool usable = true;
+	for (; usable && level != last; level++) {
+		entry = read_entry(vcpu, f, table + (gla >> level->shift & 511) * 8).value;
+		usable = take_entry(vcpu, level, entry, &common);
+		if (usable && maps_page(vcpu, level, entry))
+			break;
+		table = entry & PTE_ADDR;
+	}
+	for (unsigned i = 0; i < count; i++, gla += PAGE_SIZE) {
+		out[i] = common;
+		if (level == last)
+			entry = usable ? read_entry(vcpu, f, table + (gla >> PAGE_SHIFT & 511) * 8).value : 0;
+		if (!usable || !take_entry(vcpu, level, entry, &out[i]))
+			out[i].error = PF_US;
+		else
+			take_page(vcpu, level, entry, gla, &out[i]);
+	}
+}
+
 /* Intel SDM volume 3, "PDPTE Registers": reserved are bits 2:1, 8:5 and those from MAXPHYADDR up. */
 bool mmu_load_pdptes(struct vcpu *vcpu, u64 cr3)
 {

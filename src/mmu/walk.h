@@ -18,6 +18,10 @@ struct walk {
  * D. False: out->error is the page fault's error code, nothing else in out is valid. */
 bool walk_page(struct vcpu *vcpu, gla_t gla, enum tlb_view view, unsigned kind, struct walk *out);
 
+/* Walk for `count` pages from gla on, all in one 2-MByte region, without setting anything: 4-level or 5-level paging. Where out[i].error is not 0, a
+ * page is not mapped, or its A is clear. */
+void walk_pages(struct vcpu *vcpu, gla_t gla, unsigned count, struct walk *out);
+
 /* Walk without permission checks and without setting A or D; false: not mapped. */
 bool walk_inspect(struct vcpu *vcpu, gla_t gla, struct walk *out);
 

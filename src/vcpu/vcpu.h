@@ -69,6 +69,9 @@ struct guest_fault {
 /* What a vCPU is running or waiting for. Intel SDM volume 3, "Guest Non-Register State", activity state. */
 enum activity { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_SIPI };
 
+/* Which user code runs in spaces (host/port.h), where the host has them. */
+enum direct_mode { DIRECT_AUTO, DIRECT_OFF, DIRECT_ALWAYS };
+
 /* What the VM provides around a vCPU. Set once at creation. All are called on the vCPU's own thread. */
 struct vcpu_ops {
 	/* Answer an exit in the middle of an instruction. */
@@ -159,6 +162,7 @@ struct vcpu {
 	void *vm; /* of the layer above: the core never looks inside */
 	u32 index; /* number of this vCPU in its VM, also its initial APIC ID */
 
+	u8 direct; /* enum direct_mode; constant after creation */
 	u32 *stop; /* atomic; see vcpu_watch */
 
 	alignas(64) u8 xsave[XSAVE_AREA_SIZE];

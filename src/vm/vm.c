@@ -106,6 +106,8 @@ static int add_memory(struct vm *vm)
 {
 	u64 low = MIN(vm->config.memory, MAP_LOW_RAM_END);
 	vm->memory = host_ram_create(vm->config.memory);
+	vm->ram.memory = vm->memory;
+	vm->ram.memory_size = vm->config.memory;
 	if (!vm->memory || ram_add(&vm->ram, 0, low, vm->memory, false) < 0)
 		return -1;
 	if (low == vm->config.memory)
@@ -126,6 +128,7 @@ static int create_cpu(struct vm *vm, unsigned index)
 	v->index = index;
 	v->ops = &vcpu_ops;
 	v->engine = vm->config.engine;
+	v->direct = vm->config.direct;
 	v->ram = &vm->ram;
 	v->vm = vm;
 	cpuid_apply(v, vm->policy);

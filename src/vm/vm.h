@@ -44,6 +44,7 @@ struct vm_config {
 	unsigned cpus;
 	const char *cpu_model;
 	const struct engine_ops *engine;
+	enum direct_mode direct;
 	struct boot_source boot; /* buffers and strings stay the host's until vm_destroy */
 	struct board_backends backends;
 	enum vm_crash_action on_crash;

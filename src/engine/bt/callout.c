@@ -1,5 +1,6 @@
 /* Call-outs: instructions that C does, called by translated code (state.h). The operation is that of engine/step, prepared once; what makes
  * the loop look up first (run.c) ends the stay in translated code. */
+#include "engine/bt/direct.h"
 #include "engine/bt/work.h"
 
 #include "engine/bt/lockstep.h"
@@ -19,7 +20,7 @@ static bool must_leave(struct vcpu *vcpu)
 static enum callout_next dispatch(struct vcpu *vcpu)
 {
 	modes_look(vcpu);
-	if (must_leave(vcpu) || vcpu->activity != ACTIVITY_ACTIVE || modes_beyond(vcpu))
+	if (must_leave(vcpu) || vcpu->activity != ACTIVITY_ACTIVE || modes_beyond(vcpu) || unlikely(direct_wanted(vcpu)))
 		return CALLOUT_LEAVE;
 	return CALLOUT_DISPATCH;
 }

@@ -1,5 +1,5 @@
 /* The translator's loop: find the code for where the guest is, enter it, and do what it left for. See state.h. */
-#include "engine/bt/state.h"
+#include "engine/bt/direct.h"
 
 #include "cpu/segment.h"
 #include "engine/bt/lockstep.h"
@@ -367,6 +367,9 @@ static bool turn(struct vcpu *vcpu, struct exit *exit)
 	if (bt->logged != __atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED))
 		cache_follow_log(vcpu);
 	defer(vcpu);
+	bool go;
+	if (vcpu->cpl == 3 && bt->direct && !bt->step_next && !bt->lockstep && direct_run(vcpu, exit, &go))
+		return go;
 	if (bt->step_next || vcpu_pending(vcpu) || vcpu->activity != ACTIVITY_ACTIVE || step_needs_care(vcpu)) {
 		bt->count[COUNT_BOUNDARY]++;
 		bt->step_next = false;
@@ -426,6 +429,7 @@ static void bt_destroy(struct vcpu *vcpu)
 {
 	struct bt *bt = vcpu->engine_state ? bt_of(vcpu) : NULL;
 	if (bt) {
+		direct_destroy(vcpu);
 		cache_destroy(bt);
 		host_free(bt->work);
 		host_free(bt);
@@ -452,6 +456,10 @@ static int bt_create(struct vcpu *vcpu)
 	step_of(vcpu)->translated = bt->code;
 	bt->logged = ram->code_logged;
 	cache_clear_jumps(vcpu);
+	if (direct_create(vcpu)) {
+		bt_destroy(vcpu);
+		return -1;
+	}
 	ram->protect_code = true;
 	ram->user[ram->users++] = vcpu;
 	return 0;
@@ -500,12 +508,14 @@ static void bt_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *
 	}
 	report_kinds(bt->stepped, "stepped", line, opaque);
 	report_kinds(bt->called, "called out", line, opaque);
+	direct_report(vcpu, line, opaque);
 }
 
 static void bt_state_changed(struct vcpu *vcpu)
 {
 	engine_step.state_changed(vcpu);
 	bt_of(vcpu)->drop_all = true;
+	direct_forget(vcpu);
 }
 
 const struct engine_ops engine_bt = {

@@ -180,6 +180,8 @@ enum bt_counter {
 	COUNTERS
 };
 
+struct direct;
+
 struct bt {
 	struct bt_slot *hash;
 	unsigned hash_bits;
@@ -215,6 +217,7 @@ struct bt {
 	bool step_next; /* the next instruction must be stepped */
 	bool unchained; /* blocks are entered by C only */
 	struct lockstep *lockstep; /* what translated code does is compared with step (lockstep.h), or NULL */
+	struct direct *direct; /* user code in spaces (direct.h), or NULL */
 	u64 site_count[SITE_KINDS];
 	u64 stepped[KIND_COUNT]; /* instructions done by step, by kind */
 	u64 called[KIND_COUNT]; /* instructions done by call-outs */

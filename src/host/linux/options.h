@@ -15,6 +15,7 @@ struct run_options {
 	u64 cpus;
 	const char *cpu;
 	const char *engine;
+	const char *direct;
 	const char *serial;
 	const char *debug_console;
 	bool debug_exit;

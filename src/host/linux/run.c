@@ -208,6 +208,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.cpus = (unsigned)o->cpus,
 		.cpu_model = o->cpu,
 		.engine = engine_find(o->engine),
+		.direct = !strcmp(o->direct, "off") ? DIRECT_OFF : !strcmp(o->direct, "always") ? DIRECT_ALWAYS : DIRECT_AUTO,
 		.boot = { .kernel = m->kernel.data, .kernel_size = m->kernel.size, .initrd = m->initrd.data, .initrd_size = m->initrd.size,
 			  .cmdline = o->append },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,

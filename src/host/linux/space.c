@@ -174,7 +174,7 @@ static void init_slot(struct slot *s, const struct host_code *code, void *ram, u
 		memset(shared, 0, SPACE_SLOT_SIZE);
 	*s = (struct slot){
 		.space = { .window = (struct host_space_window *)(void *)shared, .tables = shared + SPACE_TABLES - SPACE_WINDOW,
-			   .tables_there = spaces.hole + SPACE_TABLES },
+			   .window_there = spaces.hole + SPACE_WINDOW, .tables_there = spaces.hole + SPACE_TABLES },
 		.state = SLOT_USED,
 		.ram = ram,
 		.ram_size = ram_size,

@@ -1,0 +1,570 @@
+/* Guest user code in spaces: which address spaces of the guest get one, and the journey into it and back. See direct.h.
+ *
+ * A journey costs microseconds, so only code that runs long between system calls and faults gains. An address space whose user code is found running
+ * long, when interrupts come, is promoted; one whose journeys turn out to be too short goes back to checked code for a while. */
+#include "engine/bt/direct.h"
+
+#include "arch/paging.h"
+#include "arch/xsave.h"
+#include "cpu/control.h"
+#include "engine/step/step.h"
+
+#define REGS_FLAGS (RFLAGS_STATUS | RFLAGS_DF)
+#define STATE_PKRU BIT(9)
+#define BUSY_ENOUGH 3000 /* microseconds of long bursts that promote */
+
+static u64 now(void)
+{
+	return __builtin_ia32_rdtsc();
+}
+
+static u64 microseconds(u64 n)
+{
+	return host_tsc_hz() / 1000000 * n;
+}
+
+/* ---- whether code may run in a space ---- */
+
+/* What the guest's user code may do depends on these; translated code relies on them. */
+static u64 modes_of(const struct vcpu *vcpu)
+{
+	u64 cr0 = vcpu->cr0 & (CR0_MP | CR0_EM | CR0_TS | CR0_NE);
+	u64 cr4 = vcpu->cr4 & (CR4_TSD | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE);
+	return cr0 ^ cr4 << 8 ^ vcpu->xcr0 << 40;
+}
+
+static bool mode_allows(struct vcpu *vcpu)
+{
+	return vcpu->cpl == 3 && vcpu_64bit(vcpu) && (vcpu->cr0 & CR0_PG) && !(vcpu->cr4 & (CR4_LA57 | CR4_PKE)) &&
+	       !step_needs_care(vcpu) && vcpu->rip < HOST_SPACE_END && !mmu_maps_gigabyte(vcpu, direct_of(vcpu)->hole);
+}
+
+/* ---- which address spaces get one ---- */
+
+static u64 space_key(const struct vcpu *vcpu)
+{
+	return vcpu->cr3 & PTE_ADDR;
+}
+
+static struct direct_candidate *candidate_of(struct direct *d, u64 cr3)
+{
+	for (unsigned i = 0; i < DIRECT_CANDIDATES; i++)
+		if (d->candidate[i].cr3 == cr3)
+			return &d->candidate[i];
+	struct direct_candidate *c = &d->candidate[d->candidate_next++ % DIRECT_CANDIDATES];
+	*c = (struct direct_candidate){ .cr3 = cr3 };
+	return c;
+}
+
+/* Something is pending while user code runs: note how busy it was since the last time. */
+static void sample(struct vcpu *vcpu, struct direct *d)
+{
+	u64 tsc = now(), entries = vcpu->mmu->user_entries, cr3 = space_key(vcpu);
+	if (cr3 == d->sampled_cr3 && d->sampled_at) {
+		struct direct_candidate *c = candidate_of(d, cr3);
+		u64 passed = tsc - d->sampled_at;
+		if (passed / (entries - d->sampled_entries + 1) >= microseconds(60))
+			c->busy += MIN(passed, microseconds(5000));
+		else
+			c->busy /= 2;
+	}
+	d->promoting = false;
+	for (unsigned i = 0; i < DIRECT_CANDIDATES; i++)
+		d->promoting |= d->candidate[i].busy >= microseconds(BUSY_ENOUGH);
+	d->sampled_at = tsc;
+	d->sampled_entries = entries;
+	d->sampled_cr3 = cr3;
+}
+
+static bool is_promoted(struct vcpu *vcpu, struct direct *d)
+{
+	if (vcpu->direct == DIRECT_ALWAYS)
+		return d->codes;
+	for (unsigned i = 0; i < DIRECT_CANDIDATES; i++) {
+		const struct direct_candidate *c = &d->candidate[i];
+		if (c->cr3 == space_key(vcpu))
+			return d->codes && c->busy >= microseconds(BUSY_ENOUGH) && (!c->not_before || now() >= c->not_before);
+	}
+	return false;
+}
+
+bool direct_wanted(struct vcpu *vcpu)
+{
+	struct direct *d = direct_of(vcpu);
+	return d && vcpu->cpl == 3 && !bt_of(vcpu)->lockstep && (d->promoting || vcpu->direct == DIRECT_ALWAYS) && is_promoted(vcpu, d);
+}
+
+static void demote(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
+{
+	struct direct_candidate *c = candidate_of(d, s->cr3);
+	c->failures = (u8)MIN(c->failures + 1, 8);
+	c->not_before = now() + microseconds(20000ull << c->failures);
+	c->busy = 0;
+	s->useful = s->total = 0;
+	d->count[DIRECT_DEMOTED]++;
+}
+
+/* ---- life of a space ---- */
+
+static void space_destroy(struct direct_space *s)
+{
+	if (!s)
+		return;
+	if (s->host)
+		host_space_destroy(s->host);
+	memory_destroy(s);
+	code_destroy(s);
+	host_free(s);
+}
+
+/* How long a run takes that does nothing. */
+static void measure(struct direct *d, struct direct_space *s, u64 mask)
+{
+	struct host_trap trap;
+	s->host->window->xcr0_mask = mask;
+	s->host->window->regs.rflags = RFLAGS_FIXED1 | RFLAGS_IF;
+	s->host->window->regs.rip = host_space_leave();
+	((struct xsave_area *)(void *)s->host->window->xsave)->legacy.mxcsr = MXCSR_INIT;
+	for (unsigned i = 0; i < 10; i++) {
+		u64 began = now();
+		if (host_space_run(s->host, &trap) != SPACE_LEFT)
+			return;
+		u64 spent = now() - began;
+		d->round_trip = d->round_trip ? MIN(d->round_trip, spent) : spent;
+	}
+}
+
+static struct direct_space *space_create(struct vcpu *vcpu, const struct host_code *code)
+{
+	struct direct_space *s = host_alloc(sizeof(*s));
+	const struct ram *ram = vcpu->ram;
+	if (!s)
+		return NULL;
+	s->code = *code;
+	if (!memory_create(vcpu, s))
+		s->host = host_space_create(&s->code, ram->memory, ram->memory_size, TABLES_SIZE);
+	if (!s->host) {
+		space_destroy(s);
+		return NULL;
+	}
+	s->window = (struct direct_window *)(void *)s->host->window->user;
+	direct_emit_stubs(s);
+	code_flush(vcpu, s);
+	s->logged = vcpu->ram->code_logged;
+	direct_of(vcpu)->count[DIRECT_SPACES_MADE]++;
+	if (!direct_of(vcpu)->round_trip)
+		measure(direct_of(vcpu), s, step_of(vcpu)->xstate_mask & ~STATE_PKRU);
+	return s;
+}
+
+static void space_lose(struct vcpu *vcpu, struct direct_space *s)
+{
+	struct direct *d = direct_of(vcpu);
+	for (unsigned i = 0; i < DIRECT_SPACES; i++)
+		if (d->space[i] == s)
+			d->space[i] = NULL;
+	d->count[DIRECT_SPACES_LOST]++;
+	demote(vcpu, d, s);
+	space_destroy(s);
+}
+
+/* The space of the current address space: its own, a new one, or that of another which was not used for longest. */
+static struct direct_space *space_of(struct vcpu *vcpu, struct direct *d)
+{
+	struct direct_space **oldest = &d->space[0];
+	for (unsigned i = 0; i < d->codes; i++) {
+		struct direct_space *s = d->space[i];
+		if (s && s->cr3 == space_key(vcpu))
+			return s;
+		if (*oldest && (!s || s->last_used < (*oldest)->last_used))
+			oldest = &d->space[i];
+	}
+	u64 began = now();
+	d->count[DIRECT_PROMOTED]++;
+	space_destroy(*oldest);
+	*oldest = space_create(vcpu, &d->code[oldest - d->space]);
+	if (!*oldest) { /* the host has none to give: not again soon */
+		struct direct_candidate *c = candidate_of(d, space_key(vcpu));
+		c->busy = 0;
+		c->not_before = now() + microseconds(1000000);
+		return NULL;
+	}
+	(*oldest)->cr3 = space_key(vcpu);
+	(*oldest)->modes = modes_of(vcpu);
+	(*oldest)->born = now();
+	d->count[DIRECT_TIME_CREATING] += now() - began;
+	return *oldest;
+}
+
+/* Everything that happened outside is heeded. */
+static void space_update(struct vcpu *vcpu, struct direct_space *s)
+{
+	mmu_serve(vcpu);
+	memory_bind(vcpu, s);
+	memory_update(vcpu, s);
+	code_follow_writes(vcpu, s);
+}
+
+/* ---- the guest's state in and out of the window ---- */
+
+static void load(struct vcpu *vcpu, struct direct_space *s)
+{
+	struct host_space_window *window = s->host->window;
+	__builtin_memcpy(window->regs.gpr, vcpu->gpr, sizeof(window->regs.gpr));
+	window->regs.rflags = (vcpu->rflags & REGS_FLAGS) | RFLAGS_FIXED1 | RFLAGS_IF;
+	window->regs.fs_base = vcpu->seg[SEG_FS].base;
+	window->xcr0_mask = step_of(vcpu)->xstate_mask & ~STATE_PKRU;
+	__builtin_memcpy(window->xsave, vcpu->xsave, sizeof(window->xsave));
+	s->window->gs_base = vcpu->seg[SEG_GS].base;
+	s->window->tsc_offset = vcpu->tsc_offset;
+	s->window->tsc_aux = vcpu->msr.tsc_aux;
+}
+
+/* The x87 recorded host addresses; data addresses are the guest's own. */
+static void mend_x87(struct vcpu *vcpu, struct direct_space *s, struct xsave_area *area)
+{
+	struct direct_map map;
+	struct direct_block *block = code_at(s, area->legacy.fip, &map);
+	if (block)
+		area->legacy.fip = block->rip + (map.guest & MAP_GUEST);
+	vcpu->x87.cs = vcpu->seg[SEG_CS].selector;
+	vcpu->x87.ds = vcpu->seg[SEG_DS].selector;
+	vcpu->x87.ip = area->legacy.fip;
+	vcpu->x87.dp = area->legacy.fdp;
+	vcpu->x87.op = area->legacy.fop;
+}
+
+/* Nothing in the image is believed that XRSTOR would refuse. Intel SDM volume 1, "Operation of XRSTOR". */
+static void store_extended(struct vcpu *vcpu, struct direct_space *s)
+{
+	struct xsave_area *area = (struct xsave_area *)(void *)vcpu->xsave;
+	struct xsave_header old = area->header;
+	u64 mask = step_of(vcpu)->xstate_mask & ~STATE_PKRU;
+	__builtin_memcpy(vcpu->xsave, s->host->window->xsave, sizeof(vcpu->xsave));
+	area->header = (struct xsave_header){ .xstate_bv = (area->header.xstate_bv & mask) | (old.xstate_bv & ~mask) };
+	area->legacy.mxcsr &= 0xffff;
+	mend_x87(vcpu, s, area);
+}
+
+/* The guest is before the instruction at rip; `saved` says which registers are in the window. */
+static void store(struct vcpu *vcpu, struct direct_space *s, u64 rip, unsigned saved)
+{
+	const struct host_space_regs *regs = &s->host->window->regs;
+	__builtin_memcpy(vcpu->gpr, regs->gpr, sizeof(vcpu->gpr));
+	vcpu->rflags = (vcpu->rflags & ~REGS_FLAGS) | (regs->rflags & REGS_FLAGS);
+	vcpu->rip = rip;
+	if (saved & MAP_RCX)
+		vcpu->gpr[RCX] = s->window->rcx;
+	if (saved & MAP_SCRATCH)
+		vcpu->gpr[((saved & MAP_SCRATCH) >> MAP_SCRATCH_SHIFT) - 1] = s->window->scratch;
+	store_extended(vcpu, s);
+}
+
+/* ---- one journey ---- */
+
+/* What to do after it. */
+enum outcome {
+	OUTCOME_GO, /* on at window->regs.rip */
+	OUTCOME_LOOP, /* the guest's state is stored: back to the engine's loop */
+	OUTCOME_CHECKED, /* likewise, and what is at rip is not for spaces */
+	OUTCOME_FAULT, /* likewise, and vcpu->fault is to be delivered */
+	OUTCOME_STEP, /* likewise, and the instruction is step's */
+	OUTCOME_LOST, /* what came back is nonsense */
+};
+
+/* The code of the guest at rip. */
+static enum outcome find(struct vcpu *vcpu, struct direct_space *s, u64 rip, struct direct_block **block)
+{
+	bool no_code = false;
+	*block = code_find(s, rip);
+	if (!*block)
+		*block = direct_translate(vcpu, s, rip, &no_code);
+	if (!*block)
+		return no_code ? OUTCOME_CHECKED : OUTCOME_FAULT;
+	return (*block)->stepped ? OUTCOME_STEP : OUTCOME_GO;
+}
+
+static enum outcome go_on(struct direct_space *s, u32 code)
+{
+	s->host->window->regs.rip = code_address(s, code);
+	return OUTCOME_GO;
+}
+
+/* The guest jumped to rip; `from` is the site of the jump, or NULL. */
+static enum outcome go_to(struct vcpu *vcpu, struct direct_space *s, u64 rip, const struct direct_site *from, unsigned saved)
+{
+	u64 flushes = direct_of(vcpu)->count[DIRECT_FLUSHES];
+	struct direct_site site = from ? *from : (struct direct_site){ 0 };
+	struct direct_block *block;
+	enum outcome outcome = find(vcpu, s, rip, &block);
+	if (block && from && flushes == direct_of(vcpu)->count[DIRECT_FLUSHES]) {
+		if (site.kind == DIRECT_LINK)
+			code_link(s, &site, block);
+		else if (site.kind == DIRECT_BRANCH)
+			code_enter_tables(s, block);
+	}
+	if (outcome != OUTCOME_GO || vcpu_pending(vcpu)) {
+		store(vcpu, s, rip, saved);
+		return outcome == OUTCOME_GO ? OUTCOME_LOOP : outcome;
+	}
+	if (saved & MAP_RCX)
+		s->host->window->regs.gpr[RCX] = s->window->rcx;
+	return go_on(s, block->body);
+}
+
+static enum outcome left(struct vcpu *vcpu, struct direct_space *s)
+{
+	struct direct *d = direct_of(vcpu);
+	u32 number = __atomic_load_n(&s->window->site, __ATOMIC_RELAXED);
+	u64 target = __atomic_load_n(&s->window->target, __ATOMIC_RELAXED);
+	const struct direct_site *site = number < s->sites.used ? site_at(s, number) : NULL;
+	if (!site)
+		return OUTCOME_LOST;
+	d->count[DIRECT_LEFT_STEP + site->kind]++;
+	switch (site->kind) {
+	case DIRECT_LINK:
+		return go_to(vcpu, s, site->target, site, 0);
+	case DIRECT_START:
+		return go_to(vcpu, s, site->rip, NULL, 0);
+	case DIRECT_BRANCH:
+		if (is_canonical(target, 48))
+			return go_to(vcpu, s, target, site, MAP_RCX);
+		store(vcpu, s, site->rip, MAP_RCX);
+		vcpu->gpr[RSP] -= (u64)(s64)site->moved;
+		return OUTCOME_STEP;
+	default:
+		bt_of(vcpu)->stepped[site->insn_kind]++;
+		store(vcpu, s, site->rip, 0);
+		return OUTCOME_STEP;
+	}
+}
+
+/* Remember where the guest goes on when it comes back to an instruction that faulted. */
+static void note_resume(struct direct_space *s, u64 rip, const struct direct_block *block, const struct direct_map *map)
+{
+	unsigned i = (unsigned)(rip * 0x9e3779b97f4a7c15 >> 58);
+	s->resume[i].rip = rip;
+	s->resume[i].block = code_block_index(s, block->rip);
+	u32 first = block->first_map;
+	while (first < block->first_map + block->maps &&
+	       (map_at(s, first)->guest & MAP_GUEST) != (map->guest & MAP_GUEST))
+		first++;
+	s->resume[i].code = block->body + map_at(s, first)->host;
+}
+
+static enum outcome trapped(struct vcpu *vcpu, struct direct_space *s, const struct host_trap *trap)
+{
+	struct direct *d = direct_of(vcpu);
+	struct direct_map map;
+	struct direct_block *block = code_at(s, trap->pc, &map);
+	struct translation t;
+	bool write = trap->error_code & PF_WR;
+	d->count[DIRECT_TRAPS]++;
+	if (!block)
+		return OUTCOME_LOST;
+	u64 rip = block->rip + (map.guest & MAP_GUEST);
+	if (trap->vector == VEC_PF && is_canonical(trap->address, 48) && trap->address < HOST_SPACE_END) {
+		if (!mmu_translate(vcpu, trap->address, write ? ACCESS_WRITE : ACCESS_READ, &t)) {
+			store(vcpu, s, rip, map.guest);
+			note_resume(s, rip, block, &map);
+			return OUTCOME_FAULT;
+		}
+		if (t.hva && memory_fill(vcpu, s, trap->address, write)) {
+			d->count[DIRECT_FILLS]++;
+			if (!vcpu_pending(vcpu)) {
+				space_update(vcpu, s);
+				if (block->live) {
+					s->host->window->regs.rip = trap->pc;
+					return OUTCOME_GO;
+				}
+			}
+			store(vcpu, s, rip, map.guest);
+			note_resume(s, rip, block, &map);
+			return OUTCOME_LOOP;
+		}
+	}
+	store(vcpu, s, rip, map.guest);
+	return OUTCOME_STEP;
+}
+
+/* Where the guest goes on: behind a fault, or at a block. */
+static enum outcome start(struct vcpu *vcpu, struct direct_space *s)
+{
+	unsigned i = (unsigned)(vcpu->rip * 0x9e3779b97f4a7c15 >> 58);
+	struct direct_block *block;
+	if (s->resume[i].code && s->resume[i].rip == vcpu->rip && block_at(s, s->resume[i].block)->live)
+		return go_on(s, s->resume[i].code);
+	enum outcome outcome = find(vcpu, s, vcpu->rip, &block);
+	return outcome == OUTCOME_GO ? go_on(s, block->body) : outcome;
+}
+
+/* Whether journeys have been worth it lately. */
+static void judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
+{
+	if (vcpu->direct == DIRECT_ALWAYS || s->total < microseconds(10000))
+		return;
+	bool young = now() - s->born < microseconds(100000);
+	if (s->useful < s->total / (young ? 16 : 3))
+		demote(vcpu, d, s);
+	s->useful = s->total = 0;
+}
+
+/* The space is lost with the guest's registers in it: the guest sees #GP. */
+static void lost(struct vcpu *vcpu, struct direct_space *s)
+{
+	space_lose(vcpu, s);
+	vcpu_raise_gp(vcpu, 0);
+}
+
+/* The space is lost, but what was to be run is still in the window. */
+static void gone(struct vcpu *vcpu, struct direct_space *s)
+{
+	struct direct_map map;
+	struct direct_block *block = code_at(s, s->host->window->regs.rip, &map);
+	if (block)
+		store(vcpu, s, block->rip + (map.guest & MAP_GUEST), map.guest);
+	space_lose(vcpu, s);
+}
+
+static enum outcome travel(struct vcpu *vcpu, struct direct_space *s)
+{
+	struct direct *d = direct_of(vcpu);
+	struct host_trap trap;
+	enum outcome outcome = start(vcpu, s);
+	if (outcome == OUTCOME_GO)
+		load(vcpu, s);
+	while (outcome == OUTCOME_GO) {
+		u64 entered = now();
+		d->count[DIRECT_RUNS]++;
+		vcpu_watch(vcpu, &s->host->window->stop);
+		enum host_space_exit how = host_space_run(s->host, &trap);
+		vcpu_watch(vcpu, NULL);
+		u64 spent = now() - entered;
+		u64 useful = spent > d->round_trip ? spent - d->round_trip : 0;
+		s->useful += useful;
+		d->count[DIRECT_TIME_RUNNING] += useful;
+		if (how == SPACE_GONE) {
+			gone(vcpu, s);
+			return OUTCOME_CHECKED;
+		}
+		outcome = how == SPACE_BROKEN ? OUTCOME_LOST : how == SPACE_TRAP ? trapped(vcpu, s, &trap) : left(vcpu, s);
+		if (outcome == OUTCOME_LOST) {
+			lost(vcpu, s);
+			return OUTCOME_FAULT;
+		}
+	}
+	return outcome;
+}
+
+static void forget_all(struct direct *d)
+{
+	for (unsigned i = 0; i < DIRECT_SPACES; i++) {
+		space_destroy(d->space[i]);
+		d->space[i] = NULL;
+	}
+	d->forget = false;
+}
+
+bool direct_run(struct vcpu *vcpu, struct exit *exit, bool *go)
+{
+	struct direct *d = direct_of(vcpu);
+	if (vcpu_pending(vcpu)) {
+		sample(vcpu, d);
+		return false;
+	}
+	if (d->checked || !is_promoted(vcpu, d) || !mode_allows(vcpu)) {
+		d->checked = false;
+		return false;
+	}
+	if (d->forget)
+		forget_all(d);
+	vector_sync(vcpu);
+	struct direct_space *s = space_of(vcpu, d);
+	if (!s)
+		return false;
+	u64 began = s->last_used = now();
+	if (s->modes != modes_of(vcpu)) {
+		code_flush(vcpu, s);
+		s->modes = modes_of(vcpu);
+	}
+	space_update(vcpu, s);
+	u64 lost_before = d->count[DIRECT_SPACES_LOST];
+	enum outcome outcome = travel(vcpu, s);
+	if (lost_before == d->count[DIRECT_SPACES_LOST]) {
+		u64 passed = now() - began;
+		s->total += passed;
+		d->count[DIRECT_TIME] += passed;
+		judge(vcpu, d, s);
+	}
+	*go = true;
+	d->checked = outcome == OUTCOME_CHECKED;
+	if (outcome == OUTCOME_FAULT)
+		*go = step_deliver_fault(vcpu, exit);
+	else if (outcome == OUTCOME_STEP)
+		*go = step_next(vcpu, exit, true);
+	return true;
+}
+
+/* ---- life ---- */
+
+int direct_create(struct vcpu *vcpu)
+{
+	struct bt *bt = bt_of(vcpu);
+	const char *why;
+	u64 hole = host_space_hole(&why);
+	if (vcpu->direct == DIRECT_OFF || !hole || !vcpu->ram->memory)
+		return 0;
+	bt->direct = host_alloc(sizeof(*bt->direct));
+	if (!bt->direct)
+		return -1;
+	bt->direct->hole = hole;
+	bt->direct->work = host_alloc(direct_work_size());
+	if (!bt->direct->work)
+		return -1;
+	/* Now, while the host may still make some; they take memory when they are used. */
+	struct direct *d = bt->direct;
+	while (d->codes < DIRECT_SPACES && !host_code_create(&d->code[d->codes], DIRECT_CODE_SIZE))
+		d->codes++;
+	return 0;
+}
+
+void direct_destroy(struct vcpu *vcpu)
+{
+	struct direct *d = direct_of(vcpu);
+	if (!d)
+		return;
+	forget_all(d);
+	while (d->codes)
+		host_code_destroy(&d->code[--d->codes]);
+	host_free(d->work);
+	host_free(d);
+}
+
+void direct_forget(struct vcpu *vcpu)
+{
+	if (direct_of(vcpu))
+		direct_of(vcpu)->forget = true;
+}
+
+static const char *const counter_names[DIRECT_COUNTERS] = {
+	[DIRECT_SPACES_MADE] = "spaces made", [DIRECT_SPACES_LOST] = "spaces lost", [DIRECT_PROMOTED] = "address spaces promoted",
+	[DIRECT_DEMOTED] = "address spaces demoted", [DIRECT_RUNS] = "runs in a space", [DIRECT_LEFT_STEP] = "left a space: step",
+	[DIRECT_LEFT_LINK] = "left a space: link", [DIRECT_LEFT_BRANCH] = "left a space: computed jump",
+	[DIRECT_LEFT_START] = "left a space: pending or dropped", [DIRECT_TRAPS] = "left a space: trap",
+	[DIRECT_FILLS] = "traps that mapped pages", [DIRECT_MAPPED] = "pages mapped in spaces",
+	[DIRECT_UNMAPPED] = "pages unmapped in spaces", [DIRECT_REVALIDATED] = "whole spaces compared", [DIRECT_BLOCKS] = "blocks for spaces",
+	[DIRECT_INSNS] = "instructions for spaces", [DIRECT_PAGES_DROPPED] = "pages of code dropped in spaces",
+	[DIRECT_FLUSHES] = "code areas of spaces emptied", [DIRECT_TIME] = "us for code in spaces",
+	[DIRECT_TIME_RUNNING] = "us of these, that it ran", [DIRECT_TIME_CREATING] = "us to make spaces",
+};
+
+void direct_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque)
+{
+	const struct direct *d = direct_of(vcpu);
+	char text[96];
+	for (unsigned i = 0; d && i < DIRECT_COUNTERS; i++) {
+		u64 count = i < DIRECT_TIME ? d->count[i] : d->count[i] / microseconds(1);
+		host_snprintf(text, sizeof(text), "%14llu  %s", (unsigned long long)count, counter_names[i]);
+		line(opaque, text);
+	}
+}
