@@ -142,7 +142,7 @@ static struct place host_place(const struct place *linear)
 	return (struct place){ T1, linear->index, linear->scale, linear->disp };
 }
 
-static struct operand plan(const struct insn *insn, const ZydisDecodedOperand *o)
+struct operand operand_plan(const struct insn *insn, const ZydisDecodedOperand *o)
 {
 	s64 disp = o->mem.disp.has_displacement ? o->mem.disp.value : 0;
 	struct operand a = { .host = { T0, NO_REGISTER, 0, 0 } };
@@ -157,7 +157,7 @@ static struct operand plan(const struct insn *insn, const ZydisDecodedOperand *o
 
 struct operand access_plan(const struct translation_work *w, const ZydisDecodedOperand *o)
 {
-	return plan(work_insn(w), o);
+	return operand_plan(work_insn(w), o);
 }
 
 struct operand access_plan_at(unsigned base, s32 disp)
@@ -191,82 +191,13 @@ static void emit_compare(struct emitter *e, u64 limit)
 #define TAGS(is_write) ((u32)((is_write) ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read)))
 #define ADDENDS ((u32)offsetof(struct tlb_table, addend))
 
-/* ---- operands with one base register ---- */
-
-#define DISTANCE_MAX 255
-#define LOOK_AHEAD 16
-
-/* How far an instruction moves RSP, if by a constant. */
-static bool moves_stack(const struct insn *insn, s32 *by)
-{
-	const ZydisDecodedOperand *o = insn->operand;
-	bool constant = o[0].type == ZYDIS_OPERAND_TYPE_REGISTER && o[0].reg.value == ZYDIS_REGISTER_RSP &&
-			o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && o[1].imm.value.s == (s16)o[1].imm.value.s;
-	if (insn->kind == KIND_PUSH || insn->kind == KIND_POP) {
-		*by = insn->kind == KIND_PUSH ? -8 : 8;
-		return insn->z.operand_width == 64 && (insn->kind == KIND_PUSH || o[0].type == ZYDIS_OPERAND_TYPE_REGISTER) &&
-		       o[0].reg.value != ZYDIS_REGISTER_RSP;
-	}
-	*by = constant ? (s32)o[1].imm.value.s * (insn->z.mnemonic == ZYDIS_MNEMONIC_SUB ? -1 : 1) : 0;
-	return constant && (insn->z.mnemonic == ZYDIS_MNEMONIC_ADD || insn->z.mnemonic == ZYDIS_MNEMONIC_SUB);
-}
-
-static enum gpr guest_register(unsigned host)
-{
-	return host == HOST_SP ? RSP : (enum gpr)host;
-}
-
-/* The displacement of an instruction's operand from a base register, if it has such a one. */
-static bool base_operand(const struct insn *insn, unsigned base, s32 *disp)
-{
-	if (base == HOST_SP && (insn->kind == KIND_PUSH || insn->kind == KIND_CALL || insn->kind == KIND_POP || insn->kind == KIND_RET)) {
-		*disp = insn->kind == KIND_PUSH || insn->kind == KIND_CALL ? -8 : 0;
-		return true;
-	}
-	if (insn->memory < 0)
-		return false;
-	const struct operand a = plan(insn, insn_memory(insn));
-	*disp = a.linear.disp;
-	return a.plain && a.linear.index == NO_REGISTER && a.linear.base == base;
-}
-
-/* The lowest displacement from a base register that follows, as long as that changes by constants only. */
-static s32 lowest_ahead(const struct translation_work *w, unsigned base, s32 disp)
-{
-	s32 moved = 0, lowest = disp;
-	for (unsigned i = w->current; i < w->count && i < w->current + LOOK_AHEAD; i++) {
-		const struct insn *insn = &w->insn[i];
-		s32 at, by;
-		if (base_operand(insn, base, &at) && at + moved < lowest && disp - (at + moved) <= DISTANCE_MAX)
-			lowest = at + moved;
-		if (!(insn->gpr_written & (1u << guest_register(base))))
-			continue;
-		if (base != HOST_SP || !moves_stack(insn, &by))
-			break;
-		moved += by;
-	}
-	return lowest;
-}
-
-void known_follow(struct translation_work *w)
-{
-	const struct insn *insn = work_insn(w);
-	s32 by;
-	w->known.valid &= w->kept;
-	if (!w->known.valid || !(insn->gpr_written & (1u << guest_register(w->known.base))))
-		return;
-	if (w->known.base == HOST_SP && moves_stack(insn, &by))
-		w->known.low -= by;
-	else
-		w->known.valid = false;
-}
-
 /* ---- the code ---- */
 
 static struct stub *access_stub(struct translation_work *w, unsigned size, bool write)
 {
 	struct stub *s = work_stub(w, SITE_ACCESS, emit_jcc(&w->e, 0x7)); /* ja */
 	s->site.detail = (u8)(size | (write ? SITE_WRITE : 0));
+	s->ahead = w->ahead_of_flags;
 	return s;
 }
 
@@ -302,7 +233,7 @@ static void emit_plain(struct translation_work *w, const struct operand *a, unsi
 	struct place low = a->linear;
 	bool group = low.index == NO_REGISTER && low.base != NO_REGISTER;
 	if (group)
-		low.disp = lowest_ahead(w, low.base, low.disp);
+		low.disp = known_lowest(w, low.base, low.disp);
 	emit_linear(e, &low);
 	struct stub *s = emit_first(w, size, write, (unsigned)(a->linear.disp - low.disp));
 	emit_entry(e, 0x8b, T1, ADDENDS);
@@ -317,7 +248,7 @@ static bool is_known(const struct translation_work *w, const struct operand *a, 
 	const struct known *k = &w->known;
 	s64 distance = (s64)a->linear.disp - k->low;
 	return k->valid && a->plain && a->linear.index == NO_REGISTER && a->linear.base == k->base && distance >= 0 &&
-	       distance <= DISTANCE_MAX && (k->write || !write);
+	       distance <= KNOWN_DISTANCE_MAX && (k->write || !write);
 }
 
 void emit_check(struct translation_work *w, unsigned size, bool write, u8 *retry)
@@ -330,6 +261,8 @@ void emit_check(struct translation_work *w, unsigned size, bool write, u8 *retry
 
 bool emit_access(struct translation_work *w, const struct operand *a, const ZydisDecodedOperand *o, unsigned size, bool write)
 {
+	if (known_proven(w))
+		return true;
 	work_spill_flags(w);
 	if (is_known(w, a, write)) {
 		emit_again(w, a, size, write);
@@ -368,7 +301,7 @@ void emit_access_stub(struct translation_work *w, const struct stub *s)
 		.length = w->insn[insn].z.length,
 		.guest_kind = w->insn[insn].kind,
 		.offset = s->site.offset,
-		.next = (s16)distance(w->label[s->next_insn], e->at),
+		.next = s->ahead ? 0 : (s16)distance(w->label[s->next_insn], e->at),
 	};
 	emit_bytes(e, (const u8 *)&site, sizeof(site));
 }

@@ -284,6 +284,7 @@ static void emit_one(struct translation_work *w)
 	w->label[w->current] = at;
 	w->saved[w->current] = false;
 	w->kept = false;
+	known_look_ahead(w);
 	if (emit_by_kind(w)) {
 		known_follow(w);
 		return;
@@ -296,6 +297,7 @@ static void emit_one(struct translation_work *w)
 	emit_step(w);
 	w->ready = 0;
 	w->known.valid = false;
+	w->proven = 0;
 }
 
 static s32 distance(const u8 *to, const u8 *from)
@@ -368,6 +370,7 @@ static void emit_block(struct translation_work *w)
 	w->ready = 0;
 	w->stubs = 0;
 	w->known.valid = false;
+	w->proven = 0;
 	w->callouts = 0;
 	w->current = 0;
 	if (jumps_backwards(w))

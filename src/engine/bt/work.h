@@ -24,6 +24,7 @@ struct stub {
 	struct site site; /* but for retry and next */
 	u8 *retry; /* ACCESS: where the code goes on when the access has been looked up */
 	bool again; /* ACCESS: behind a check of a neighbour; T0 is not known to be of use */
+	bool ahead; /* ACCESS: of an instruction that comes later */
 	u8 delta; /* ACCESS: bytes between what T0 is for and the operand */
 	struct place linear; /* ACCESS again: the operand */
 	u8 next_insn; /* index of the instruction that `next` leads to */
@@ -68,6 +69,8 @@ struct translation_work {
 	struct callout_use callout[CALLOUTS_MAX];
 	unsigned callouts;
 	struct known known;
+	bool ahead_of_flags; /* the check being written is one for an instruction that comes later */
+	u8 proven; /* the instruction whose operand was checked so; 0: none */
 	bool kept; /* the current instruction has left T0 and T1 as they were, or as emit_access made them */
 };
 
@@ -119,8 +122,20 @@ struct operand access_plan_at(unsigned base, s32 disp);
 bool emit_access(struct translation_work *w, const struct operand *a, const ZydisDecodedOperand *o, unsigned size, bool write);
 /* An access's out-of-line code. */
 void emit_access_stub(struct translation_work *w, const struct stub *s);
+struct operand operand_plan(const struct insn *insn, const ZydisDecodedOperand *o);
+
+/* ---- known.c ---- */
+
+#define KNOWN_DISTANCE_MAX 255
+
 /* The current instruction has been written: is w->known still true? */
 void known_follow(struct translation_work *w);
+/* The lowest displacement from a base register that follows, as long as that changes by constants only. */
+s32 known_lowest(const struct translation_work *w, unsigned base, s32 disp);
+/* Before an instruction is written: check an operand behind it now, if its flags would be in the way there. */
+void known_look_ahead(struct translation_work *w);
+/* The current instruction's operand was checked early, and T1 is its addend. */
+bool known_proven(const struct translation_work *w);
 /* The check alone: T0 is the linear address, `retry` the code that computes it again; the place becomes T0. */
 void emit_check(struct translation_work *w, unsigned size, bool write, u8 *retry);
 /* Make sure that extended state of the class is ready. Flags may have been spilled. */
