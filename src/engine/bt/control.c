@@ -198,12 +198,14 @@ static bool emit_load_target(struct translation_work *w)
 			emit_load_gs(&w->e, T0, VCPU_GPR(gpr));
 		else
 			emit_mov(&w->e, T0, host);
+		w->known.valid = false;
 		return true;
 	}
 	struct operand a = access_plan(w, o);
 	if (!emit_access(w, &a, o, 8, false))
 		return false;
 	emit_at(&w->e, true, 0x8b, T0, &a.host);
+	w->known.valid = false; /* a small value would pass for an offset in the page */
 	return true;
 }
 
