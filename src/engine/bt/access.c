@@ -259,6 +259,12 @@ void emit_check(struct translation_work *w, unsigned size, bool write, u8 *retry
 	emit_entry(&w->e, 0x03, T0, ADDENDS);
 }
 
+void emit_offset_check(struct translation_work *w, unsigned segment, unsigned size, bool write, u8 *retry)
+{
+	emit_segment(w, segment, size, write);
+	emit_check(w, size, write, retry);
+}
+
 bool emit_access(struct translation_work *w, const struct operand *a, const ZydisDecodedOperand *o, unsigned size, bool write)
 {
 	if (known_proven(w))
@@ -276,8 +282,7 @@ bool emit_access(struct translation_work *w, const struct operand *a, const Zydi
 	u8 *retry = w->e.at;
 	if (!emit_effective_address(w, o))
 		return false;
-	emit_segment(w, insn_segment(o->mem.segment), size, write);
-	emit_check(w, size, write, retry);
+	emit_offset_check(w, insn_segment(o->mem.segment), size, write, retry);
 	return true;
 }
 

@@ -266,6 +266,14 @@ static void emit_push_segment(struct translation_work *w, unsigned segment, unsi
 	emit_sized(&w->e, size, 0x89, T1);
 }
 
+void narrow_push_saved(struct translation_work *w, unsigned size)
+{
+	emit_slot(w, HOST_SP, -(s32)size, size, true);
+	emit_load_gs(&w->e, T1, VCPU(scratch[1]));
+	emit_sized(&w->e, size, 0x89, T1);
+	emit_set_sp(w, HOST_SP, -(s32)size);
+}
+
 static bool narrow_push(struct translation_work *w, unsigned size)
 {
 	const ZydisDecodedOperand *o = &work_insn(w)->operand[0];
@@ -275,9 +283,8 @@ static bool narrow_push(struct translation_work *w, unsigned size)
 		if (!emit_load_operand(w, size))
 			return false;
 		emit_store_gs(&w->e, T0, VCPU(scratch[1]));
-		emit_slot(w, HOST_SP, -(s32)size, size, true);
-		emit_load_gs(&w->e, T1, VCPU(scratch[1]));
-		emit_sized(&w->e, size, 0x89, T1);
+		narrow_push_saved(w, size);
+		return true;
 	} else if (insn_gpr(o->reg.value) < 0) {
 		emit_push_segment(w, insn_segment(o->reg.value), size);
 	} else {

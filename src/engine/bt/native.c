@@ -177,6 +177,62 @@ bool emit_native(struct translation_work *w)
 	return true;
 }
 
+/* T1 = the bit index, sign-extended from the operand's size. */
+static void emit_bit_index(struct translation_work *w, unsigned bits)
+{
+	struct emitter *e = &w->e;
+	unsigned gpr = (unsigned)insn_gpr(work_insn(w)->operand[1].reg.value), host = host_register(gpr);
+	if (host == NO_REGISTER) {
+		emit_load_gs(e, T1, VCPU_GPR(gpr));
+		host = T1;
+	}
+	emit_rex(e, true, T1, NO_REGISTER, host);
+	if (bits == 16)
+		EMIT(e, 0x0f, 0xbf); /* movsx */
+	else
+		emit8(e, bits == 32 ? 0x63 : 0x8b); /* movsxd or mov */
+	emit8(e, (u8)(0xc0 | (T1 & 7) << 3 | (host & 7)));
+}
+
+/* T0, an address, moves by the elements that the index is away. */
+static void emit_to_element(struct translation_work *w, unsigned bits)
+{
+	struct emitter *e = &w->e;
+	unsigned address = work_insn(w)->z.address_width, log = bits == 64 ? 6 : bits == 32 ? 5 : 4;
+	EMIT(e, 0x49, 0xc1, 0xfb, (u8)log); /* sar r11, log */
+	emit_lea(e, address == 64, T0, T0, T1, log - 3, 0);
+	if (address == 16)
+		emit_cut16(e, T0);
+}
+
+bool emit_bit_insn(struct translation_work *w)
+{
+	const struct insn *insn = work_insn(w);
+	const ZydisDecodedOperand *o = insn_memory(insn);
+	struct emitter *e = &w->e;
+	unsigned bits = insn->z.operand_width;
+	work_spill_flags(w);
+	u8 *retry = e->at;
+	if (!emit_effective_address(w, o))
+		return false;
+	emit_bit_index(w, bits);
+	emit_to_element(w, bits);
+	emit_offset_check(w, insn_segment(o->mem.segment), bits / 8, o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE, retry);
+	emit_bit_index(w, bits);
+	EMIT(e, 0x41, 0x83, 0xe3, (u8)(bits - 1)); /* and r11d, bits - 1 */
+	emit_store_gs(e, T1, VCPU(scratch[1]));
+	place_flags(w, T1);
+	emit_load_gs(e, T1, VCPU(scratch[1]));
+	if (insn->z.attributes & ZYDIS_ATTRIB_HAS_LOCK)
+		emit8(e, 0xf0);
+	if (bits == 16)
+		emit8(e, 0x66);
+	emit_rex(e, bits == 64, T1, NO_REGISTER, T0);
+	EMIT(e, 0x0f, insn->z.opcode);
+	emit_address(e, T1, T0, NO_REGISTER, 0, 0);
+	return true;
+}
+
 /* The result of LEA is in T0; move its operand size to the destination. */
 static void store_result(struct translation_work *w, unsigned gpr, unsigned bits)
 {

@@ -78,12 +78,20 @@ static bool emit_std(struct translation_work *w, struct stub **slow)
 	return true;
 }
 
+/* Real-address or virtual-8086 mode: CPL tells them apart. */
+static bool is_real(const struct translation_work *w)
+{
+	return w->mode == INSN_MODE_REAL16 || w->mode == INSN_MODE_REAL32;
+}
+
 /* The image of the flags is that of LAHF in its second byte, and OF in the first. */
 static bool emit_pushf(struct translation_work *w, struct stub **slow)
 {
 	struct emitter *e = &w->e;
-	if (work_insn(w)->z.operand_width != 64)
+	if (w->mode == INSN_MODE_64 && work_insn(w)->z.operand_width != 64)
 		return false;
+	if (is_real(w))
+		require_cpl0(w, slow); /* in virtual-8086 mode IOPL has a say */
 	emit_gs(e, false, 0x8b, T0, VCPU(flags_image));
 	EMIT(e, 0x45, 0x0f, 0xb6, 0xda); /* movzx r11d, r10b */
 	EMIT(e, 0x41, 0xc1, 0xe3, 11); /* shl r11d, 11 */
@@ -96,7 +104,10 @@ static bool emit_pushf(struct translation_work *w, struct stub **slow)
 	emit32(e, ~(u32)(RFLAGS_STATUS | RFLAGS_VM | RFLAGS_RF));
 	emit_rr(e, false, 0x09, T1, T0); /* or r10d, r11d */
 	emit_store_gs(e, T0, VCPU(scratch[1]));
-	emit_push_saved(w);
+	if (w->mode == INSN_MODE_64)
+		emit_push_saved(w);
+	else
+		narrow_push_saved(w, work_insn(w)->z.operand_width / 8u);
 	return true;
 }
 
@@ -114,6 +125,8 @@ static void emit_view(struct emitter *e, enum tlb_view view)
 
 static bool emit_stac(struct translation_work *w, struct stub **slow)
 {
+	if (is_real(w))
+		return false;
 	require_cpl0(w, slow);
 	set_rflags(&w->e, RFLAGS_AC);
 	emit_load_gs(&w->e, T0, VCPU(mmu));
@@ -124,6 +137,8 @@ static bool emit_stac(struct translation_work *w, struct stub **slow)
 static bool emit_clac(struct translation_work *w, struct stub **slow)
 {
 	struct emitter *e = &w->e;
+	if (is_real(w))
+		return false;
 	require_cpl0(w, slow);
 	emit_load_gs(e, T0, VCPU(mmu));
 	EMIT(e, 0x41, 0x80, 0xba); /* cmp byte [r10 + implicit_view], imm8 */
@@ -138,6 +153,8 @@ static bool emit_clac(struct translation_work *w, struct stub **slow)
 static bool emit_swapgs(struct translation_work *w, struct stub **slow)
 {
 	struct emitter *e = &w->e;
+	if (w->mode != INSN_MODE_64)
+		return false;
 	require_cpl0(w, slow);
 	emit_load_gs(e, T0, SEGMENT_BASE(SEG_GS));
 	emit_load_gs(e, T1, VCPU(msr.kernel_gs_base));
@@ -198,7 +215,7 @@ bool emit_system(struct translation_work *w)
 	unsigned i = 0;
 	while (i < ARRAY_SIZE(forms) && forms[i].kind != work_insn(w)->kind)
 		i++;
-	if (i == ARRAY_SIZE(forms) || w->mode != INSN_MODE_64 || !callout_prepare(w))
+	if (i == ARRAY_SIZE(forms) || !callout_prepare(w))
 		return false;
 	u8 *at = w->e.at;
 	unsigned stubs = w->stubs;

@@ -254,7 +254,7 @@ static bool emit_by_kind(struct translation_work *w)
 		return (w->mode != INSN_MODE_64 || cpuid_has(w->vcpu->cpuid, FEATURE_LAHF_LM)) && emit_native(w);
 	case KIND_BIT:
 		if (insn->memory >= 0 && insn->operand[1].type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
-			return false;
+			return emit_bit_insn(w);
 		return emit_native(w);
 	case KIND_NATIVE:
 	case KIND_FWAIT:

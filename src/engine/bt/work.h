@@ -138,6 +138,8 @@ void known_look_ahead(struct translation_work *w);
 bool known_proven(const struct translation_work *w);
 /* The check alone: T0 is the linear address, `retry` the code that computes it again; the place becomes T0. */
 void emit_check(struct translation_work *w, unsigned size, bool write, u8 *retry);
+/* The same for T0 an offset in a segment. */
+void emit_offset_check(struct translation_work *w, unsigned segment, unsigned size, bool write, u8 *retry);
 /* Make sure that extended state of the class is ready. Flags may have been spilled. */
 void emit_vector_check(struct translation_work *w, u8 class);
 
@@ -145,6 +147,8 @@ void emit_vector_check(struct translation_work *w, u8 class);
 
 /* Translate an instruction that runs as itself. False: it must be stepped. Nothing has been written then. */
 bool emit_native(struct translation_work *w);
+/* BT and its family with a register index, which may reach beyond the operand. */
+bool emit_bit_insn(struct translation_work *w);
 bool emit_lea_insn(struct translation_work *w);
 
 /* ---- control.c ---- */
@@ -186,6 +190,8 @@ bool narrow_branch_fits(const struct translation_work *w, const struct insn *ins
 void narrow_note_branch(struct translation_work *w, bool sequential, s32 moved);
 bool narrow_control(struct translation_work *w);
 bool narrow_stack(struct translation_work *w);
+/* PUSH the low bytes of scratch[1]. */
+void narrow_push_saved(struct translation_work *w, unsigned size);
 
 /* ---- callout.c ---- */
 
