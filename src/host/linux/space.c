@@ -76,9 +76,10 @@ static const char *fork_server(int file)
 	pid_t pid = fork();
 	if (!pid)
 		space_server(pair[1], file, spaces.shared, spaces.hole);
+	char ready;
 	close(pair[1]);
 	spaces.socket = pair[0];
-	return pid < 0 ? "no process can be made" : NULL;
+	return pid < 0 ? "no process can be made" : read(pair[0], &ready, 1) != 1 ? "the server of spaces could not set itself up" : NULL;
 }
 
 static const char *start(void)
@@ -319,7 +320,7 @@ static void read_trap(const struct slot *s, struct host_trap *trap)
 
 static enum host_space_exit read_answer(const struct slot *s, struct host_trap *trap)
 {
-	switch (s->handoff.answer->kind) {
+	switch (__atomic_load_n(&s->handoff.answer->kind, __ATOMIC_RELAXED)) {
 	case KIND_LEFT:
 		return SPACE_LEFT;
 	case KIND_TRAP:

@@ -197,7 +197,8 @@ static bool detach(void)
 _Noreturn void space_server(int socket, int slots, u8 *shared, u64 hole)
 {
 	server = (struct server){ .hole = hole, .shared = shared, .socket = socket, .slots = slots, .self = getpid() };
-	if (!detach() || !watch_children() || !map_runtime() || !forget_rseq() || space_filter_enter_server())
+	if (!detach() || !watch_children() || !map_runtime() || !forget_rseq() || write(socket, "", 1) != 1 ||
+	    space_filter_enter_server())
 		_exit(1);
 	for (;;) {
 		struct pollfd on[] = { { .fd = socket, .events = POLLIN }, { .fd = server.signals, .events = POLLIN } };
