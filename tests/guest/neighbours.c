@@ -119,6 +119,30 @@ static void stack_model(u8 *memory, unsigned done, struct state *s)
 	s->sp += (ulong)(long)sp[done];
 }
 
+/* A push of memory is two accesses. */
+CODE(copies, "c0: push " R "ax\n"
+	     "c1: push (" R "sp)\n"
+	     "c2: push 24(" R "sp)");
+LABEL(c0);
+LABEL(c1);
+LABEL(c2);
+static const struct step copy_steps[] = {
+	{ c0, -W, sizeof(ulong), true },	  { c1, -W, sizeof(ulong), false },    { c1, -2 * W, sizeof(ulong), true },
+	{ c2, 24 - 2 * W, sizeof(ulong), false }, { c2, -3 * W, sizeof(ulong), true },
+};
+
+static void copies_model(u8 *memory, unsigned done, struct state *s)
+{
+	static const int sp[] = { 0, -W, -W, -2 * W, -2 * W, -3 * W };
+	if (done >= 1)
+		memcpy(memory - W, &s->ax, sizeof(ulong));
+	if (done >= 3)
+		memcpy(memory - 2 * W, &s->ax, sizeof(ulong));
+	if (done == 5)
+		memcpy(memory - 3 * W, memory + 24 - 2 * W, sizeof(ulong));
+	s->sp += (ulong)(long)sp[done];
+}
+
 static const struct sequence {
 	const u8 *code, *end;
 	const struct step *steps;
@@ -128,6 +152,7 @@ static const struct sequence {
 } sequences[] = {
 	{ fields, fields_end, field_steps, ARRAY_SIZE(field_steps), false, fields_model },
 	{ stack, stack_end, stack_steps, ARRAY_SIZE(stack_steps), true, stack_model },
+	{ copies, copies_end, copy_steps, ARRAY_SIZE(copy_steps), true, copies_model },
 };
 
 enum right { ALL, READ, NONE };
@@ -161,7 +186,7 @@ static void try(const struct sequence *q, ulong base, const enum right *rights)
 	unsigned done = steps_done(q, base, rights, &bad);
 	for (unsigned i = PAGE - 256; i < PAGE + 256; i++)
 		model[i] = pages[1 - i / PAGE][i % PAGE] = (u8)random64(&seed);
-	s.ax = (ulong)random64(&seed);
+	s.ax = (ulong)random64(&seed) % PAGE; /* as small as an offset in a page */
 	s.cx = (ulong)random64(&seed);
 	s.dx = (ulong)random64(&seed);
 	s.di = (ulong)random64(&seed);
