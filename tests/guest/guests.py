@@ -52,6 +52,7 @@ IMAGES = {
     'debug': (32, 64),
     'msr_cpuid': (32, 64),  # H5
     'legacy': (32,),
+    'narrow': (32,),
     'fpu_xsave': (32, 64),
     'double_fault': (32, 64),
 }

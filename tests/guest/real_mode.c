@@ -241,7 +241,7 @@ static void device_interrupt(void)
 	for (unsigned i = 0; i < 2; i++) {
 		pic_init(0x70, 1);
 		outb(PIC_MASTER + 1, 0xfe);
-		pit_start(0, 0, 2000);
+		pit_start(0, 0, 20000);
 		struct real_state s = real_state_at(codes[i]);
 		s.flags |= FLAG_IF;
 		run_real(&s);

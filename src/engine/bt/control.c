@@ -5,8 +5,7 @@
 
 /* ---- what flags a successor needs ---- */
 
-/* Whether a branch goes where its operand says, without being cut to an unusual size. */
-static bool branch_fits(const struct translation_work *w, const struct insn *insn)
+bool branch_fits(const struct translation_work *w, const struct insn *insn)
 {
 	return w->mode == INSN_MODE_64 || narrow_branch_fits(w, insn);
 }

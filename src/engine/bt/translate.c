@@ -64,8 +64,8 @@ static bool goes_on(struct translation_work *w, const struct insn *insn)
 {
 	unsigned last = w->count - 1, next = w->at[w->count];
 	s64 target = direct_target(w, last);
-	if (insn->kind != KIND_JCC || w->branches == BT_LINKS - 2 || target < (s64)next || target >= (s64)PAGE_SIZE || next >= PAGE_SIZE ||
-	    cache_find(w->bt, (w->gpa & PAGE_MASK) + next, w->key))
+	if (insn->kind != KIND_JCC || w->branches == BT_LINKS - 2 || target < (s64)next || !stays_in_page(w, target) || next >= PAGE_SIZE ||
+	    !branch_fits(w, insn) || cache_find(w->bt, (w->gpa & PAGE_MASK) + next, w->key))
 		return false;
 	w->branches++;
 	return true;
@@ -101,7 +101,7 @@ static u16 live_at_end(struct translation_work *w)
 	s64 next = w->at[w->count];
 	bool direct = last->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 	s64 target = next + (direct ? last->operand[0].imm.value.s : 0);
-	if (w->mode != INSN_MODE_64 && ends_block(last) && !narrow_branch_fits(w, last))
+	if (ends_block(last) && !branch_fits(w, last))
 		return RFLAGS_STATUS;
 	switch (last->kind) {
 	case KIND_JCC:

@@ -160,6 +160,8 @@ bool emit_stack(struct translation_work *w);
 void emit_push_saved(struct translation_work *w);
 /* Where a relative branch goes, as an offset from the start of the page. */
 s64 relative_target(const struct translation_work *w);
+/* Whether a near branch goes where its operand says, without being cut to an unusual size. */
+bool branch_fits(const struct translation_work *w, const struct insn *insn);
 /* Whether a branch there stays in the page and may be chained. */
 bool stays_in_page(const struct translation_work *w, s64 target);
 /* Go on at an offset from the start of the page, perhaps outside: behind the instruction. */
