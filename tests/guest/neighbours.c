@@ -13,15 +13,17 @@ struct step {
 	bool write;
 };
 
+/* Among them: stores, then a load and a store, which may be the first ones in their page. */
 CODE(fields, "f0: mov 24(" R "bx), %eax\n"
 	     "f1: mov %eax, 16(" R "bx)\n"
 	     "f2: addl $3, 8(" R "bx)\n"
 	     "f3: mov 12(" R "bx), %ecx\n"
-	     "f4: mov %cx, 30(" R "bx)\n"
-	     "f5: mov (" R "bx), %edx\n"
-	     "f6: mov %dl, 63(" R "bx)\n"
-	     "f7: mov 40(" R "bx), %esi\n"
-	     "f8: mov %esi, 2(" R "bx)");
+	     "f4: mov 44(" R "bx), %esi\n"
+	     "f5: mov %ecx, 46(" R "bx)\n"
+	     "f6: mov %cx, 30(" R "bx)\n"
+	     "f7: mov (" R "bx), %edx\n"
+	     "f8: mov %esi, 2(" R "bx)\n"
+	     "f9: mov %dl, 63(" R "bx)");
 LABEL(f0);
 LABEL(f1);
 LABEL(f2);
@@ -31,51 +33,28 @@ LABEL(f5);
 LABEL(f6);
 LABEL(f7);
 LABEL(f8);
+LABEL(f9);
 static const struct step field_steps[] = {
-	{ f0, 24, 4, false }, { f1, 16, 4, true }, { f2, 8, 4, true },   { f3, 12, 4, false }, { f4, 30, 2, true },
-	{ f5, 0, 4, false },  { f6, 63, 1, true }, { f7, 40, 4, false }, { f8, 2, 4, true },
+	{ f0, 24, 4, false }, { f1, 16, 4, true }, { f2, 8, 4, true },  { f3, 12, 4, false }, { f4, 44, 4, false },
+	{ f5, 46, 4, true },  { f6, 30, 2, true }, { f7, 0, 4, false }, { f8, 2, 4, true },   { f9, 63, 1, true },
 };
 
 static void fields_model(u8 *memory, unsigned done, struct state *s)
 {
-	u32 word;
+	ulong *registers[] = { &s->ax, &s->ax, NULL, &s->cx, &s->si, &s->cx, &s->cx, &s->dx, &s->si, &s->dx };
+	u32 word = 0;
 	for (unsigned i = 0; i < done; i++) {
 		const struct step *step = &field_steps[i];
 		void *at = memory + step->disp;
-		switch (i) {
-		case 0:
-			memcpy(&word, at, 4);
-			s->ax = word;
-			break;
-		case 1:
-			memcpy(at, &s->ax, 4);
-			break;
-		case 2:
+		if (!registers[i]) {
 			memcpy(&word, at, 4);
 			word += 3;
 			memcpy(at, &word, 4);
-			break;
-		case 3:
+		} else if (step->write) {
+			memcpy(at, registers[i], step->size);
+		} else {
 			memcpy(&word, at, 4);
-			s->cx = word;
-			break;
-		case 4:
-			memcpy(at, &s->cx, 2);
-			break;
-		case 5:
-			memcpy(&word, at, 4);
-			s->dx = word;
-			break;
-		case 6:
-			memcpy(at, &s->dx, 1);
-			break;
-		case 7:
-			memcpy(&word, at, 4);
-			s->si = word;
-			break;
-		case 8:
-			memcpy(at, &s->si, 4);
-			break;
+			*registers[i] = word;
 		}
 	}
 }

@@ -208,21 +208,23 @@ static void emit_again(struct translation_work *w, const struct operand *a, unsi
 	unsigned delta = (unsigned)(a->linear.disp - w->known.low);
 	emit_compare(e, PAGE_SIZE - size - delta);
 	struct stub *s = access_stub(w, size, write);
-	s->again = true;
+	s->entry = w->known.write && !write ? ACCESS_AGAIN_BY_WRITE : ACCESS_AGAIN;
 	s->delta = (u8)delta;
 	s->linear = a->linear;
 	s->retry = e->at;
 }
 
-/* T0, a linear address: compare, and T1 = index. `delta` bytes above it lies the operand. */
-static struct stub *emit_first(struct translation_work *w, unsigned size, bool write, unsigned delta)
+/* T0, a linear address: compare, and T1 = index. `delta` bytes above it lies the operand. `tag`: check whether stores may go there, which says
+ * that loads may, too. */
+static struct stub *emit_first(struct translation_work *w, unsigned size, bool write, bool tag, unsigned delta)
 {
 	struct emitter *e = &w->e;
 	emit_rr(e, false, 0x89, T0, T1);
 	EMIT(e, 0x41, 0xc1, 0xeb, PAGE_SHIFT); /* shr r11d, 12 */
-	emit_entry(e, 0x2b, T0, TAGS(write));
+	emit_entry(e, 0x2b, T0, TAGS(tag));
 	emit_compare(e, PAGE_SIZE - size - delta);
 	struct stub *s = access_stub(w, size, write);
+	s->entry = tag == write ? ACCESS_FIRST : ACCESS_BY_WRITE;
 	s->delta = (u8)delta;
 	return s;
 }
@@ -231,14 +233,14 @@ static void emit_plain(struct translation_work *w, const struct operand *a, unsi
 {
 	struct emitter *e = &w->e;
 	struct place low = a->linear;
-	bool group = low.index == NO_REGISTER && low.base != NO_REGISTER;
+	bool group = low.index == NO_REGISTER && low.base != NO_REGISTER, tag = write;
 	if (group)
-		low.disp = known_lowest(w, low.base, low.disp);
+		low.disp = known_lowest(w, low.base, low.disp, &tag);
 	emit_linear(e, &low);
-	struct stub *s = emit_first(w, size, write, (unsigned)(a->linear.disp - low.disp));
+	struct stub *s = emit_first(w, size, write, tag, (unsigned)(a->linear.disp - low.disp));
 	emit_entry(e, 0x8b, T1, ADDENDS);
 	s->retry = e->at;
-	w->known = (struct known){ group, write, low.base, low.disp };
+	w->known = (struct known){ group, tag, low.base, low.disp };
 	if (a->host.base == T1 && a->linear.base != NO_REGISTER)
 		emit_lea(e, true, T1, T1, a->linear.base, 0, 0);
 }
@@ -254,7 +256,7 @@ static bool is_known(const struct translation_work *w, const struct operand *a, 
 void emit_check(struct translation_work *w, unsigned size, bool write, u8 *retry)
 {
 	w->known.valid = false;
-	emit_first(w, size, write, 0)->retry = retry;
+	emit_first(w, size, write, write, 0)->retry = retry;
 	emit_entry(&w->e, 0x03, T0, TAGS(write));
 	emit_entry(&w->e, 0x03, T0, ADDENDS);
 }
@@ -295,9 +297,9 @@ void emit_access_stub(struct translation_work *w, const struct stub *s)
 {
 	struct emitter *e = &w->e;
 	unsigned insn = s->next_insn - 1u;
-	if (s->again)
+	if (s->entry == ACCESS_AGAIN || s->entry == ACCESS_AGAIN_BY_WRITE)
 		emit_linear(e, &s->linear);
-	emit_jump(e, 0xe8, bt_rw(w->bt, w->bt->access[s->again][!!(s->site.detail & SITE_WRITE)]));
+	emit_jump(e, 0xe8, bt_rw(w->bt, w->bt->access[s->entry][!!(s->site.detail & SITE_WRITE)]));
 	const struct access_site site = {
 		.jump = SITE_JUMP,
 		.retry = (s32)(s->retry - (e->at + 5)),

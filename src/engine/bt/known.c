@@ -28,28 +28,34 @@ static enum gpr guest_register(unsigned host)
 	return host == HOST_SP ? RSP : (enum gpr)host;
 }
 
-/* The displacement of an instruction's operand from a base register, if it has such a one. */
-static bool base_operand(const struct insn *insn, unsigned base, s32 *disp)
+/* The displacement of an instruction's operand from a base register, if it has such a one, and whether it is stored to. */
+static bool base_operand(const struct insn *insn, unsigned base, s32 *disp, bool *write)
 {
 	if (base == HOST_SP && (insn->kind == KIND_PUSH || insn->kind == KIND_CALL || insn->kind == KIND_POP || insn->kind == KIND_RET)) {
-		*disp = insn->kind == KIND_PUSH || insn->kind == KIND_CALL ? -8 : 0;
+		*write = insn->kind == KIND_PUSH || insn->kind == KIND_CALL;
+		*disp = *write ? -8 : 0;
 		return true;
 	}
 	if (insn->memory < 0)
 		return false;
-	const struct operand a = operand_plan(insn, insn_memory(insn));
+	const ZydisDecodedOperand *o = insn_memory(insn);
+	const struct operand a = operand_plan(insn, o);
 	*disp = a.linear.disp;
+	*write = o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 	return a.plain && a.linear.index == NO_REGISTER && a.linear.base == base;
 }
 
-s32 known_lowest(const struct translation_work *w, unsigned base, s32 disp)
+s32 known_lowest(const struct translation_work *w, unsigned base, s32 disp, bool *write)
 {
 	s32 moved = 0, lowest = disp;
 	for (unsigned i = w->current; i < w->count && i < w->current + LOOK_AHEAD; i++) {
 		const struct insn *insn = &w->insn[i];
 		s32 at, by;
-		if (base_operand(insn, base, &at) && at + moved < lowest && disp - (at + moved) <= KNOWN_DISTANCE_MAX)
-			lowest = at + moved;
+		bool stored;
+		if (base_operand(insn, base, &at, &stored) && __builtin_abs(at + moved - disp) <= KNOWN_DISTANCE_MAX) {
+			lowest = MIN(lowest, at + moved);
+			*write |= stored;
+		}
 		if (!(insn->gpr_written & (1u << guest_register(base))))
 			continue;
 		if (base != HOST_SP || !moves_stack(insn, &by))

@@ -78,6 +78,15 @@ struct access_site {
 	s16 next; /* what comes behind the instruction, from the site; 0: nothing */
 } __attribute__((packed));
 
+/* What T0 is when an access stub is called. */
+enum access_entry {
+	ACCESS_FIRST, /* the address checked minus its tag; T1 is its index */
+	ACCESS_BY_WRITE, /* the same, and the access reads, but the write tag was checked for the sake of neighbours */
+	ACCESS_AGAIN, /* the operand's linear address */
+	ACCESS_AGAIN_BY_WRITE, /* the same, and the access reads, but neighbours rely on it that stores may go where it goes */
+	ACCESS_ENTRIES
+};
+
 #define SITE_WRITE 0x80
 #define SITE_JUMP 0xe9
 
@@ -209,7 +218,7 @@ struct bt {
 	const struct site *(*enter)(const void *code);
 	const u8 *leave_host, *leave_saved, *miss, *trap_host, *trap_saved; /* stubs, in the executable mapping */
 	const u8 *callout_host, *callout_saved;
-	const u8 *access[2][2]; /* where an access goes that missed; by whether it is a neighbour's check, and whether it writes */
+	const u8 *access[ACCESS_ENTRIES][2]; /* where an access goes that missed; the second index says whether it writes */
 	struct exit *exit; /* of the run */
 	bool stop; /* the run ends with *exit */
 	struct translation_work *work;

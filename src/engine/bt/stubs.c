@@ -160,7 +160,7 @@ static void emit_fill(struct bt *bt, struct emitter *e, const u8 *again)
 }
 
 /* T0, a linear address, is looked up: T0 = what struct known wants, T1 = addend. What cannot be in the TLB leaves. The flags are saved. */
-static void emit_look_up(struct bt *bt, struct emitter *e, size_t tags)
+static void emit_look_up(struct bt *bt, struct emitter *e, size_t tags, bool known)
 {
 	emit_store_gs(e, T0, VCPU(scratch));
 	const u8 *again = e->at;
@@ -175,6 +175,8 @@ static void emit_look_up(struct bt *bt, struct emitter *e, size_t tags)
 	emit_entry(e, 0x8b, T1, offsetof(struct tlb_table, addend));
 	emit_site_byte(e, RAX, offsetof(struct access_site, delta));
 	emit_rr(e, true, 0x29, RAX, T0);
+	if (!known)
+		EMIT(e, 0x49, 0x83, 0xca, 0xff); /* or r10, -1 */
 	emit_pop(e, RCX);
 	emit_pop(e, RAX);
 	emit8(e, 0xc3);
@@ -182,27 +184,33 @@ static void emit_look_up(struct bt *bt, struct emitter *e, size_t tags)
 	emit_fill(bt, e, again);
 }
 
-/* CALLed behind a check that failed, which left T0 = address of the check - tag and T1 = its index, or behind one of a neighbour, with T0 = the
- * operand's linear address. */
-static void emit_access_stubs(struct bt *bt, struct emitter *e, bool write)
+static void emit_site_load(struct emitter *e)
 {
-	size_t tags = write ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read);
-	u8 *join = NULL;
-	for (unsigned again = 0; again < 2; again++) {
-		bt->access[again][write] = bt_rx(bt, e->at);
-		if (!again)
-			emit_entry(e, 0x03, T0, tags);
-		emit_push(e, RAX);
-		emit_push(e, RCX);
-		EMIT(e, 0x48, 0x8b, 0x4c, 0x24, 16); /* mov rcx, [rsp + 16] */
-		if (again)
-			break;
-		emit_site_byte(e, RAX, offsetof(struct access_site, delta));
-		emit_rr(e, true, 0x01, RAX, T0);
-		join = emit_jump(e, 0xe9, e->at);
-	}
+	emit_push(e, RAX);
+	emit_push(e, RCX);
+	EMIT(e, 0x48, 0x8b, 0x4c, 0x24, 16); /* mov rcx, [rsp + 16] */
+}
+
+/* An entry with T0 = address checked - tag: the operand's is made of it. */
+static void emit_first_entry(struct bt *bt, struct emitter *e, enum access_entry entry, bool write)
+{
+	bool tag = write || entry == ACCESS_BY_WRITE;
+	bt->access[entry][write] = bt_rx(bt, e->at);
+	emit_entry(e, 0x03, T0, tag ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read));
+	emit_site_load(e);
+	emit_site_byte(e, RAX, offsetof(struct access_site, delta));
+	emit_rr(e, true, 0x01, RAX, T0);
+}
+
+/* CALLed behind a check that failed. What is looked up for a read is not known for stores. */
+static void emit_access_stubs(struct bt *bt, struct emitter *e, enum access_entry first, enum access_entry again, bool write)
+{
+	emit_first_entry(bt, e, first, write);
+	u8 *join = emit_jump(e, 0xe9, e->at);
+	bt->access[again][write] = bt_rx(bt, e->at);
+	emit_site_load(e);
 	emit_fix32(join, e->at);
-	emit_look_up(bt, e, tags);
+	emit_look_up(bt, e, write ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read), first == ACCESS_FIRST);
 }
 
 static void emit_fixed_site(struct bt *bt, struct emitter *e, const u8 *leave, enum site_kind kind)
@@ -246,8 +254,9 @@ u32 stubs_emit(struct bt *bt)
 	bt->miss = bt_rx(bt, e.at);
 	emit_miss(bt, &e);
 	emit_callouts(bt, &e);
-	emit_access_stubs(bt, &e, false);
-	emit_access_stubs(bt, &e, true);
+	emit_access_stubs(bt, &e, ACCESS_FIRST, ACCESS_AGAIN, false);
+	emit_access_stubs(bt, &e, ACCESS_FIRST, ACCESS_AGAIN, true);
+	emit_access_stubs(bt, &e, ACCESS_BY_WRITE, ACCESS_AGAIN_BY_WRITE, false);
 	bt->trap_host = bt_rx(bt, e.at);
 	emit_fixed_site(bt, &e, bt->leave_host, SITE_TRAP);
 	bt->trap_saved = bt_rx(bt, e.at);

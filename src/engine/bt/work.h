@@ -23,10 +23,10 @@ struct stub {
 	u8 *jump_too; /* of a second one, or NULL */
 	struct site site; /* but for retry and next */
 	u8 *retry; /* ACCESS: where the code goes on when the access has been looked up */
-	bool again; /* ACCESS: behind a check of a neighbour; T0 is not known to be of use */
+	u8 entry; /* ACCESS: enum access_entry */
 	bool ahead; /* ACCESS: of an instruction that comes later */
 	u8 delta; /* ACCESS: bytes between what T0 is for and the operand */
-	struct place linear; /* ACCESS again: the operand */
+	struct place linear; /* ACCESS_AGAIN: the operand */
 	u8 next_insn; /* index of the instruction that `next` leads to */
 	struct bt_block *target; /* LINK: chained to it from the start */
 	u8 callout; /* CALLOUT: its index; it goes on at retry */
@@ -130,8 +130,8 @@ struct operand operand_plan(const struct insn *insn, const ZydisDecodedOperand *
 
 /* The current instruction has been written: is w->known still true? */
 void known_follow(struct translation_work *w);
-/* The lowest displacement from a base register that follows, as long as that changes by constants only. */
-s32 known_lowest(const struct translation_work *w, unsigned base, s32 disp);
+/* The lowest displacement from a base register that follows, as long as that changes by constants only. *write: whether a store does. */
+s32 known_lowest(const struct translation_work *w, unsigned base, s32 disp, bool *write);
 /* Before an instruction is written: check an operand behind it now, if its flags would be in the way there. */
 void known_look_ahead(struct translation_work *w);
 /* The current instruction's operand was checked early, and T1 is its addend. */
