@@ -10,8 +10,10 @@
 
 #include "arch/regs.h"
 #include "host/linux/space.h"
+#include "vcpu/vcpu.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -340,6 +342,75 @@ static void test_stop(void **state)
 	}
 }
 
+/* A kick at any moment around the entry ends the run: what is pending is noticed before it, what comes later during it. */
+#define KICKS 2000
+static struct vcpu vcpu;
+static u32 round_begun;
+
+static void *kick(void *opaque)
+{
+	for (u32 i = 1; i <= KICKS; i++) {
+		while (__atomic_load_n(&round_begun, __ATOMIC_ACQUIRE) != i)
+			sched_yield();
+		vcpu_set_pending(&vcpu, PENDING_KICK);
+	}
+	return NULL;
+}
+
+static void test_kicks(void **state)
+{
+	pthread_t thread;
+	assert_int_equal(pthread_create(&thread, NULL, kick, NULL), 0);
+	for (u32 i = 1; i <= KICKS; i++) {
+		__atomic_store_n(&round_begun, i, __ATOMIC_RELEASE);
+		vcpu_watch(&vcpu, &space->window->stop);
+		assert_int_equal(RUN(wait_for_stop), SPACE_LEFT);
+		vcpu_watch(&vcpu, NULL);
+		while (!vcpu_pending(&vcpu))
+			sched_yield();
+		vcpu_clear_pending(&vcpu, PENDING_KICK);
+	}
+	pthread_join(thread, NULL);
+}
+
+/* Threads with spaces of their own do not meet, but in RAM. */
+#define THREADS 4
+#define RUNS 1000
+
+static void *live_alone(void *opaque)
+{
+	u64 number = (u64)(uintptr_t)opaque, *cell = (u64 *)(void *)(ram + number * PAGE_SIZE);
+	struct host_trap mine;
+	for (u64 life = 0; life < 4; life++) {
+		struct host_space *s = host_space_create(&code, ram, RAM_SIZE, TABLES_SIZE);
+		if (!s || host_space_map(s, GLA, cell, PAGE_SIZE, true))
+			return NULL;
+		*(u64 *)(void *)s->window->user = host_space_leave();
+		for (u64 i = 0; i < RUNS; i++) {
+			s->window->regs.rip = (u64)(uintptr_t)code.rx;
+			s->window->regs.gpr[RDI] = GLA + (i % 512) * 8;
+			s->window->regs.gpr[RAX] = number * RUNS + i;
+			if (host_space_run(s, &mine) != SPACE_LEFT || cell[i % 512] != number * RUNS + i)
+				return NULL;
+		}
+		host_space_destroy(s);
+	}
+	return opaque;
+}
+
+static void test_threads(void **state)
+{
+	pthread_t thread[THREADS];
+	memcpy(code.rw, store, (size_t)(store_end - store));
+	for (uintptr_t i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, live_alone, (void *)(i + 1)), 0);
+	for (uintptr_t i = 0; i < THREADS; i++) {
+		void *good;
+		pthread_join(thread[i], &good);
+		assert_int_equal((uintptr_t)good, i + 1);
+	}
+}
+
 /* ---- what a hostile guest may try ---- */
 
 static void test_deaf(void **state)
@@ -497,8 +568,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_registers), TEST(test_flags), TEST(test_fs_base), TEST(test_vectors), TEST(test_memory), TEST(test_red_zone),
 		TEST(test_tables), TEST(test_page_faults), TEST(test_other_traps), TEST(test_nothing_else), TEST(test_refused_mappings),
-		TEST(test_many_mappings), TEST(test_too_many), TEST(test_stop), TEST(test_deaf), TEST(test_system_calls), TEST(test_wreck),
-		TEST(test_many_spaces),
+		TEST(test_many_mappings), TEST(test_too_many), TEST(test_stop), TEST(test_kicks), TEST(test_threads), TEST(test_deaf),
+		TEST(test_system_calls), TEST(test_wreck), TEST(test_many_spaces),
 		cmocka_unit_test(test_killed), cmocka_unit_test(test_server_killed),
 	};
 	const char *why;

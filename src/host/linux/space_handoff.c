@@ -53,6 +53,24 @@ void handoff_start(void)
 	host.rdtscp = host_cpuid_checked(0x80000001, 0).reg[CPUID_EDX] >> 27 & 1;
 }
 
+/* With its next request the space moves to where this thread may run, but not to `cpu` (-1: anywhere). False: there is no such place. */
+static bool keep_apart(struct handoff *h, int cpu)
+{
+	struct space_control *c = h->control;
+	cpu_set_t set;
+	_Static_assert(sizeof(set) == sizeof(c->cpus), "a set of CPUs");
+	if (sched_getaffinity(0, sizeof(set), &set) < 0)
+		return false;
+	if (cpu >= 0)
+		CPU_CLR(cpu, &set);
+	if (!CPU_COUNT(&set))
+		return false;
+	__builtin_memcpy(c->cpus, &set, sizeof(set));
+	c->move = 1;
+	h->apart = cpu;
+	return true;
+}
+
 void handoff_init(struct handoff *h, struct space_control *control, struct space_answer *answer)
 {
 	*h = (struct handoff){ .control = control, .answer = answer, .sequence = 1, .apart = -1 };
@@ -60,6 +78,7 @@ void handoff_init(struct handoff *h, struct space_control *control, struct space
 	control->waiting = 1;
 	control->fsgsbase = host.fsgsbase;
 	control->rdtscp = host.rdtscp;
+	keep_apart(h, -1); /* it runs where this thread may */
 }
 
 bool handoff_dead(const struct handoff *h)
@@ -127,24 +146,6 @@ static bool spin(struct handoff *h, u32 old, u64 start)
 		if (__builtin_ia32_rdtsc() - start > host.spin)
 			return false;
 	}
-	return true;
-}
-
-/* With its next request the space moves to where this thread may run, but not to `cpu` (-1: anywhere). False: there is no such place. */
-static bool keep_apart(struct handoff *h, int cpu)
-{
-	struct space_control *c = h->control;
-	cpu_set_t set;
-	_Static_assert(sizeof(set) == sizeof(c->cpus), "a set of CPUs");
-	if (sched_getaffinity(0, sizeof(set), &set) < 0)
-		return false;
-	if (cpu >= 0)
-		CPU_CLR(cpu, &set);
-	if (!CPU_COUNT(&set))
-		return false;
-	__builtin_memcpy(c->cpus, &set, sizeof(set));
-	c->move = 1;
-	h->apart = cpu;
 	return true;
 }
 
