@@ -121,6 +121,7 @@ struct vcpu {
 	struct tlb_table *tlb; /* of explicit accesses now; kept by the mmu */
 	u64 code_base; /* RIP of the first byte of the page that translated code runs in */
 	u64 *jump_cache; /* of the translator */
+	u64 return_base, return_limit; /* of the translator: its stack of return addresses, on the host's stack, is between these */
 	struct vcpu *self; /* where translated code finds its address */
 	u32 deferred; /* pending bits that the translator put aside, since they cannot be acted upon now */
 	u64 segment_end[SEG_COUNT][2]; /* of the translator, for 16- and 32-bit code: bytes that may be read, and written; 0: step decides */

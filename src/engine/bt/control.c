@@ -52,8 +52,8 @@ u16 live_at(struct translation_work *w, s64 offset)
 
 /* ---- jumps ---- */
 
-/* T0 = target RIP: look it up in the jump cache. */
-static void emit_tail(struct translation_work *w)
+/* T0 = target RIP: look it up in the jump cache, and jump there or call it. */
+static void emit_tail_by(struct translation_work *w, bool call)
 {
 	struct emitter *e = &w->e;
 	work_spill_flags(w);
@@ -61,15 +61,26 @@ static void emit_tail(struct translation_work *w)
 	EMIT(e, 0x45, 0x0f, 0xb7, 0xd2); /* movzx r10d, r10w */
 	emit_load_gs(e, T1, VCPU(jump_cache));
 	emit_lea(e, true, T1, T1, T0, 3, 0);
-	EMIT(e, 0x41, 0xff, 0xa3); /* jmp [r11 + codes] */
+	EMIT(e, 0x41, 0xff, call ? 0x93 : 0xa3); /* call or jmp [r11 + codes] */
 	emit32(e, JUMP_CACHE_ENTRIES * 8);
 }
 
-void emit_indirect(struct translation_work *w, s32 moved)
+static void emit_tail(struct translation_work *w)
+{
+	emit_tail_by(w, false);
+}
+
+/* Where the branch is and how it moved RSP, for a target that turns out not to be canonical. */
+static void note_branch(struct translation_work *w, s32 moved)
 {
 	EMIT(&w->e, 0x65, 0x48, 0xc7, 0x04, 0x25); /* mov qword gs:[BRANCH_SLOT], imm32 */
 	emit32(&w->e, BRANCH_SLOT);
 	emit32(&w->e, (u32)moved << 12 | w->at[w->current]);
+}
+
+void emit_indirect(struct translation_work *w, s32 moved)
+{
+	note_branch(w, moved);
 	emit_tail(w);
 }
 
@@ -249,6 +260,49 @@ static void emit_add_sp(struct translation_work *w, s32 bytes)
 	emit_lea(&w->e, true, HOST_SP, HOST_SP, NO_REGISTER, 0, bytes);
 }
 
+/* A frame for the return to T0. Where the RIP behind the CALL is in another page, it is none that a RET uses (emit_bottom in stubs.c). */
+static void emit_push_frame(struct translation_work *w)
+{
+	struct emitter *e = &w->e;
+	EMIT(e, 0x65, 0x48, 0x3b, 0x24, 0x25); /* cmp rsp, gs:[return_limit] */
+	emit32(e, VCPU(return_limit));
+	EMIT(e, 0x73, 5); /* jae over the next */
+	emit_jump(e, 0xe8, bt_rw(w->bt, w->bt->return_restart));
+	if (work_next(w) < PAGE_SIZE)
+		EMIT(e, 0x41, 0x52); /* push r10 */
+	else
+		EMIT(e, 0x6a, 0); /* push 0 */
+}
+
+/* Where a host RET comes to, with T0 = RIP. */
+static void emit_landing(struct translation_work *w)
+{
+	struct emitter *e = &w->e;
+	unsigned next = work_next(w);
+	if (next >= PAGE_SIZE) {
+		emit_jump(e, 0xe9, bt_rw(w->bt, w->bt->return_bottom));
+		return;
+	}
+	emit_lea(e, true, RSP, RSP, NO_REGISTER, 0, 8);
+	emit_lea(e, true, T0, T0, NO_REGISTER, 0, -(s32)next);
+	emit_store_gs(e, T0, VCPU(code_base));
+	w->place = FLAGS_SAVED;
+	emit_near_goto(w, next);
+}
+
+static void emit_direct_call(struct translation_work *w, s64 target)
+{
+	struct emitter *e = &w->e;
+	if (!stays_in_page(w, target)) {
+		emit_lea(e, true, T0, T0, NO_REGISTER, 0, (s32)(target - work_next(w)));
+		emit_tail_by(w, true);
+		return;
+	}
+	if (w->place == FLAGS_SAVED && live_at(w, target))
+		emit_restore_flags(e);
+	link_jump(w, emit_jump(e, 0xe8, e->at), target);
+}
+
 static bool emit_call(struct translation_work *w)
 {
 	const struct insn *insn = work_insn(w);
@@ -262,17 +316,31 @@ static bool emit_call(struct translation_work *w)
 		emit_store_gs(&w->e, T0, VCPU(scratch[1]));
 	}
 	struct place slot = emit_push_check(w);
+	work_spill_flags(w);
 	emit_load_gs(&w->e, T0, VCPU(code_base));
 	emit_lea(&w->e, true, T0, T0, NO_REGISTER, 0, (s32)work_next(w));
 	emit_at(&w->e, true, 0x89, T0, &slot);
 	emit_add_sp(w, -8);
+	emit_push_frame(w);
 	if (direct) {
-		emit_branch(w, relative_target(w), -8);
-		return true;
+		emit_direct_call(w, relative_target(w));
+	} else {
+		emit_load_gs(&w->e, T0, VCPU(scratch[1]));
+		note_branch(w, -8);
+		emit_tail_by(w, true);
 	}
-	emit_load_gs(&w->e, T0, VCPU(scratch[1]));
-	emit_indirect(w, -8);
+	emit_landing(w);
 	return true;
+}
+
+/* T0 = RIP: by a host RET, if the frame on top says so. */
+static void emit_return(struct translation_work *w)
+{
+	struct emitter *e = &w->e;
+	EMIT(e, 0x4c, 0x3b, 0x54, 0x24, 8, 0x75, 1, 0xc3); /* cmp r10, [rsp + 8]; jne over the next; ret */
+	EMIT(e, 0x65, 0x48, 0x3b, 0x24, 0x25); /* cmp rsp, gs:[return_base] */
+	emit32(e, VCPU(return_base));
+	EMIT(e, 0x74, 4, 0x48, 0x83, 0xc4, 16); /* je over the next; add rsp, 16 */
 }
 
 static bool emit_ret(struct translation_work *w)
@@ -283,6 +351,7 @@ static bool emit_ret(struct translation_work *w)
 	s32 release = insn->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? (s32)(insn->operand[0].imm.value.u & 0xffff) : 0;
 	emit_stack_load(w, T0, HOST_SP);
 	emit_add_sp(w, 8 + release);
+	emit_return(w);
 	emit_indirect(w, 8 + release);
 	return true;
 }

@@ -234,10 +234,12 @@ bool miss_fill(struct vcpu *vcpu)
 	    !is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)))
 		return false;
 	bt->count[COUNT_MISSES]++;
+	u64 epoch = bt->epoch;
 	enum found found = find(vcpu, &block);
 	if (found == FOUND_NOTHING)
 		bt->step_next = true;
-	return found == FOUND_CODE && jump_slot(vcpu)[0] == bt_jump_tag(vcpu);
+	/* If code was dropped, frames of CALLs may lead to it: they are forgotten when translated code is left. */
+	return found == FOUND_CODE && epoch == bt->epoch && jump_slot(vcpu)[0] == bt_jump_tag(vcpu);
 }
 
 /* An access that access_fill refused. */

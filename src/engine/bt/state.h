@@ -25,6 +25,11 @@
  * 16- and 32-bit code (narrow.c, modes.c) runs on the same registers, whose upper halves are of no account to it; segments that are not flat
  * are checked inline. CS bases are told apart in the jump cache by vcpu->code_number, which prologues add to rip together with the salt.
  *
+ * A CALL pushes a frame on the host's stack: the RIP it returns to, and by a host CALL the code there. A RET that finds its RIP in the frame on top is
+ * a host RET, which the real CPU predicts; others pop the frame and go through the jump cache. Frames are true as long as the salt and the code
+ * stay: whatever changes those leaves translated code, or goes on by the jump cache, and forgets all frames (stubs.c). A RET looks for
+ * nothing pending, so each CALL does.
+ *
  * What the translator does not do itself is done by engine/step. Sensitive instructions are call-outs (callout.c): the operation is prepared
  * when the block is made, a stub puts the registers into struct vcpu and calls it, and translated code goes on behind it, or by the jump cache
  * at another RIP. A TLB miss calls C too, which only fills the TLB (access.c, stubs.c). Everything else leaves by CALLing a leave stub, whose
@@ -218,6 +223,7 @@ struct bt {
 	const struct site *(*enter)(const void *code);
 	const u8 *leave_host, *leave_saved, *miss, *trap_host, *trap_saved; /* stubs, in the executable mapping */
 	const u8 *callout_host, *callout_saved;
+	const u8 *return_bottom, *return_restart;
 	const u8 *access[ACCESS_ENTRIES][2]; /* where an access goes that missed; the second index says whether it writes */
 	struct exit *exit; /* of the run */
 	bool stop; /* the run ends with *exit */

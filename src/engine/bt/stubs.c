@@ -27,11 +27,34 @@ static void move_registers(struct emitter *e, void (*move)(struct emitter *e, un
 	}
 }
 
+#define RETURN_STACK_SIZE 8192
+#define RETURN_FRAME 16
+
+/* The stack of return addresses begins: below its bottom frame no RET goes, see emit_bottom. */
+static void emit_begin_returns(struct bt *bt, struct emitter *e)
+{
+	EMIT(e, 0x6a, 0); /* push 0 */
+	EMIT(e, 0x48, 0x8d, 0x05); /* lea rax, [rip + bottom] */
+	emit32(e, (u32)(bt_rw(bt, bt->return_bottom) - (e->at + 4)));
+	emit_push(e, RAX);
+	emit_store_gs(e, RSP, VCPU(return_base));
+	EMIT(e, 0x48, 0x8d, 0x84, 0x24); /* lea rax, [rsp - RETURN_STACK_SIZE] */
+	emit32(e, (u32)-RETURN_STACK_SIZE);
+	emit_store_gs(e, RAX, VCPU(return_limit));
+}
+
+/* Forget all return addresses. */
+static void emit_forget_returns(struct emitter *e)
+{
+	emit_load_gs(e, RSP, VCPU(return_base));
+}
+
 /* enter(RDI = code) */
-static void emit_enter(struct emitter *e)
+static void emit_enter(struct bt *bt, struct emitter *e)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(callee_saved); i++)
 		emit_push(e, callee_saved[i]);
+	emit_begin_returns(bt, e);
 	emit_mov(e, T0, RDI);
 	move_registers(e, emit_load_gs);
 	emit_load_gs(e, TLB_BASE, VCPU(tlb));
@@ -44,6 +67,8 @@ static void emit_enter(struct emitter *e)
 /* Back to C from enter(). */
 static void emit_pop_saved(struct emitter *e)
 {
+	emit_forget_returns(e);
+	emit_lea(e, true, RSP, RSP, NO_REGISTER, 0, RETURN_FRAME);
 	for (unsigned i = ARRAY_SIZE(callee_saved); i-- > 0;)
 		emit_pop(e, callee_saved[i]);
 	emit8(e, 0xc3);
@@ -81,6 +106,22 @@ static void emit_dispatch(struct emitter *e)
 	emit32(e, JUMP_CACHE_ENTRIES * 8);
 }
 
+/* A RET that found RIP 0, T0, in a frame that is not a CALL's: on by the jump cache. */
+static void emit_bottom(struct emitter *e)
+{
+	emit_forget_returns(e);
+	emit_store_gs(e, T0, VCPU(rip));
+	emit_dispatch(e);
+}
+
+/* CALLed when there is no room for a frame more. Clobbers T1. */
+static void emit_restart_returns(struct emitter *e)
+{
+	emit_pop(e, T1);
+	emit_forget_returns(e);
+	EMIT(e, 0x41, 0xff, 0xe3); /* jmp r11 */
+}
+
 /* CALLed by translated code with T1 = the call-out. RAX and the flags' image are in struct vcpu. The stack is aligned as C wants it. */
 static void emit_callout_common(struct bt *bt, struct emitter *e)
 {
@@ -95,7 +136,8 @@ static void emit_callout_common(struct bt *bt, struct emitter *e)
 	emit_load_registers(e);
 	emit8(e, 0xc3);
 	emit_fix32(other, e->at);
-	EMIT(e, 0x48, 0x83, 0xc4, 8, 0x83, 0xf8, CALLOUT_DISPATCH); /* add rsp, 8; cmp eax, DISPATCH */
+	emit_forget_returns(e);
+	EMIT(e, 0x83, 0xf8, CALLOUT_DISPATCH); /* cmp eax, DISPATCH */
 	u8 *leave = emit_jcc(e, 0x5);
 	emit_load_registers(e);
 	emit_dispatch(e);
@@ -245,8 +287,12 @@ static void emit_miss(struct bt *bt, struct emitter *e)
 u32 stubs_emit(struct bt *bt)
 {
 	struct emitter e = { bt->code.rw };
+	bt->return_bottom = bt_rx(bt, e.at);
+	emit_bottom(&e);
+	bt->return_restart = bt_rx(bt, e.at);
+	emit_restart_returns(&e);
 	bt->enter = (const struct site *(*)(const void *))(uintptr_t)bt_rx(bt, e.at);
-	emit_enter(&e);
+	emit_enter(bt, &e);
 	bt->leave_host = bt_rx(bt, e.at);
 	emit_leave(&e, false);
 	bt->leave_saved = bt_rx(bt, e.at);

@@ -184,14 +184,14 @@ static void emit_prologue(struct translation_work *w)
 static_assert(offsetof(struct vcpu, jump_salt) == offsetof(struct vcpu, pending) + 6, "the salt is above 48 address bits");
 static_assert(offsetof(struct vcpu, pending) % 8 == 0, "read as one word");
 
-/* A loop must notice what is pending: each has a block that ends in a jump backwards. */
-static bool jumps_backwards(const struct translation_work *w)
+/* A loop must notice what is pending: each has a block that ends in a jump backwards, or in a CALL. */
+static bool must_poll(const struct translation_work *w)
 {
 	const struct insn *last = &w->insn[w->count - 1];
 	if (!ends_block(last) || last->operand[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
 		return false;
 	s64 target = (s64)w->at[w->count] + last->operand[0].imm.value.s;
-	return target >= 0 && target < w->at[w->count];
+	return target >= 0 && target < (last->kind == KIND_CALL ? (s64)PAGE_SIZE : w->at[w->count]);
 }
 
 static void emit_poll(struct translation_work *w)
@@ -373,7 +373,7 @@ static void emit_block(struct translation_work *w)
 	w->proven = 0;
 	w->callouts = 0;
 	w->current = 0;
-	if (jumps_backwards(w))
+	if (must_poll(w))
 		emit_poll(w);
 	for (; w->current < w->count; w->current++)
 		emit_one(w);
