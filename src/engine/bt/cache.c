@@ -1,13 +1,10 @@
 /* Where translated code is kept, found and dropped.
  *
  * Blocks are found by guest physical address. The code area is a ring of regions, filled in turn: code from below, records from above. When
- * one is to be filled again, its blocks are forgotten and jumps chained to them go to their stubs again. A page that was written drops all its
- * blocks, which only they jump to; the prologue of each becomes a jump to the miss stub, for the jump cache may still know it. */
+ * one is to be filled again, its blocks are forgotten and jumps chained to them go to their stubs again. Only blocks of the same page jump to a
+ * block. The prologue of one that is dropped becomes a jump to the miss stub, for the jump cache may still know it. */
 #include "engine/bt/emit.h"
 #include "engine/bt/state.h"
-
-/* After so many drops by writes a page counts as one of code and data. */
-#define CHURN_MAX 12
 
 static u32 tag_of(gpa_t gpa, u16 key)
 {
@@ -36,7 +33,7 @@ static unsigned page_hash_of(gpa_t gpa)
 
 /* ---- pages ---- */
 
-static struct bt_page *page_find(struct bt *bt, gpa_t gpa)
+struct bt_page *cache_page_find(struct bt *bt, gpa_t gpa)
 {
 	struct bt_page *page = bt->page_hash[page_hash_of(gpa)];
 	while (page && page->gpa != gpa)
@@ -50,6 +47,8 @@ static void page_forget(struct bt *bt, struct bt_page *page)
 	while (*p != page)
 		p = &(*p)->next;
 	*p = page->next;
+	if (page->copy)
+		bt->copy_of[page->copy] = NULL;
 	*page = (struct bt_page){ .next = bt->page_free };
 	bt->page_free = page;
 }
@@ -83,7 +82,7 @@ struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t)
 {
 	struct bt *bt = bt_of(vcpu);
 	gpa_t gpa = t->gpa & PAGE_MASK;
-	struct bt_page *page = page_find(bt, gpa);
+	struct bt_page *page = cache_page_find(bt, gpa);
 	if (page)
 		return page;
 	page = page_take(vcpu);
@@ -154,17 +153,22 @@ static void hash_remove(struct bt *bt, const struct bt_block *block)
 	bt->blocks--;
 }
 
+void cache_drop_block(struct bt *bt, struct bt_block *block)
+{
+	struct emitter e = { bt_code(bt, block) + block->prologue };
+	hash_remove(bt, block);
+	block->page = NULL;
+	emit_jump(&e, 0xe9, bt_rw(bt, bt->miss));
+	bt->count[COUNT_DROPPED]++;
+	bt->epoch++;
+}
+
 void cache_drop_page(struct bt *bt, struct bt_page *page)
 {
-	for (struct bt_block *block = bt_block_at(bt, page->blocks); block; block = bt_block_at(bt, block->page_next)) {
-		hash_remove(bt, block);
-		block->page = NULL;
-		struct emitter e = { bt_code(bt, block) + block->prologue };
-		emit_jump(&e, 0xe9, bt_rw(bt, bt->miss));
-		bt->count[COUNT_DROPPED]++;
-	}
+	for (struct bt_block *block = bt_block_at(bt, page->blocks); block; block = bt_block_at(bt, block->page_next))
+		cache_drop_block(bt, block);
 	page->blocks = 0;
-	bt->epoch++;
+	page->stale = false;
 }
 
 void cache_link(struct bt *bt, struct bt_block *block, unsigned link, struct bt_block *to)
@@ -173,6 +177,12 @@ void cache_link(struct bt *bt, struct bt_block *block, unsigned link, struct bt_
 		return;
 	block->link[link].to = bt_place(bt, to);
 	emit_fix32(bt_code(bt, block) + block->link[link].field, bt_body(bt, to));
+}
+
+void cache_unlink(struct bt *bt, struct bt_block *block, unsigned link)
+{
+	block->link[link].to = 0;
+	emit_fix32(bt_code(bt, block) + block->link[link].field, bt_code(bt, block) + block->link[link].stub);
 }
 
 /* ---- the ring of regions ---- */
@@ -207,8 +217,7 @@ static void unchain(struct bt *bt, struct bt_block *block, unsigned region)
 	for (unsigned i = 0; i < block->links; i++) {
 		if (!block->link[i].to || region_of(block->link[i].to) != region)
 			continue;
-		block->link[i].to = 0;
-		emit_fix32(bt_code(bt, block) + block->link[i].field, bt_code(bt, block) + block->link[i].stub);
+		cache_unlink(bt, block, i);
 	}
 }
 
@@ -269,7 +278,7 @@ struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa,
 	}
 	u32 start = bt->region * BT_REGION_SIZE;
 	struct bt_block *block = bt_block_at(bt, start + bt->records[bt->region]) - 1;
-	*block = (struct bt_block){ .page = page, .code = start + bt->used[bt->region], .offset = (u16)(gpa & ~PAGE_MASK), .key = key };
+	*block = (struct bt_block){ .page = page, .code = start + bt->used[bt->region], .offset = (u16)(gpa & ~PAGE_MASK), .lines = ~0u, .key = key };
 	return block;
 }
 
@@ -322,7 +331,8 @@ int cache_create(struct bt *bt, const struct ram *ram)
 	while (hash_size(bt) < regions * BT_REGION_SLOTS)
 		bt->hash_bits++;
 	bt->hash = host_table_create(hash_bytes(bt));
-	if (!bt->hash || host_code_create(&bt->code, (size_t)regions * BT_REGION_SIZE))
+	bt->copy = host_table_create(BT_COPIES * PAGE_SIZE);
+	if (!bt->hash || !bt->copy || host_code_create(&bt->code, (size_t)regions * BT_REGION_SIZE))
 		return -1;
 	bt->used[0] = bt->stubs_size = stubs_emit(bt);
 	for (unsigned i = 0; i < regions; i++)
@@ -334,6 +344,8 @@ void cache_destroy(struct bt *bt)
 {
 	if (bt->hash)
 		host_table_destroy(bt->hash, hash_bytes(bt));
+	if (bt->copy)
+		host_table_destroy(bt->copy, BT_COPIES * PAGE_SIZE);
 	if (bt->code.rw)
 		host_code_destroy(&bt->code);
 }
@@ -409,48 +421,4 @@ void cache_drop_all(struct vcpu *vcpu)
 		for (struct bt_page *page = bt->page_hash[i]; page; page = page->next)
 			if (page->blocks)
 				cache_drop_page(bt, page);
-}
-
-/* ---- writes to pages with code ---- */
-
-static void page_written(struct bt *bt, struct bt_page *page)
-{
-	page->interpreted = 0;
-	if (!page->blocks)
-		return;
-	cache_drop_page(bt, page);
-	if (++page->churn < CHURN_MAX)
-		return;
-	page->mixed = true;
-	__atomic_fetch_or(page->flags, PAGE_MIXED, __ATOMIC_SEQ_CST);
-}
-
-static void check_all_pages(struct bt *bt)
-{
-	for (unsigned i = 0; i < BT_PAGE_HASH_SIZE; i++)
-		for (struct bt_page *page = bt->page_hash[i]; page; page = page->next)
-			if (page->blocks && page->seen != __atomic_load_n(page->generation, __ATOMIC_SEQ_CST))
-				page_written(bt, page);
-}
-
-void cache_follow_log(struct vcpu *vcpu)
-{
-	struct bt *bt = bt_of(vcpu);
-	struct ram *ram = vcpu->ram;
-	u64 end = __atomic_load_n(&ram->code_logged, __ATOMIC_SEQ_CST);
-	const u64 number_mask = BIT(40) - 1;
-	if (end - bt->logged >= CODE_LOG_SIZE / 2) {
-		check_all_pages(bt);
-		bt->logged = end;
-	}
-	for (; bt->logged != end; bt->logged++) {
-		u64 entry = __atomic_load_n(&ram->code_log[bt->logged % CODE_LOG_SIZE], __ATOMIC_SEQ_CST);
-		if (entry >> 40 != (bt->logged & (BIT(24) - 1))) {
-			check_all_pages(bt);
-			continue;
-		}
-		struct bt_page *page = page_find(bt, (entry & number_mask) << PAGE_SHIFT);
-		if (page)
-			page_written(bt, page);
-	}
 }

@@ -16,14 +16,16 @@ static bool falls_through(const struct insn *insn)
 	return class == INSN_CLASS_INNOCUOUS || (class == INSN_CLASS_MOVE && insn->kind != KIND_CLFLUSH);
 }
 
-static u16 look_ahead(struct translation_work *w, s64 offset)
+static u16 look_ahead(struct translation_work *w, s64 offset, u32 *lines)
 {
 	u16 live = 0, open = RFLAGS_STATUS;
 	if (w->key & KEY_APART)
 		return open;
 	for (unsigned i = 0; i < LOOK_AHEAD && open; i++) {
-		if (offset < 0 || offset >= (s64)PAGE_SIZE ||
-		    insn_decode(&step_of(w->vcpu)->decoder, w->mode, w->bytes + offset, PAGE_SIZE - (size_t)offset, &w->ahead) !=
+		if (offset < 0 || offset >= (s64)PAGE_SIZE)
+			break;
+		*lines |= work_lines((unsigned)offset);
+		if (insn_decode(&step_of(w->vcpu)->decoder, w->mode, w->bytes + offset, PAGE_SIZE - (size_t)offset, &w->ahead) !=
 			    DECODE_OK)
 			break;
 		live |= w->ahead.flags_tested & open;
@@ -45,8 +47,11 @@ u16 live_at(struct translation_work *w, s64 offset)
 		return RFLAGS_STATUS;
 	struct bt_live *known = &w->bt->live[(w->page->gpa >> 6 ^ (u64)offset) % BT_LIVE_SIZE];
 	gpa_t gpa = w->page->gpa + (u64)offset;
-	if (known->gpa != gpa || known->seen != w->page->seen || known->key != w->key)
-		*known = (struct bt_live){ .gpa = gpa, .seen = w->page->seen, .key = w->key, .live = look_ahead(w, offset) };
+	if (known->gpa != gpa || known->seen != w->page->seen || known->key != w->key) {
+		*known = (struct bt_live){ .gpa = gpa, .seen = w->page->seen, .key = w->key };
+		known->live = look_ahead(w, offset, &known->lines);
+	}
+	w->lines |= known->lines;
 	return known->live;
 }
 

@@ -5,9 +5,6 @@
 #include "engine/bt/lockstep.h"
 #include "engine/step/step.h"
 
-/* Blocks of a page of code and data that step runs before the translator tries again. */
-#define INTERPRET_MAX 2000
-
 /* For the instructions that step does. */
 #define STEP_CODE_SIZE (1u << 20)
 
@@ -34,19 +31,6 @@ static void remember(struct vcpu *vcpu, gla_t gla, const struct bt_block *block)
 	mmu_note_exec(vcpu, gla);
 }
 
-/* Whether the page is to be left to step for now. */
-static bool interpret(struct vcpu *vcpu, struct bt_page *page)
-{
-	if (!page->mixed)
-		return false;
-	if (++page->interpreted < INTERPRET_MAX)
-		return true;
-	page->mixed = false;
-	page->churn /= 2;
-	__atomic_fetch_and(page->flags, (u8)~PAGE_MIXED, __ATOMIC_SEQ_CST);
-	return false;
-}
-
 /* Protect the page and note its generation before its bytes are read. */
 static void protect(struct vcpu *vcpu, const struct translation *t, struct bt_page *page)
 {
@@ -55,17 +39,14 @@ static void protect(struct vcpu *vcpu, const struct translation *t, struct bt_pa
 		mmu_protect_code(vcpu, t);
 		seen = __atomic_load_n(t->generation, __ATOMIC_SEQ_CST);
 	} while (!(__atomic_load_n(t->flags, __ATOMIC_SEQ_CST) & PAGE_CODE));
-	if (seen == page->seen)
-		return;
-	if (page->blocks)
-		cache_drop_page(bt_of(vcpu), page);
-	page->seen = seen;
+	if (seen != page->seen)
+		cache_revive(bt_of(vcpu), page, t->hva - (t->gpa & ~PAGE_MASK), seen);
 }
 
 struct bt_page *bt_code_page(struct vcpu *vcpu, const struct translation *t)
 {
 	struct bt_page *page = cache_page(vcpu, t);
-	if (!page || interpret(vcpu, page))
+	if (!page || page->mixed)
 		return NULL;
 	protect(vcpu, t, page);
 	return page;
@@ -79,7 +60,7 @@ static struct bt_block *find_remembered(struct vcpu *vcpu)
 	if (slot[0] != bt_jump_tag(vcpu))
 		return NULL;
 	struct bt_block *block = cache_of_prologue(bt, bt_rw(bt, (const void *)(uintptr_t)slot[JUMP_CACHE_ENTRIES]));
-	return block->page && bt_block_current(bt, block) ? block : NULL;
+	return block->page && !block->page->stale && bt_block_current(bt, block) ? block : NULL;
 }
 
 /* Where the next page is mapped, a block that crosses into it may be another one. */
@@ -135,9 +116,13 @@ static enum found find(struct vcpu *vcpu, struct bt_block **found)
 		return FOUND_NOTHING;
 	struct bt_block *block = find_translated(vcpu, &t, key);
 	if (!block) {
+		if (cache_interprets(bt_of(vcpu), t.gpa))
+			return FOUND_NOTHING;
 		vector_sync(vcpu);
 		struct bt_page *page = bt_code_page(vcpu, &t);
-		block = page ? translate_block(vcpu, &t, page, key) : NULL;
+		block = page ? find_translated(vcpu, &t, key) : NULL; /* if the page was stale */
+		if (page && !block)
+			block = translate_block(vcpu, &t, page, key);
 		if (!block)
 			return FOUND_NOTHING;
 	}
@@ -474,7 +459,7 @@ static bool bt_available(const char **why)
 
 static const char *const counter_names[COUNTERS] = {
 	[COUNT_ENTER] = "entered by the loop", [COUNT_TRANSLATED] = "blocks translated", [COUNT_INSNS] = "instructions translated",
-	[COUNT_BYTES] = "bytes of host code", [COUNT_DROPPED] = "blocks dropped", [COUNT_EVICTED] = "regions evicted", [COUNT_INTERPRETED] = "instructions not translatable",
+	[COUNT_BYTES] = "bytes of host code", [COUNT_DROPPED] = "blocks dropped", [COUNT_REVIVED] = "blocks revived", [COUNT_EVICTED] = "regions evicted", [COUNT_INTERPRETED] = "instructions not translatable",
 	[COUNT_FILLED] = "TLB misses filled", [COUNT_STEPPED_ACCESS] = "accesses stepped", [COUNT_BOUNDARY] = "boundaries stepped",
 	[COUNT_CALLOUT_SITES] = "sites that call out", [COUNT_INLINE_SITES] = "sensitive sites done inline", [COUNT_MISSES] = "jump cache misses filled",
 };

@@ -117,6 +117,8 @@ struct bt_block {
 	u16 key; /* KEY_* */
 	u8 map_size; /* entries */
 	u8 links;
+	u8 start[6]; /* of its prologue, while its page is stale */
+	u32 lines; /* of its page, that it was translated by, one bit each */
 	struct {
 		u16 field, stub; /* the rel32 of a jump that may be chained, and the stub it goes to when it is not */
 		u32 to; /* place of the block it is chained to; 0: none */
@@ -151,9 +153,12 @@ struct bt_page {
 	u32 seen; /* generation of the bytes translated */
 	u32 blocks; /* place of the first */
 	u32 swept; /* bt->sweep when it was last looked through */
-	u16 churn; /* how often writes dropped its blocks */
-	u16 interpreted; /* while mixed: blocks run by step since it was last written */
+	u64 written; /* when blocks were dropped last */
+	u16 churn; /* how often writes dropped its blocks in quick succession */
+	u16 interpreted; /* while mixed: instructions run by step since it was last written */
+	u16 copy; /* number of the copy of what was translated; 0: none */
 	bool mixed;
+	bool stale; /* written: its blocks are not entered before the bytes were compared */
 };
 
 /* Blocks are hashed openly. The tag is the hash, whose high bits name the slot where the search begins. */
@@ -167,8 +172,11 @@ struct bt_live {
 	gpa_t gpa;
 	u32 seen;
 	u16 key, live;
+	u32 lines; /* that tell so */
 };
 
+#define BT_LINE_SIZE (PAGE_SIZE / 32)
+#define BT_COPIES 256
 #define BT_REGIONS_MAX 64
 #define BT_REGION_SIZE (1u << 20)
 #define BT_REGION_SLOTS 8192u /* of the hash, for each region */
@@ -189,7 +197,7 @@ struct code_place {
 #define BT_PLACES 16
 
 enum bt_counter {
-	COUNT_ENTER, COUNT_TRANSLATED, COUNT_INSNS, COUNT_BYTES, COUNT_DROPPED, COUNT_EVICTED, COUNT_INTERPRETED, COUNT_FILLED,
+	COUNT_ENTER, COUNT_TRANSLATED, COUNT_INSNS, COUNT_BYTES, COUNT_DROPPED, COUNT_REVIVED, COUNT_EVICTED, COUNT_INTERPRETED, COUNT_FILLED,
 	COUNT_STEPPED_ACCESS, COUNT_BOUNDARY, COUNT_CALLOUT_SITES, COUNT_INLINE_SITES, COUNT_MISSES,
 	COUNTERS
 };
@@ -200,6 +208,9 @@ struct bt {
 	struct bt_slot *hash;
 	unsigned hash_bits;
 	unsigned blocks; /* held */
+	u8 (*copy)[PAGE_SIZE]; /* of pages that have been written before, by number; the first is scratch */
+	u16 copy_last;
+	struct bt_page *copy_of[BT_COPIES];
 	struct bt_live live[BT_LIVE_SIZE]; /* what was found lately, by the low bits of the address */
 	struct bt_page *page_hash[BT_PAGE_HASH_SIZE];
 	struct bt_page *page_free;
@@ -369,10 +380,13 @@ void cache_map(struct bt_block *block, unsigned host, unsigned guest, bool saved
 void cache_publish(struct bt *bt, struct bt_block *block, const u8 *end);
 /* Chain a block's link to a block of its page. */
 void cache_link(struct bt *bt, struct bt_block *block, unsigned link, struct bt_block *to);
+/* The block is in no table any more, and its prologue leads nowhere; its page still lists it. */
+void cache_drop_block(struct bt *bt, struct bt_block *block);
 void cache_drop_page(struct bt *bt, struct bt_page *page);
+/* A jump that was chained goes to its stub again. */
+void cache_unlink(struct bt *bt, struct bt_block *block, unsigned link);
+struct bt_page *cache_page_find(struct bt *bt, gpa_t gpa);
 void cache_drop_all(struct vcpu *vcpu);
-/* Drop the translations of pages that were written since the last call. */
-void cache_follow_log(struct vcpu *vcpu);
 /* The instruction whose code holds a host address of the executable mapping: its offset in the page, with MAP_SAVED << 8. False: none. */
 bool cache_insn_at(struct bt *bt, const u8 *pc, u16 *offset);
 /* The block of a prologue in the writable mapping. */
@@ -413,6 +427,18 @@ void modes_look(struct vcpu *vcpu);
 bool modes_fetch(struct vcpu *vcpu, gla_t *gla, u16 *key);
 /* Whether the code segment ends in the page of gla, which is RIP's: step knows what to do. */
 bool modes_limited(const struct vcpu *vcpu, gla_t gla);
+
+/* ---- written.c ---- */
+
+/* Pages that were written since the last call become stale, or lose their translations. */
+void cache_follow_log(struct vcpu *vcpu);
+/* The page is protected and has generation `seen`: its blocks whose bytes are as they were can be entered again, the others are dropped. */
+void cache_revive(struct bt *bt, struct bt_page *page, const u8 *bytes, u32 seen);
+/* Whether the page is left to step for now, since it is written all the time. */
+bool cache_interprets(struct bt *bt, gpa_t gpa);
+/* The bytes that a block is about to be translated of. They may differ from what the page was when it was protected only if another vCPU is
+ * writing: nothing is revived then. */
+void cache_check_copy(struct bt *bt, struct bt_page *page, const u8 *bytes);
 
 /* ---- translate.c ---- */
 

@@ -388,6 +388,14 @@ static void emit_block(struct translation_work *w)
 	emit_callout_data(w);
 }
 
+static void note_lines(struct translation_work *w)
+{
+	w->block->lines = w->lines;
+	for (unsigned i = 0; i <= w->count; i++)
+		if (w->at[i] < PAGE_SIZE)
+			w->block->lines |= work_lines(w->at[i]);
+}
+
 struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t, struct bt_page *page, u16 key)
 {
 	struct bt *bt = bt_of(vcpu);
@@ -401,13 +409,16 @@ struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t,
 	w->offset = (unsigned)(t->gpa & ~PAGE_MASK);
 	vector_sync(vcpu);
 	memcpy(w->bytes, t->hva - w->offset, PAGE_SIZE);
+	cache_check_copy(bt, page, w->bytes);
 	if (!decode(w))
 		return NULL;
+	w->lines = 0;
 	find_live(w);
 	w->block = cache_begin(vcpu, page, t->gpa, key);
 	w->e.at = bt_code(bt, w->block);
 	emit_block(w);
 	note_map(w);
+	note_lines(w);
 	cache_publish(bt, w->block, w->e.at);
 	bt->count[COUNT_TRANSLATED]++;
 	bt->count[COUNT_INSNS] += w->count;

@@ -58,6 +58,7 @@ struct translation_work {
 	struct insn insn[BT_INSNS_MAX];
 	struct insn ahead; /* for looking beyond the block */
 	u16 at[BT_INSNS_MAX + 1]; /* offset in the page */
+	u32 lines; /* of the page that decide what the code is (struct bt_block) */
 	u16 live[BT_INSNS_MAX + 1]; /* status flags needed before the instruction */
 	u8 *label[BT_INSNS_MAX + 1]; /* where its code begins */
 	bool saved[BT_INSNS_MAX]; /* flags are in flags_image when it runs itself */
@@ -73,6 +74,13 @@ struct translation_work {
 	u8 proven; /* the instruction whose operand was checked so; 0: none */
 	bool kept; /* the current instruction has left T0 and T1 as they were, or as emit_access made them */
 };
+
+/* The lines of the page that an instruction may lie in. */
+static inline u32 work_lines(unsigned offset)
+{
+	unsigned last = MIN(offset + INSN_LENGTH_MAX - 1u, (unsigned)PAGE_SIZE - 1);
+	return 1u << offset / BT_LINE_SIZE | 1u << last / BT_LINE_SIZE;
+}
 
 static inline const struct insn *work_insn(const struct translation_work *w)
 {
