@@ -48,7 +48,9 @@ static struct {
 
 void handoff_start(void)
 {
-	host.spin = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? host_tsc_hz() / 1000000 * SPIN_US : 0;
+	cpu_set_t set;
+	bool several = sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1;
+	host.spin = several ? host_tsc_hz() / 1000000 * SPIN_US : 0;
 	host.fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 	host.rdtscp = host_cpuid_checked(0x80000001, 0).reg[CPUID_EDX] >> 27 & 1;
 }
