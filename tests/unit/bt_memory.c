@@ -45,6 +45,21 @@ static void test_all_flags(void **state)
 	}
 }
 
+/* AH to BH beside memory, between what sets flags and what reads them. */
+PROGRAM(high_bytes, "mov $0x500120, %edi\n movl $0x44332211, (%rdi)\n mov $3, %ecx\n xor %ebx, %ebx\n xor %eax, %eax\n"
+		    "1: cmp $3, %ecx\n mov 1(%rdi), %ah\n jne 2f\n inc %ebx\n 2: cmp $2, %ecx\n add %ah, 2(%rdi)\n mov 3(%rdi), %bh\n"
+		    "dec %ecx\n jnz 1b");
+
+static void test_high_bytes(void **state)
+{
+	EACH_ENGINE(g) {
+		RUN(g, high_bytes);
+		assert_int_equal(g->vcpu.gpr[RAX], 0x2200);
+		assert_int_equal(g->vcpu.gpr[RBX], 0x4401);
+		assert_int_equal(g->memory[DATA_GPA(0) + 0x122], 0x33 + 3 * 0x22);
+	}
+}
+
 /* A shift by zero leaves all flags as they were. */
 PROGRAM(shift_by_zero, "mov $0x500300, %edi\n xor %ecx, %ecx\n mov $1, %edx\n cmp $2, %edx\n mov %rdx, (%rdi)\n shl %cl, %rdx\n"
 		       "mov (%rdi), %rsi\n setc %al\n sets %bl\n rol %cl, %rsi\n mov %rsi, 8(%rdi)\n adc $0, %rsi");
@@ -207,7 +222,7 @@ static void test_other_faults(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_carry_passes), cmocka_unit_test(test_all_flags), cmocka_unit_test(test_shift_by_zero),
+		cmocka_unit_test(test_carry_passes), cmocka_unit_test(test_high_bytes), cmocka_unit_test(test_all_flags), cmocka_unit_test(test_shift_by_zero),
 		cmocka_unit_test(test_crossing), cmocka_unit_test(test_not_present), cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_crossing_fault), cmocka_unit_test(test_not_canonical), cmocka_unit_test(test_mmio),
 		cmocka_unit_test(test_other_faults),

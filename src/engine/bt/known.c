@@ -97,7 +97,7 @@ static bool is_simple(const struct insn *insn)
 static bool is_access(const struct insn *insn, struct operand *a)
 {
 	bool native = insn->kind == KIND_NATIVE || insn->kind == KIND_MOV || insn->kind == KIND_MOVZX || insn->kind == KIND_MOVSX;
-	if (!native || insn->memory < 0 || insn->xstate != INSN_NO_XSTATE || insn_memory(insn)->size > 64)
+	if (!native || insn->memory < 0 || insn_names_high_byte(insn) || insn->xstate != INSN_NO_XSTATE || insn_memory(insn)->size > 64)
 		return false;
 	*a = operand_plan(insn, insn_memory(insn));
 	return a->plain && a->linear.index == NO_REGISTER && a->linear.base != NO_REGISTER;

@@ -110,15 +110,6 @@ static void note_x87(struct translation_work *w)
 	copy16(e, SELECTOR(insn_segment(insn_memory(insn)->mem.segment)), VCPU(x87.ds));
 }
 
-/* An explicit operand is one of AH to BH. */
-static bool names_high_byte(const struct insn *insn)
-{
-	for (unsigned i = 0; i < insn->z.operand_count_visible; i++)
-		if (insn->operand[i].type == ZYDIS_OPERAND_TYPE_REGISTER && insn_is_high_byte(insn->operand[i].reg.value))
-			return true;
-	return false;
-}
-
 /* With a memory operand beside AH to BH: no register can be named that needs a REX prefix, so the address, in T0, is lent one that does not.
  * None of these instructions faults. */
 static bool emit_high_byte(struct translation_work *w)
@@ -147,7 +138,7 @@ bool emit_native(struct translation_work *w)
 	struct operand access = { 0 };
 	struct loaned loaned;
 	struct rewritten host;
-	if (memory && names_high_byte(insn))
+	if (memory && insn_names_high_byte(insn))
 		return emit_high_byte(w);
 	if (memory)
 		access = access_plan(w, o);

@@ -48,6 +48,14 @@ int insn_gpr(ZydisRegister reg)
 	return -1;
 }
 
+bool insn_names_high_byte(const struct insn *insn)
+{
+	for (unsigned i = 0; i < insn->z.operand_count_visible; i++)
+		if (insn->operand[i].type == ZYDIS_OPERAND_TYPE_REGISTER && insn_is_high_byte(insn->operand[i].reg.value))
+			return true;
+	return false;
+}
+
 static enum insn_kind refine_kind(const struct insn *insn)
 {
 	const ZydisDecodedInstruction *z = &insn->z;

@@ -56,6 +56,8 @@ static inline bool insn_is_high_byte(ZydisRegister reg)
 {
 	return reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH;
 }
+/* Whether an explicit operand is one of these. */
+bool insn_names_high_byte(const struct insn *insn);
 /* enum segment_register of a Zydis segment register. */
 static inline unsigned insn_segment(ZydisRegister reg)
 {

@@ -187,14 +187,6 @@ static unsigned legacy_opcode_end(const struct insn *insn)
 	}
 }
 
-static bool uses_high_byte(const struct insn *insn)
-{
-	for (unsigned i = 0; i < insn->z.operand_count_visible; i++)
-		if (insn->operand[i].type == ZYDIS_OPERAND_TYPE_REGISTER && insn_is_high_byte(insn->operand[i].reg.value))
-			return true;
-	return false;
-}
-
 static bool put_rex(const struct insn *insn, const struct fields *f, struct rewritten *out)
 {
 	const ZydisDecodedInstructionRawRex *rex = &insn->z.raw.rex;
@@ -210,7 +202,7 @@ static bool put_rex(const struct insn *insn, const struct fields *f, struct rewr
 	if (!present && !r && !b && !x)
 		return true;
 	put(out, (u8)(0x40 | (present ? rex->W << 3 : 0) | r << 2 | x << 1 | b));
-	return !uses_high_byte(insn);
+	return !insn_names_high_byte(insn);
 }
 
 static bool rewrite_legacy(const struct insn *insn, const struct fields *f, struct rewritten *out)
