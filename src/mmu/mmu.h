@@ -189,7 +189,11 @@ static inline void mmu_note_exec(struct vcpu *vcpu, gla_t gla)
 	if (!(info & TLB_GLOBAL) && vcpu->cpl != 3)
 		mmu->supervisor_local = true;
 }
-#define JUMP_CACHE_ENTRIES 65536u /* of two words, the tags first, indexed by the low bits of RIP */
+#define JUMP_CACHE_BITS 16
+#define JUMP_CACHE_ENTRIES (1u << JUMP_CACHE_BITS) /* of two words, the tags first */
+/* Where a RIP is in it. Functions are aligned: their low bits alone would crowd. */
+#define JUMP_MULTIPLIER 0x9e3779b1u
+#define JUMP_INDEX(rip) ((u32)(rip) * JUMP_MULTIPLIER >> (32 - JUMP_CACHE_BITS))
 
 /* A translation that stands for one page. */
 struct translation {

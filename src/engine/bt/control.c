@@ -63,7 +63,7 @@ static void emit_tail_by(struct translation_work *w, bool call)
 	struct emitter *e = &w->e;
 	work_spill_flags(w);
 	emit_store_gs(e, T0, VCPU(rip));
-	EMIT(e, 0x45, 0x0f, 0xb7, 0xd2); /* movzx r10d, r10w */
+	emit_jump_index(e);
 	emit_load_gs(e, T1, VCPU(jump_cache));
 	emit_lea(e, true, T1, T1, T0, 3, 0);
 	EMIT(e, 0x41, 0xff, call ? 0x93 : 0xa3); /* call or jmp [r11 + codes] */

@@ -3,6 +3,7 @@
 #define NADIR_ENGINE_BT_EMIT_H
 
 #include "engine/insn/rewrite.h"
+#include "mmu/mmu.h"
 #include "vcpu/vcpu.h"
 
 struct emitter {
@@ -142,6 +143,14 @@ static inline u8 *emit_jcc(struct emitter *e, u8 condition)
 	EMIT(e, 0x0f, 0x80 | condition);
 	emit32(e, 0);
 	return e->at - 4;
+}
+
+/* T0, a RIP, becomes its index in the jump cache: that of JUMP_INDEX (mmu/mmu.h). Destroys the flags. */
+static inline void emit_jump_index(struct emitter *e)
+{
+	EMIT(e, 0x45, 0x69, 0xd2); /* imul r10d, r10d, imm32 */
+	emit32(e, JUMP_MULTIPLIER);
+	EMIT(e, 0x41, 0xc1, 0xea, 32 - JUMP_CACHE_BITS); /* shr r10d, imm8 */
 }
 
 /* Status flags of the host into flags_image; clobbers T1. */

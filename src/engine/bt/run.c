@@ -14,7 +14,7 @@ enum found { FOUND_CODE, FOUND_FAULT, FOUND_NOTHING };
 
 static u64 *jump_slot(const struct vcpu *vcpu)
 {
-	return vcpu->jump_cache + (vcpu->rip & (JUMP_CACHE_ENTRIES - 1));
+	return vcpu->jump_cache + JUMP_INDEX(vcpu->rip);
 }
 
 static void remember(struct vcpu *vcpu, gla_t gla, const struct bt_block *block)

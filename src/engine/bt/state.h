@@ -13,7 +13,7 @@
  * Extended state is live in the real registers as in the step engine (engine/step/state.h).
  *
  * A guest RIP is code_base plus a constant, so that a block runs wherever its page is mapped. Blocks are found by guest physical
- * address; jumps within a page are chained; all others go through the jump cache, indexed by the low bits of RIP:
+ * address; jumps within a page are chained; all others go through the jump cache, indexed by a hash of RIP:
  *
  *   tail:      T0 = target; rip = T0; T1 = its slot; jmp [code of the slot]       flags are in flags_image
  *   prologue:  rip + salt + pending != tag of the slot -> miss; code_base; flags back if needed
