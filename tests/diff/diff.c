@@ -1,7 +1,9 @@
 /* The differential test: random innocuous instructions with random state, natively and through an engine, everything compared:
  * general registers, flags, x87 and vector state, memory, and how a fault ends them (vector, error code, CR2, RIP).
  *
- *   diff-native [--engine NAME] [--mode 64|32|16] [--seed N] [--first N] [--cases N] [--verbose]
+ *   diff-native [--engine NAME] [--mode 64|32|16] [--blocks] [--seed N] [--first N] [--cases N] [--verbose]
+ *
+ * --blocks: blocks of many instructions around the boundaries of pages, one of which is read-only, instead of single ones.
  *
  * A case depends on the seed and its number alone: a failure prints how to run it again. */
 #include "../unit/flat_guest.h"
@@ -16,6 +18,7 @@
 #define SYSTEM_PAGES 0x200000ull /* guest physical: GDT, TSS, IDT, handlers, stack, in this order */
 #define CODE_GPA 0x10000ull
 #define DATA_GPA 0x30000ull
+#define READ_ONLY_PAGE 0 /* of the data, with --blocks */
 
 struct outcome {
 	u64 gpr[16], rflags, rip;
@@ -31,6 +34,7 @@ struct diff {
 	unsigned bits;
 	u64 xstate_mask;
 	u64 seed;
+	bool blocks;
 	unsigned failures;
 	u32 mnemonics[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 	u64 faults;
@@ -107,14 +111,14 @@ static void run_engine(struct diff *d, const struct test_case *c, struct outcome
 {
 	struct vcpu *v = &d->guest->vcpu;
 	struct exit exit;
-	u8 *code = d->guest->memory + CODE_GPA;
+	u8 *code = d->guest->memory + CODE_GPA + c->offset;
 	memcpy(code, c->code, c->size);
 	code[c->size] = 0xf4;
-	ram_written(&d->guest->ram, CODE_GPA, c->size + 1);
+	ram_written(&d->guest->ram, CODE_GPA + c->offset, c->size + 1);
 	memcpy(v->gpr, c->gpr, sizeof(v->gpr));
 	memcpy(v->xsave, c->image, sizeof(v->xsave));
 	flat_mode(d->guest, d->bits, 3);
-	v->rip = CODE_ADDRESS;
+	v->rip = CODE_ADDRESS + c->offset;
 	if (d->bits == 16) {
 		v->seg[SEG_CS].base = CODE_ADDRESS;
 		v->rip = 0;
@@ -136,7 +140,7 @@ static void run_engine(struct diff *d, const struct test_case *c, struct outcome
 	}
 	take_frame(d, o);
 	/* HLT at the end of the code, which user mode may not execute. */
-	if (o->vector == VEC_GP && o->rip == CODE_ADDRESS + c->size)
+	if (o->vector == VEC_GP && o->rip == CODE_ADDRESS + c->offset + c->size)
 		o->vector = -1;
 }
 
@@ -146,7 +150,11 @@ static void run_native(struct diff *d, const struct test_case *c, struct outcome
 	memcpy(native->in_image, c->image, sizeof(native->in_image));
 	native->rflags = c->rflags;
 	memset(native->out_image, 0, sizeof(native->out_image));
-	native_run(c->code, c->size, d->bits);
+	if (d->blocks)
+		native_protect(READ_ONLY_PAGE, false);
+	native_run(c->code, c->size, c->offset, d->bits);
+	if (d->blocks)
+		native_protect(READ_ONLY_PAGE, true);
 	memcpy(o->gpr, native->out_gpr, sizeof(o->gpr));
 	memcpy(o->image, native->out_image, sizeof(o->image));
 	o->rflags = native->out_rflags;
@@ -293,14 +301,14 @@ static void print_case(const struct diff *d, const struct test_case *c, u64 numb
 {
 	ZydisFormatter formatter;
 	ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
-	printf("case %" PRIu64 " differs; again with: --mode %u --seed %" PRIu64 " --first %" PRIu64 " --cases 1\n",
-	       number, d->bits, d->seed, number);
+	printf("case %" PRIu64 " differs; again with: --mode %u%s --seed %" PRIu64 " --first %" PRIu64 " --cases 1\n",
+	       number, d->bits, d->blocks ? " --blocks" : "", d->seed, number);
 	for (unsigned i = 0, at = 0; i < c->count; at += c->insn[i].z.length, i++) {
 		char text[200];
 		ZydisFormatterFormatInstruction(&formatter, &c->insn[i].z, c->insn[i].operand,
 						c->insn[i].z.operand_count_visible, text, sizeof(text),
-						CODE_ADDRESS + at, NULL);
-		printf("  %08x ", CODE_ADDRESS + at);
+						CODE_ADDRESS + c->offset + at, NULL);
+		printf("  %08x ", CODE_ADDRESS + c->offset + at);
 		for (unsigned b = 0; b < c->insn[i].z.length; b++)
 			printf("%02x", c->code[at + b]);
 		printf("  %s\n", text);
@@ -317,7 +325,7 @@ static void run_case(struct diff *d, u64 number)
 	static struct test_case c;
 	static struct outcome n, e;
 	struct random r = { d->seed * 0x2545f4914f6cdd1dull + number };
-	generate_case(&d->decoder, d->mode, &r, d->xstate_mask, &c);
+	(d->blocks ? generate_block : generate_case)(&d->decoder, d->mode, &r, d->xstate_mask, &c);
 	generate_data(&r, (void *)DATA_ADDRESS, DATA_PAGES * PAGE_SIZE);
 	for (unsigned page = 0; page < DATA_PAGES; page++)
 		memcpy(d->guest->memory + data_gpa(page), (u8 *)DATA_ADDRESS + page * PAGE_SIZE, PAGE_SIZE);
@@ -351,6 +359,19 @@ static u64 argument(int argc, char **argv, const char *name, u64 otherwise)
 	return otherwise;
 }
 
+static bool has_argument(int argc, char **argv, const char *name)
+{
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], name))
+			return true;
+	return false;
+}
+
+static void print_line(void *opaque, const char *line)
+{
+	puts(line);
+}
+
 #define FAILURES_SHOWN 20
 
 int main(int argc, char **argv)
@@ -361,9 +382,12 @@ int main(int argc, char **argv)
 	d.seed = argument(argc, argv, "--seed", 1);
 	u64 first = argument(argc, argv, "--first", 0), cases = argument(argc, argv, "--cases", 1000000);
 	const struct engine_ops *engine = engine_find(text_argument(argc, argv, "--engine", "step"));
+	d.blocks = has_argument(argc, argv, "--blocks");
 	d.guest = flat_create_on(engine, "host");
 	setup_system(d.guest);
 	setup_memory(d.guest);
+	if (d.blocks)
+		flat_map(d.guest, DATA_ADDRESS + READ_ONLY_PAGE * PAGE_SIZE, data_gpa(READ_ONLY_PAGE), PTE_P | PTE_U);
 	d.xstate_mask = xstate_host_mask();
 	insn_decoder_init(&d.decoder, d.guest->policy, true);
 	generate_calibrate(&d.decoder, d.mode);
@@ -387,6 +411,8 @@ int main(int argc, char **argv)
 	unsigned kinds = 0;
 	for (unsigned m = 0; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
 		kinds += d.mnemonics[m] != 0;
+	if (engine->report && has_argument(argc, argv, "--verbose"))
+		engine->report(&d.guest->vcpu, print_line, NULL);
 	printf("%u mnemonics, %" PRIu64 " faults, %u differences, %.1f s\n", kinds, d.faults, d.failures,
 	       (double)(clock() - start) / CLOCKS_PER_SEC);
 	return d.failures ? 1 : 0;

@@ -452,7 +452,7 @@ static bool fix_operands(struct random *r, struct test_case *c, struct insn *ins
 	return fix_implied(r, c, insn);
 }
 
-static void random_state(struct random *r, enum insn_mode mode, u64 xstate_mask, struct test_case *c)
+void generate_state(struct random *r, enum insn_mode mode, u64 xstate_mask, struct test_case *c)
 {
 	for (unsigned i = 0; i < 16; i++)
 		c->gpr[i] = random_value(r);
@@ -477,15 +477,18 @@ static void append(struct test_case *c, const struct insn *insn)
 	c->size += insn->z.length;
 }
 
+#define FOLLOWING_MAX 6
+
 void generate_case(const struct insn_decoder *decoder, enum insn_mode mode, struct random *r, u64 xstate_mask,
 		   struct test_case *c)
 {
 	struct insn insn;
+	c->offset = 0;
 	for (;;) {
 		c->count = c->size = 0;
 		pick_insn(decoder, mode, r, &insn);
 		append(c, &insn);
-		random_state(r, mode, xstate_mask, c);
+		generate_state(r, mode, xstate_mask, c);
 		if (!fix_operands(r, c, &c->insn[0], 0))
 			continue;
 		if (mode != INSN_MODE_64)
@@ -495,7 +498,7 @@ void generate_case(const struct insn_decoder *decoder, enum insn_mode mode, stru
 	}
 	/* What follows must not see flags that the first leaves undefined and C computes. */
 	bool legacy = insn_class_of((enum insn_kind)c->insn[0].kind) == INSN_CLASS_LEGACY;
-	unsigned more = !legacy && random_chance(r, 25) ? (unsigned)random_below(r, CASE_INSNS_MAX) : 0;
+	unsigned more = !legacy && random_chance(r, 25) ? (unsigned)random_below(r, FOLLOWING_MAX) : 0;
 	while (c->count <= more) {
 		pick_insn(decoder, mode, r, &insn);
 		if (insn.memory < 0 && insn_class_of((enum insn_kind)insn.kind) == INSN_CLASS_INNOCUOUS)

@@ -26,11 +26,12 @@ static inline bool random_chance(struct random *r, unsigned percent)
 	return random_below(r, 100) < percent;
 }
 
-#define CASE_INSNS_MAX 6
+#define CASE_INSNS_MAX 200
 
 struct test_case {
-	u8 code[CASE_INSNS_MAX * INSN_LENGTH_MAX];
+	u8 code[2048];
 	unsigned size;
+	unsigned offset; /* from CODE_ADDRESS */
 	struct insn insn[CASE_INSNS_MAX];
 	unsigned count;
 	u64 gpr[16];
@@ -43,6 +44,10 @@ void generate_calibrate(const struct insn_decoder *decoder, enum insn_mode mode)
 /* The case that `r` stands for: one instruction of any testable kind, perhaps followed by some on registers only. */
 void generate_case(const struct insn_decoder *decoder, enum insn_mode mode, struct random *r, u64 xstate_mask,
 		   struct test_case *c);
+/* A block of many instructions with branches, written so that it stays in its code, and its state. */
+void generate_block(const struct insn_decoder *decoder, enum insn_mode mode, struct random *r, u64 xstate_mask, struct test_case *c);
+/* Random registers. */
+void generate_state(struct random *r, enum insn_mode mode, u64 xstate_mask, struct test_case *c);
 /* Fill memory with values that instructions find interesting. */
 void generate_data(struct random *r, void *buffer, size_t size);
 

@@ -102,13 +102,18 @@ bool native_has_16bit(void)
 	return syscall(SYS_modify_ldt, 1, &code, sizeof(code)) == 0;
 }
 
-void native_run(const u8 *code, unsigned size, unsigned bits)
+void native_protect(unsigned page, bool writable)
 {
-	u8 *at = (u8 *)CODE_ADDRESS;
+	mprotect((u8 *)DATA_ADDRESS + page * 4096, 4096, PROT_READ | (writable ? PROT_WRITE : 0));
+}
+
+void native_run(const u8 *code, unsigned size, unsigned offset, unsigned bits)
+{
+	u8 *at = (u8 *)CODE_ADDRESS + offset;
 	memcpy(at, code, size);
 	native->out_vector = -1;
-	native->out_rip = CODE_ADDRESS + size;
-	native->entry = CODE_ADDRESS;
+	native->out_rip = CODE_ADDRESS + offset + size;
+	native->entry = CODE_ADDRESS + offset;
 	if (bits == 64) {
 		put_exit64(at + size);
 		native_enter();
@@ -121,6 +126,6 @@ void native_run(const u8 *code, unsigned size, unsigned bits)
 	memcpy(at + size + 1, &exit64, sizeof(exit64));
 	at[size + 5] = NATIVE_CS64;
 	at[size + 6] = 0;
-	native->far32 = bits == 32 ? (u64)NATIVE_CS32 << 32 | CODE_ADDRESS : (u64)CS16 << 32;
+	native->far32 = bits == 32 ? (u64)NATIVE_CS32 << 32 | native->entry : (u64)CS16 << 32;
 	native_enter32();
 }

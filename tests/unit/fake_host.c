@@ -262,6 +262,8 @@ void host_log(enum host_log_level level, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(last_log, sizeof(last_log), fmt, args);
 	va_end(args);
+	if (getenv("NADIR_TEST_LOG"))
+		fprintf(stderr, "%s\n", last_log);
 }
 
 const char *fake_host_last_log(void)

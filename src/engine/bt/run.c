@@ -216,7 +216,7 @@ bool miss_fill(struct vcpu *vcpu)
 	struct bt *bt = bt_of(vcpu);
 	struct bt_block *block;
 	if (vcpu_pending(vcpu) || vcpu->code_number || bt->logged != __atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED) ||
-	    !is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)))
+	    !is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)) || bt->unchained)
 		return false;
 	bt->count[COUNT_MISSES]++;
 	u64 epoch = bt->epoch;

@@ -104,6 +104,7 @@ static bool emit_pushf(struct translation_work *w, struct stub **slow)
 	emit32(e, ~(u32)(RFLAGS_STATUS | RFLAGS_VM | RFLAGS_RF));
 	emit_rr(e, false, 0x09, T1, T0); /* or r10d, r11d */
 	emit_store_gs(e, T0, VCPU(scratch[1]));
+	w->known.valid = false; /* T0 and T1 were used */
 	if (w->mode == INSN_MODE_64)
 		emit_push_saved(w);
 	else
