@@ -71,6 +71,7 @@ struct host_space_window {
 	u8 user[HOST_SPACE_WINDOW_USER];
 	struct host_space_regs regs;
 	u64 xcr0_mask; /* components of extended state that go along */
+	u64 ran_from, ran_to; /* time-stamp counter when the code was entered, and when it left: how long the journey took beside */
 	alignas(64) u8 xsave[4096]; /* standard XSAVE format; in and out */
 	/* Read-only in the space. Translated code that finds `stop` set leaves soon. Any thread of the VMM may set it (vcpu_set_pending does); the thread
 	 * that runs the space clears it. It may be written as long as the program lives, even when the space is gone. A space that

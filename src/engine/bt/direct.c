@@ -80,6 +80,9 @@ static bool is_promoted(struct vcpu *vcpu, struct direct *d)
 {
 	if (vcpu->direct == DIRECT_ALWAYS)
 		return d->codes;
+	if (d->not_before && now() < d->not_before)
+		return false;
+	d->not_before = 0;
 	for (unsigned i = 0; i < DIRECT_CANDIDATES; i++) {
 		const struct direct_candidate *c = &d->candidate[i];
 		if (c->cr3 == space_key(vcpu))
@@ -100,7 +103,7 @@ static void demote(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
 	c->failures = (u8)MIN(c->failures + 1, 8);
 	c->not_before = now() + microseconds(20000ull << c->failures);
 	c->busy = 0;
-	s->useful = s->total = 0;
+	s->useful = s->waited = s->total = s->runs = 0;
 	d->count[DIRECT_DEMOTED]++;
 }
 
@@ -115,23 +118,6 @@ static void space_destroy(struct direct_space *s)
 	memory_destroy(s);
 	code_destroy(s);
 	host_free(s);
-}
-
-/* How long a run takes that does nothing. */
-static void measure(struct direct *d, struct direct_space *s, u64 mask)
-{
-	struct host_trap trap;
-	s->host->window->xcr0_mask = mask;
-	s->host->window->regs.rflags = RFLAGS_FIXED1 | RFLAGS_IF;
-	s->host->window->regs.rip = host_space_leave();
-	((struct xsave_area *)(void *)s->host->window->xsave)->legacy.mxcsr = MXCSR_INIT;
-	for (unsigned i = 0; i < 10; i++) {
-		u64 began = now();
-		if (host_space_run(s->host, &trap) != SPACE_LEFT)
-			return;
-		u64 spent = now() - began;
-		d->round_trip = d->round_trip ? MIN(d->round_trip, spent) : spent;
-	}
 }
 
 static struct direct_space *space_create(struct vcpu *vcpu, const struct host_code *code)
@@ -152,8 +138,6 @@ static struct direct_space *space_create(struct vcpu *vcpu, const struct host_co
 	code_flush(vcpu, s);
 	s->logged = vcpu->ram->code_logged;
 	direct_of(vcpu)->count[DIRECT_SPACES_MADE]++;
-	if (!direct_of(vcpu)->round_trip)
-		measure(direct_of(vcpu), s, step_of(vcpu)->xstate_mask & ~STATE_PKRU);
 	return s;
 }
 
@@ -191,7 +175,7 @@ static struct direct_space *space_of(struct vcpu *vcpu, struct direct *d)
 	}
 	(*oldest)->cr3 = space_key(vcpu);
 	(*oldest)->modes = modes_of(vcpu);
-	(*oldest)->born = now();
+	(*oldest)->young = true;
 	d->count[DIRECT_TIME_CREATING] += now() - began;
 	return *oldest;
 }
@@ -277,8 +261,11 @@ static enum outcome find(struct vcpu *vcpu, struct direct_space *s, u64 rip, str
 {
 	bool no_code = false;
 	*block = code_find(s, rip);
-	if (!*block)
+	if (!*block) {
+		u64 began = now();
 		*block = direct_translate(vcpu, s, rip, &no_code);
+		direct_of(vcpu)->count[DIRECT_TIME_TRANSLATING] += now() - began;
+	}
 	if (!*block)
 		return no_code ? OUTCOME_CHECKED : OUTCOME_FAULT;
 	return (*block)->stepped ? OUTCOME_STEP : OUTCOME_GO;
@@ -365,8 +352,12 @@ static enum outcome trapped(struct vcpu *vcpu, struct direct_space *s, const str
 	u64 rip = block->rip + (map.guest & MAP_GUEST);
 	if (trap->vector == VEC_PF && is_canonical(trap->address, 48) && trap->address < HOST_SPACE_END) {
 		if (!mmu_translate(vcpu, trap->address, write ? ACCESS_WRITE : ACCESS_READ, &t)) {
+			d->count[DIRECT_FAULTS]++;
 			store(vcpu, s, rip, map.guest);
 			note_resume(s, rip, block, &map);
+			s->faulted = trap->address;
+			s->fault_writes = write;
+			s->fault_rip = rip;
 			return OUTCOME_FAULT;
 		}
 		if (t.hva && memory_fill(vcpu, s, trap->address, write)) {
@@ -383,6 +374,7 @@ static enum outcome trapped(struct vcpu *vcpu, struct direct_space *s, const str
 			return OUTCOME_LOOP;
 		}
 	}
+	d->count[DIRECT_TRAPS_STEPPED]++;
 	store(vcpu, s, rip, map.guest);
 	return OUTCOME_STEP;
 }
@@ -392,21 +384,35 @@ static enum outcome start(struct vcpu *vcpu, struct direct_space *s)
 {
 	unsigned i = (unsigned)(vcpu->rip * 0x9e3779b97f4a7c15 >> 58);
 	struct direct_block *block;
+	/* What faulted is there now, presumably. */
+	if (s->fault_rip == vcpu->rip)
+		memory_fill(vcpu, s, s->faulted, s->fault_writes);
+	s->fault_rip = 0;
 	if (s->resume[i].code && s->resume[i].rip == vcpu->rip && block_at(s, s->resume[i].block)->live)
 		return go_on(s, s->resume[i].code);
 	enum outcome outcome = find(vcpu, s, vcpu->rip, &block);
 	return outcome == OUTCOME_GO ? go_on(s, block->body) : outcome;
 }
 
-/* Whether journeys have been worth it lately. */
+/* Whether journeys have been worth it lately. Where most of the time was spent waiting, the machine is too busy for two to hand over to each other, and
+ * that holds for every space. */
 static void judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
 {
-	if (vcpu->direct == DIRECT_ALWAYS || s->total < microseconds(10000))
+	if (vcpu->direct == DIRECT_ALWAYS || s->total < microseconds(3000))
 		return;
-	bool young = now() - s->born < microseconds(100000);
-	if (s->useful < s->total / (young ? 16 : 3))
+	bool crowded = s->waited / (s->runs + 1) > microseconds(150) && s->waited > s->total / 2;
+	if (crowded) {
+		d->crowded = (u8)MIN(d->crowded + 1, 6);
+		d->not_before = now() + microseconds(50000ull << d->crowded);
+	} else if (s->total < microseconds(s->young ? 20000 : 10000)) {
+		return;
+	}
+	if (crowded || s->useful < s->total / (s->young ? 10 : 3))
 		demote(vcpu, d, s);
-	s->useful = s->total = 0;
+	else
+		d->crowded = 0;
+	s->young = false;
+	s->useful = s->waited = s->total = s->runs = 0;
 }
 
 /* The space is lost with the guest's registers in it: the guest sees #GP. */
@@ -435,13 +441,16 @@ static enum outcome travel(struct vcpu *vcpu, struct direct_space *s)
 		load(vcpu, s);
 	while (outcome == OUTCOME_GO) {
 		u64 entered = now();
+		memory_update(vcpu, s); /* what was translated meanwhile is code now */
 		d->count[DIRECT_RUNS]++;
 		vcpu_watch(vcpu, &s->host->window->stop);
 		enum host_space_exit how = host_space_run(s->host, &trap);
 		vcpu_watch(vcpu, NULL);
-		u64 spent = now() - entered;
-		u64 useful = spent > d->round_trip ? spent - d->round_trip : 0;
+		u64 useful = MIN(s->host->window->ran_to - s->host->window->ran_from, now() - entered);
 		s->useful += useful;
+		s->runs++;
+		s->waited += now() - entered - useful;
+		d->count[DIRECT_TIME_WAITING] += now() - entered - useful;
 		d->count[DIRECT_TIME_RUNNING] += useful;
 		if (how == SPACE_GONE) {
 			gone(vcpu, s);
@@ -472,7 +481,11 @@ bool direct_run(struct vcpu *vcpu, struct exit *exit, bool *go)
 		sample(vcpu, d);
 		return false;
 	}
-	if (d->checked || !is_promoted(vcpu, d) || !mode_allows(vcpu)) {
+	bool wanted = !d->checked && is_promoted(vcpu, d);
+	/* RF comes with the return from every fault; it holds off breakpoints, of which there are none, and ends with this instruction. */
+	if (wanted && !control_debug_armed(vcpu))
+		vcpu->rflags &= ~RFLAGS_RF;
+	if (!wanted || !mode_allows(vcpu)) {
 		d->checked = false;
 		return false;
 	}
@@ -551,11 +564,13 @@ static const char *const counter_names[DIRECT_COUNTERS] = {
 	[DIRECT_DEMOTED] = "address spaces demoted", [DIRECT_RUNS] = "runs in a space", [DIRECT_LEFT_STEP] = "left a space: step",
 	[DIRECT_LEFT_LINK] = "left a space: link", [DIRECT_LEFT_BRANCH] = "left a space: computed jump",
 	[DIRECT_LEFT_START] = "left a space: pending or dropped", [DIRECT_TRAPS] = "left a space: trap",
-	[DIRECT_FILLS] = "traps that mapped pages", [DIRECT_MAPPED] = "pages mapped in spaces",
+	[DIRECT_FILLS] = "traps that mapped pages", [DIRECT_FAULTS] = "traps that were the guest's page faults",
+	[DIRECT_TRAPS_STEPPED] = "traps stepped", [DIRECT_MAPPED] = "pages mapped in spaces",
 	[DIRECT_UNMAPPED] = "pages unmapped in spaces", [DIRECT_REVALIDATED] = "whole spaces compared", [DIRECT_BLOCKS] = "blocks for spaces",
 	[DIRECT_INSNS] = "instructions for spaces", [DIRECT_PAGES_DROPPED] = "pages of code dropped in spaces",
 	[DIRECT_FLUSHES] = "code areas of spaces emptied", [DIRECT_TIME] = "us for code in spaces",
-	[DIRECT_TIME_RUNNING] = "us of these, that it ran", [DIRECT_TIME_CREATING] = "us to make spaces",
+	[DIRECT_TIME_RUNNING] = "us of these, that it ran", [DIRECT_TIME_WAITING] = "us of these, going there and back",
+	[DIRECT_TIME_TRANSLATING] = "us of these, translating it", [DIRECT_TIME_CREATING] = "us to make spaces",
 };
 
 void direct_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque)

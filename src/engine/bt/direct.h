@@ -6,7 +6,7 @@
  * table, indexed by the low 16 bits of the target, where they find a block whose entry compares its own address:
  *
  *   tail:   window.target = target; window.rcx = rcx; rcx = low 16 bits of target; jmp [first table + rcx * 8]
- *   entry:  rcx = window.target; compare with the block's address; rcx = window.rcx; not equal -> `second`
+ *   entry:  compare window.target with the block's address, without flags; not equal -> `second`; rcx = window.rcx
  *   poll:   window.stop -> leave (chained jumps backwards come here: every loop is stopped soon)
  *   body:   chained jumps forwards come here
  *
@@ -134,6 +134,8 @@ struct direct_space {
 		u64 rip;
 		u32 code, block;
 	} resume[RESUMES];
+	u64 fault_rip, faulted; /* the guest's last page fault: instruction, address */
+	bool fault_writes;
 	/* memory */
 	struct shadow_region *shadow[SHADOW_HASH];
 	u64 unwritables; /* position in mmu->unwritable */
@@ -141,14 +143,16 @@ struct direct_space {
 	bool full; /* the host refused a mapping */
 	bool huge; /* pages of 1 GByte are mapped, or hold code */
 	/* use */
-	u64 last_used, useful, total, born; /* cycles */
+	bool young; /* never judged: most of the time goes into making its code and mappings */
+	u64 runs; /* since it was judged last */
+	u64 last_used, useful, waited, total; /* cycles */
 };
 
 enum direct_counter {
 	DIRECT_SPACES_MADE, DIRECT_SPACES_LOST, DIRECT_PROMOTED, DIRECT_DEMOTED, DIRECT_RUNS, DIRECT_LEFT_STEP, DIRECT_LEFT_LINK,
-	DIRECT_LEFT_BRANCH, DIRECT_LEFT_START, DIRECT_FILLS, DIRECT_TRAPS, DIRECT_MAPPED, DIRECT_UNMAPPED, DIRECT_REVALIDATED,
+	DIRECT_LEFT_BRANCH, DIRECT_LEFT_START, DIRECT_FILLS, DIRECT_FAULTS, DIRECT_TRAPS_STEPPED, DIRECT_TRAPS, DIRECT_MAPPED, DIRECT_UNMAPPED, DIRECT_REVALIDATED,
 	DIRECT_BLOCKS, DIRECT_INSNS, DIRECT_PAGES_DROPPED, DIRECT_FLUSHES,
-	DIRECT_TIME, DIRECT_TIME_RUNNING, DIRECT_TIME_CREATING, /* cycles */
+	DIRECT_TIME, DIRECT_TIME_RUNNING, DIRECT_TIME_WAITING, DIRECT_TIME_TRANSLATING, DIRECT_TIME_CREATING, /* cycles */
 	DIRECT_COUNTERS
 };
 
@@ -171,8 +175,9 @@ struct direct {
 	struct direct_candidate candidate[DIRECT_CANDIDATES];
 	unsigned candidate_next;
 	struct direct_translation *work;
+	u64 not_before; /* time-stamp counter; the host is too busy until then */
+	u8 crowded; /* how often in a row it was */
 	u64 sampled_at, sampled_entries, sampled_cr3;
-	u64 round_trip; /* cycles of a run that does nothing */
 	bool checked; /* the code at rip is to run checked this time */
 	bool promoting; /* some candidate is promoted */
 	bool forget; /* all spaces, before the next run */

@@ -192,42 +192,33 @@ static bool entry_needs_flags(struct direct_translation *w)
 
 #define STOP ((u32)offsetof(struct host_space_window, stop))
 
-/* Entry and poll where the flags are dead. The block's address stands in front. */
-static void emit_entry_plain(struct direct_translation *w, const u8 *address)
+/* RCX = 0 if half of window.target is that of the block's address, else on to `second`. No flag is touched: the right block may need them. */
+static void emit_compare(struct direct_translation *w, u32 field, u32 value)
 {
 	struct emitter *e = &w->e;
-	emit_load_gs(e, RCX, WINDOW(target));
-	EMIT(e, 0x48, 0x3b, 0x0d); /* cmp rcx, [rip + rel32] */
-	e->at += 4;
-	emit_fix32(e->at - 4, address);
-	emit_load_gs(e, RCX, WINDOW(rcx));
-	emit_fix32(emit_jcc(e, 0x5), w->s->code.rw + w->s->second);
-	w->block->poll = (u32)(e->at - w->s->code.rw);
+	emit_gs(e, false, 0x8b, RCX, field);
+	EMIT(e, 0x8d, 0x89); /* lea ecx, [rcx + disp32] */
+	emit32(e, 0 - value);
+	EMIT(e, 0xe3, 5); /* jrcxz over the next one */
+	emit_jump(e, 0xe9, w->s->code.rw + w->s->second);
+}
+
+static void emit_poll_plain(struct direct_translation *w)
+{
+	struct emitter *e = &w->e;
 	EMIT(e, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[stop], 0 */
 	emit32(e, STOP);
 	emit8(e, 0);
 	add_stub(w, emit_jcc(e, 0x5), ~0u);
 }
 
-/* And where they are not: by LEA and JRCXZ. */
-static void emit_entry_careful(struct direct_translation *w)
+/* Where the flags are needed. */
+static void emit_poll_careful(struct direct_translation *w)
 {
 	struct emitter *e = &w->e;
-	u64 minus = 0 - w->rip;
-	emit_store_gs(e, RAX, WINDOW(rax));
-	EMIT(e, 0x48, 0xb8); /* mov rax, imm64 */
-	emit_bytes(e, (const u8 *)&minus, sizeof(minus));
-	emit_load_gs(e, RCX, WINDOW(target));
-	emit_lea(e, true, RCX, RCX, RAX, 0, 0);
-	emit_load_gs(e, RAX, WINDOW(rax));
-	EMIT(e, 0xe3, 14); /* jrcxz over the next two */
-	emit_load_gs(e, RCX, WINDOW(rcx));
-	emit_jump(e, 0xe9, w->s->code.rw + w->s->second);
-	emit_load_gs(e, RCX, WINDOW(rcx));
-	w->block->poll = (u32)(e->at - w->s->code.rw);
 	emit_store_gs(e, RCX, WINDOW(rcx));
 	emit_gs(e, false, 0x8b, RCX, STOP);
-	EMIT(e, 0xe3, 14);
+	EMIT(e, 0xe3, 14); /* jrcxz over the next two */
 	emit_load_gs(e, RCX, WINDOW(rcx));
 	add_stub(w, emit_jump(e, 0xe9, e->at), ~0u);
 	emit_load_gs(e, RCX, WINDOW(rcx));
@@ -236,13 +227,15 @@ static void emit_entry_careful(struct direct_translation *w)
 static void emit_entry(struct direct_translation *w)
 {
 	struct emitter *e = &w->e;
-	const u8 *address = e->at;
-	emit_bytes(e, (const u8 *)&w->rip, sizeof(w->rip));
 	w->block->entry = (u32)(e->at - w->s->code.rw);
+	emit_compare(w, WINDOW(target), (u32)w->rip);
+	emit_compare(w, WINDOW(target) + 4, (u32)(w->rip >> 32));
+	emit_load_gs(e, RCX, WINDOW(rcx));
+	w->block->poll = (u32)(e->at - w->s->code.rw);
 	if (entry_needs_flags(w))
-		emit_entry_careful(w);
+		emit_poll_careful(w);
 	else
-		emit_entry_plain(w, address);
+		emit_poll_plain(w);
 	w->block->body = (u32)(e->at - w->s->code.rw);
 }
 

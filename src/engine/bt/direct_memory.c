@@ -6,7 +6,7 @@
 
 #define REGION_SHIFT 21
 #define REGION_PAGES USER_PAGES_MAX
-#define FIRST_FILL 64 /* pages, in a region where nothing was mapped yet */
+#define FIRST_FILL 8 /* pages, in a region where nothing was mapped yet; each further time twice as many */
 
 #define LOW_END BIT(20) /* below, the host may refuse to map */
 
@@ -159,10 +159,9 @@ bool memory_fill(struct vcpu *vcpu, struct direct_space *s, gla_t gla, bool writ
 		if (now == r->page[index] || !now)
 			return false;
 	}
-	if (r->fills++)
-		sync_region(vcpu, s, r, 0, REGION_PAGES, true);
-	else
-		sync_region(vcpu, s, r, index & ~(FIRST_FILL - 1u), FIRST_FILL, true);
+	unsigned count = (unsigned)MIN(FIRST_FILL << MIN(r->fills, 16), REGION_PAGES);
+	r->fills++;
+	sync_region(vcpu, s, r, index & ~(count - 1), count, true);
 	if (s->full) {
 		unmap_all(s);
 		sync_region(vcpu, s, r, index & ~(FIRST_FILL - 1u), FIRST_FILL, true);

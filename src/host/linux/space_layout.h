@@ -33,6 +33,8 @@
 #define WINDOW_RFLAGS (WINDOW_GPR + 136)
 #define WINDOW_FS_BASE (WINDOW_GPR + 144)
 #define WINDOW_XCR0_MASK (WINDOW_GPR + 152)
+#define WINDOW_RAN_FROM (WINDOW_GPR + 160)
+#define WINDOW_RAN_TO (WINDOW_GPR + 168)
 #define WINDOW_XSAVE (WINDOW_GPR + 192)
 
 /* struct space_control, which begins with `stop` */
@@ -113,6 +115,8 @@ static_assert(offsetof(struct host_space_window, regs.rip) == WINDOW_RIP, "windo
 static_assert(offsetof(struct host_space_window, regs.rflags) == WINDOW_RFLAGS, "window");
 static_assert(offsetof(struct host_space_window, regs.fs_base) == WINDOW_FS_BASE, "window");
 static_assert(offsetof(struct host_space_window, xcr0_mask) == WINDOW_XCR0_MASK, "window");
+static_assert(offsetof(struct host_space_window, ran_from) == WINDOW_RAN_FROM, "window");
+static_assert(offsetof(struct host_space_window, ran_to) == WINDOW_RAN_TO, "window");
 static_assert(offsetof(struct host_space_window, xsave) == WINDOW_XSAVE, "window");
 static_assert(offsetof(struct host_space_window, stop) == SPACE_CONTROL - SPACE_WINDOW, "the window's read-only part");
 static_assert(sizeof(struct host_space_window) == SPACE_ANSWER - SPACE_WINDOW, "the window's end");

@@ -134,6 +134,9 @@ failed:
 	jmp	answer
 
 run:
+	rdtsc
+	mov	%eax, WINDOW(WINDOW_RAN_FROM)
+	mov	%edx, 4 + WINDOW(WINDOW_RAN_FROM)
 	mov	WINDOW(WINDOW_FS_BASE), %rsi
 	cmpl	$0, CONTROL(CONTROL_FSGSBASE)
 	je	1f
@@ -195,6 +198,9 @@ leave:
 	mov	%r14, WINDOW(WINDOW_GPR + 8 * 14)
 	mov	%r15, WINDOW(WINDOW_GPR + 8 * 15)
 	movl	$KIND_LEFT, ANSWER(ANSWER_KIND)
+	rdtsc
+	mov	%eax, WINDOW(WINDOW_RAN_TO)
+	mov	%edx, 4 + WINDOW(WINDOW_RAN_TO)
 	mov	WINDOW(WINDOW_XCR0_MASK), %eax
 	mov	4 + WINDOW(WINDOW_XCR0_MASK), %edx
 	xsave64	WINDOW(WINDOW_XSAVE)
@@ -231,6 +237,9 @@ trap:
 	KEEP(22, ANSWER(ANSWER_ADDRESS))
 	movl	$KIND_TRAP, ANSWER(ANSWER_KIND)
 	mov	UCONTEXT(23)(%rdx), %rbx
+	rdtsc
+	mov	%eax, WINDOW(WINDOW_RAN_TO)
+	mov	%edx, 4 + WINDOW(WINDOW_RAN_TO)
 	mov	WINDOW(WINDOW_XCR0_MASK), %eax
 	mov	4 + WINDOW(WINDOW_XCR0_MASK), %edx
 	xrstor64 (%rbx)
