@@ -89,6 +89,7 @@ struct tlb {
 	alignas(4096) u64 large[2][4];
 	u64 huge[2];
 	struct exec_notes user; /* of CPL 3 */
+	unsigned regions; /* groups of entries touched */
 	struct stale stale;
 };
 

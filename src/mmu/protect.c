@@ -9,7 +9,7 @@ static void table_drop(struct tlb_table *t, const u8 *page)
 	for (unsigned list = 0; list < 2; list++) {
 		for (unsigned i = 0; i < t->list[list].count; i++) {
 			unsigned index = t->list[list].index[i];
-			if (!page || t->write[index] + t->addend[index] == (u64)(uintptr_t)page)
+			if (page ? t->write[index] + t->addend[index] == (u64)(uintptr_t)page : t->write[index] != tlb_no_tag(index))
 				t->write[index] = tlb_no_tag(index);
 		}
 	}

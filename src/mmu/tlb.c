@@ -7,12 +7,20 @@
 #include "host/port.h"
 #include "mmu/journal.h"
 
-/* Groups of entries of all tables together that may have been touched before memory is given back: 13 KBytes each at most. */
-#define REGIONS_MAX 1024
+/* Groups of entries of all tables together that may have been touched before memory is given back: 9 to 13 KBytes each. */
+#define REGIONS_MAX 640
+
+/* Memory that is only read is not there yet: where nothing can be stored, the array of write tags costs nothing. */
+static void set_write_tag(struct tlb_table *t, unsigned index, u64 tag)
+{
+	if (t->write[index] != tag)
+		t->write[index] = tag;
+}
 
 static void entry_invalidate(struct tlb_table *t, unsigned index)
 {
-	t->read[index] = t->write[index] = tlb_no_tag(index);
+	t->read[index] = tlb_no_tag(index);
+	set_write_tag(t, index, tlb_no_tag(index));
 	t->info[index] &= TLB_LISTED(0) | TLB_LISTED(1);
 }
 
@@ -376,29 +384,38 @@ static u8 size_code(unsigned page_shift)
 	return page_shift == PAGE_SHIFT ? 0 : page_shift == 30 ? 3 : (u8)(page_shift - 20);
 }
 
-/* Empty all tables and give their memory back. What flushes are there for stays true: nothing is held that should not be. */
-static void tables_discard(struct mmu *mmu)
+/* Empty the tables of an address space and give their memory back. What flushes are there for stays true: nothing is held that should not be. */
+static void tables_discard(struct mmu *mmu, struct tlb *tlb)
 {
-	for (unsigned i = 0; i < mmu->context_used; i++) {
-		struct tlb *tlb = mmu->context[i];
-		host_table_discard(tlb->table, sizeof(tlb->table));
-		tables_init(tlb);
-		__builtin_memset(tlb->large, 0, sizeof(tlb->large));
-		__builtin_memset(tlb->huge, 0, sizeof(tlb->huge));
-	}
-	mmu->regions = 0;
+	host_table_discard(tlb->table, sizeof(tlb->table));
+	tables_init(tlb);
+	__builtin_memset(tlb->large, 0, sizeof(tlb->large));
+	__builtin_memset(tlb->huge, 0, sizeof(tlb->huge));
+	mmu->regions -= tlb->regions;
+	tlb->regions = 0;
 }
 
-/* Account for the memory of an entry that is about to be used. */
+/* There is enough memory in use: the address space that has most of it loses its, but the current one only if there is no other of any size. */
+static void make_room(struct mmu *mmu)
+{
+	struct tlb *most = NULL;
+	for (unsigned i = 0; i < mmu->context_used; i++)
+		if (mmu->context[i] != mmu->current && (!most || mmu->context[i]->regions > most->regions))
+			most = mmu->context[i];
+	tables_discard(mmu, most && most->regions >= REGIONS_MAX / 16 ? most : mmu->current);
+}
+
+/* Account for the memory of an entry that is about to be used, in the current address space. */
 static void note_region(struct mmu *mmu, struct tlb_table *t, unsigned index)
 {
 	u64 *word = &t->regions[index / 512 / 64], bit = BIT(index / 512 % 64);
 	if (likely(*word & bit))
 		return;
-	if (mmu->regions == REGIONS_MAX)
-		tables_discard(mmu);
+	if (mmu->regions >= REGIONS_MAX)
+		make_room(mmu);
 	*word |= bit;
 	mmu->regions++;
+	mmu->current->regions++;
 }
 
 static void note_used(struct tlb_table *t, unsigned index, u8 info)
@@ -439,7 +456,7 @@ void tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, const struct wal
 		       (walk_permits(vcpu, walk, view, ACCESS_EXEC) ? TLB_EXEC : 0));
 	note_used(t, index, info);
 	t->read[index] = page;
-	t->write[index] = write ? page : tlb_no_tag(index);
+	set_write_tag(t, index, write ? page : tlb_no_tag(index));
 	t->addend[index] = (u64)(uintptr_t)slot->hva + (walk->gpa - slot->base) - page;
 	filter_add(tlb, list_of(info), gla, walk->page_shift);
 }
