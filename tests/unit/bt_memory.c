@@ -45,6 +45,20 @@ static void test_all_flags(void **state)
 	}
 }
 
+/* PUSHF behind another access to the stack, whose check it cannot use again. */
+PROGRAM(push_flags, "mov $7, %edx\n mov $1, %eax\n cmp $2, %eax\n push %rdx\n mov %rdx, -64(%rsp)\n pushf\n push %rdx\n pop %rbx\n pop %rcx\n pop %rsi");
+
+static void test_push_flags(void **state)
+{
+	EACH_ENGINE(g) {
+		g->vcpu.gpr[RSP] = STACK_TOP - 64;
+		RUN(g, push_flags);
+		assert_int_equal(g->vcpu.gpr[RBX], 7);
+		assert_int_equal(g->vcpu.gpr[RCX] & RFLAGS_STATUS, RFLAGS_CF | RFLAGS_SF | RFLAGS_AF | RFLAGS_PF);
+		assert_int_equal(g->vcpu.gpr[RSI], 7);
+	}
+}
+
 /* AH to BH beside memory, between what sets flags and what reads them. */
 PROGRAM(high_bytes, "mov $0x500120, %edi\n movl $0x44332211, (%rdi)\n mov $3, %ecx\n xor %ebx, %ebx\n xor %eax, %eax\n"
 		    "1: cmp $3, %ecx\n mov 1(%rdi), %ah\n jne 2f\n inc %ebx\n 2: cmp $2, %ecx\n add %ah, 2(%rdi)\n mov 3(%rdi), %bh\n"
@@ -222,7 +236,8 @@ static void test_other_faults(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_carry_passes), cmocka_unit_test(test_high_bytes), cmocka_unit_test(test_all_flags), cmocka_unit_test(test_shift_by_zero),
+		cmocka_unit_test(test_carry_passes), cmocka_unit_test(test_high_bytes), cmocka_unit_test(test_push_flags),
+		cmocka_unit_test(test_all_flags), cmocka_unit_test(test_shift_by_zero),
 		cmocka_unit_test(test_crossing), cmocka_unit_test(test_not_present), cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_crossing_fault), cmocka_unit_test(test_not_canonical), cmocka_unit_test(test_mmio),
 		cmocka_unit_test(test_other_faults),

@@ -72,6 +72,7 @@ static bool note_x87_operand(struct translation_work *w, const ZydisDecodedOpera
 {
 	if (!insn_records_x87(work_insn(w)))
 		return true;
+	w->known.valid = false;
 	if (!emit_effective_address(w, o))
 		return false;
 	emit_store_gs(&w->e, T0, VCPU(scratch[3]));

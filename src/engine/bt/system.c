@@ -222,6 +222,7 @@ bool emit_system(struct translation_work *w)
 	unsigned stubs = w->stubs;
 	enum flags_place place = w->place;
 	work_spill_flags(w);
+	w->known.valid = false; /* before the stack is accessed, too */
 	if (!forms[i].emit(w, &slow)) {
 		w->e.at = at;
 		w->stubs = stubs;
