@@ -313,11 +313,11 @@ static u64 ram_size(const struct ram *ram)
 	return size;
 }
 
-/* A 32nd of the guest's memory. */
+/* All of the VMM is to take no more than a 16th of the guest's memory, or 32 MiB. */
 static unsigned regions_for(const struct ram *ram)
 {
 	u64 regions = ram_size(ram) / 32 / BT_REGION_SIZE;
-	return regions < 8 ? 8 : regions > BT_REGIONS_MAX ? BT_REGIONS_MAX : (unsigned)regions;
+	return regions < 16 ? 8 : regions > BT_REGIONS_MAX ? BT_REGIONS_MAX : (unsigned)regions - 8;
 }
 
 static u64 hash_bytes(const struct bt *bt)

@@ -176,10 +176,10 @@ struct bt_live {
 };
 
 #define BT_LINE_SIZE (PAGE_SIZE / 32)
-#define BT_COPIES 256
+#define BT_COPIES 64
 #define BT_REGIONS_MAX 64
 #define BT_REGION_SIZE (1u << 20)
-#define BT_REGION_SLOTS 8192u /* of the hash, for each region */
+#define BT_REGION_SLOTS 4096u /* of the hash, for each region */
 #define BT_LIVE_SIZE 4096
 #define BT_PAGES 16384
 #define BT_PAGE_HASH_SIZE 4096
