@@ -173,6 +173,8 @@ enum host_log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 void host_log(enum host_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A bug of this program: say what, dump, stop the VM. Never caused by guest input. */
 _Noreturn void host_panic(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Code for the guest's instructions at the linear address `guest` was generated: for profilers. May use vector registers. */
+void host_note_code(const void *code, size_t size, u64 guest);
 int host_snprintf(char *buf, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Cryptographically good random bytes. */

@@ -20,6 +20,17 @@ class Ends(run.Case):
             done = self.run_guest(guests.debug_exit(value) + guests.HALT, "--debug-exit")
             self.assertEqual(done.returncode, (value << 1 | 1) & 0xFF)
 
+    def test_perf_map(self):
+        guest = self.start_guest(guests.say("a") + guests.POWER_OFF, "--perf-map", "--engine", "bt")
+        guest.communicate()
+        path = f"/tmp/perf-{guest.pid}.map"
+        with open(path, encoding="ascii") as file:
+            lines = file.readlines()
+        os.unlink(path)
+        self.assertTrue(lines)
+        for line in lines:
+            self.assertRegex(line, r"^[0-9a-f]+ [0-9a-f]+ guest_[0-9a-f]+\n$")
+
     def test_no_debug_exit(self):
         done = self.run_guest(guests.debug_exit(3) + guests.POWER_OFF)
         self.assertEqual(done.returncode, 0)

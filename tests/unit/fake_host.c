@@ -266,6 +266,10 @@ void host_log(enum host_log_level level, const char *fmt, ...)
 		fprintf(stderr, "%s\n", last_log);
 }
 
+void host_note_code(const void *code, size_t size, u64 guest)
+{
+}
+
 const char *fake_host_last_log(void)
 {
 	return last_log;

@@ -420,6 +420,7 @@ struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t,
 	note_map(w);
 	note_lines(w);
 	cache_publish(bt, w->block, w->e.at);
+	host_note_code(bt_rx(bt, bt_code(bt, w->block)), w->block->size, vcpu->rip);
 	bt->count[COUNT_TRANSLATED]++;
 	bt->count[COUNT_INSNS] += w->count;
 	bt->count[COUNT_BYTES] += w->block->size;

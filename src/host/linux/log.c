@@ -97,3 +97,23 @@ void host_random(void *buf, size_t size)
 		}
 	}
 }
+
+/* ---- the map of generated code ---- */
+
+static int code_map = -1;
+
+void log_set_code_map(int fd)
+{
+	code_map = fd;
+}
+
+/* A profile that lacks a line is no reason to stop. */
+void host_note_code(const void *code, size_t size, u64 guest)
+{
+	char line[96];
+	if (code_map < 0)
+		return;
+	int n = snprintf(line, sizeof(line), "%llx %zx guest_%llx\n", (unsigned long long)(uintptr_t)code, size, (unsigned long long)guest);
+	if (write(code_map, line, (size_t)n) != n)
+		code_map = -1;
+}

@@ -51,6 +51,7 @@ static const struct option_row rows[] = {
 	{ "json", 0, TYPE_FLAG, FIELD(json), NULL, NULL, 0, 0, "print the statistics as JSON; implies --stats" },
 	{ "trace", 't', TYPE_TEXT, FIELD(trace), "WHAT[,WHAT]", NULL, 0, 0, "log what happens: exits, io, mmio, msr, irq" },
 	{ "log-level", 0, TYPE_CHOICE, FIELD(log_level), "error|warn|info|debug", "warn", 0, 0, "which diagnostics are shown" },
+	{ "perf-map", 0, TYPE_FLAG, FIELD(perf_map), NULL, NULL, 0, 0, "name translated code in /tmp/perf-PID.map for perf" },
 	{ "log-file", 0, TYPE_TEXT, FIELD(log_file), "PATH", NULL, 0, 0, "diagnostics go there instead of stderr" },
 	{ "sandbox", 0, TYPE_CHOICE, FIELD(sandbox), "on|off", "on", 0, 0, "confine nadir by seccomp once it is set up" },
 	{ "help", 'h', TYPE_FLAG, FIELD(help), NULL, NULL, 0, 0, "show this help" },

@@ -27,6 +27,7 @@ struct run_options {
 	const char *trace;
 	const char *log_level;
 	const char *log_file;
+	bool perf_map;
 	const char *sandbox;
 	bool help;
 };

@@ -181,6 +181,22 @@ static int open_log(const struct run_options *o)
 	return 0;
 }
 
+/* perf believes the file of that name if it belongs to its user. */
+static int open_perf_map(const struct run_options *o)
+{
+	char path[64];
+	if (!o->perf_map)
+		return 0;
+	snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)getpid());
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0) {
+		fprintf(stderr, "nadir: --perf-map: %s: %s\n", path, strerror(errno));
+		return -1;
+	}
+	log_set_code_map(fd);
+	return 0;
+}
+
 static int open_files(struct machine *m)
 {
 	const struct run_options *o = m->options;
@@ -188,7 +204,7 @@ static int open_files(struct machine *m)
 		fprintf(stderr, "nadir: no guest given; name a kernel with --kernel FILE (see nadir run --help)\n");
 		return -1;
 	}
-	if (open_log(o) < 0 || file_load(&m->kernel, "kernel", o->kernel, o->memory) < 0)
+	if (open_log(o) < 0 || open_perf_map(o) < 0 || file_load(&m->kernel, "kernel", o->kernel, o->memory) < 0)
 		return -1;
 	if (o->initrd && file_load(&m->initrd, "initrd", o->initrd, o->memory) < 0)
 		return -1;
