@@ -142,12 +142,12 @@ static struct place host_place(const struct place *linear)
 	return (struct place){ T1, linear->index, linear->scale, linear->disp };
 }
 
-struct operand operand_plan(const struct insn *insn, const ZydisDecodedOperand *o)
+struct operand operand_plan(const struct translation_work *w, const struct insn *insn, const ZydisDecodedOperand *o)
 {
 	s64 disp = o->mem.disp.has_displacement ? o->mem.disp.value : 0;
 	struct operand a = { .host = { T0, NO_REGISTER, 0, 0 } };
-	a.plain = insn->z.address_width == 64 && o->mem.type == ZYDIS_MEMOP_TYPE_MEM && insn_segment(o->mem.segment) < SEG_FS &&
-		  disp == (s32)disp && in_host(o->mem.base) && in_host(o->mem.index);
+	a.plain = (insn->z.address_width == 64 || narrow_plain(w, insn, o)) && o->mem.type == ZYDIS_MEMOP_TYPE_MEM &&
+		  insn_segment(o->mem.segment) < SEG_FS && disp == (s32)disp && in_host(o->mem.base) && in_host(o->mem.index);
 	if (!a.plain)
 		return a;
 	a.linear = (struct place){ host_of(o->mem.base), host_of(o->mem.index), (u8)log2_scale(o->mem.scale), (s32)disp };
@@ -157,7 +157,7 @@ struct operand operand_plan(const struct insn *insn, const ZydisDecodedOperand *
 
 struct operand access_plan(const struct translation_work *w, const ZydisDecodedOperand *o)
 {
-	return operand_plan(work_insn(w), o);
+	return operand_plan(w, work_insn(w), o);
 }
 
 struct operand access_plan_at(unsigned base, s32 disp)

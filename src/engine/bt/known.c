@@ -8,7 +8,7 @@
 
 #define LOOK_AHEAD 16
 
-/* How far an instruction moves RSP, if by a constant. */
+/* How far an instruction moves RSP, if by a constant; not in narrow code, where ESP may wrap. */
 static bool moves_stack(const struct insn *insn, s32 *by)
 {
 	const ZydisDecodedOperand *o = insn->operand;
@@ -29,17 +29,17 @@ static enum gpr guest_register(unsigned host)
 }
 
 /* The displacement of an instruction's operand from a base register, if it has such a one, and whether it is stored to. */
-static bool base_operand(const struct insn *insn, unsigned base, s32 *disp, bool *write)
+static bool base_operand(const struct translation_work *w, const struct insn *insn, unsigned base, s32 *disp, bool *write)
 {
 	if (base == HOST_SP && (insn->kind == KIND_PUSH || insn->kind == KIND_CALL || insn->kind == KIND_POP || insn->kind == KIND_RET)) {
 		*write = insn->kind == KIND_PUSH || insn->kind == KIND_CALL;
-		*disp = *write ? -8 : 0;
+		*disp = *write ? -(s32)(insn->z.operand_width / 8) : 0;
 		return true;
 	}
 	if (insn->memory < 0)
 		return false;
 	const ZydisDecodedOperand *o = insn_memory(insn);
-	const struct operand a = operand_plan(insn, o);
+	const struct operand a = operand_plan(w, insn, o);
 	*disp = a.linear.disp;
 	*write = o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 	return a.plain && a.linear.index == NO_REGISTER && a.linear.base == base;
@@ -52,7 +52,7 @@ s32 known_lowest(const struct translation_work *w, unsigned base, s32 disp, bool
 		const struct insn *insn = &w->insn[i];
 		s32 at, by;
 		bool stored;
-		if (base_operand(insn, base, &at, &stored) && __builtin_abs(at + moved - disp) <= KNOWN_DISTANCE_MAX) {
+		if (base_operand(w, insn, base, &at, &stored) && __builtin_abs(at + moved - disp) <= KNOWN_DISTANCE_MAX) {
 			lowest = MIN(lowest, at + moved);
 			*write |= stored;
 		}
@@ -94,12 +94,12 @@ static bool is_simple(const struct insn *insn)
 }
 
 /* An access that may be checked early. */
-static bool is_access(const struct insn *insn, struct operand *a)
+static bool is_access(const struct translation_work *w, const struct insn *insn, struct operand *a)
 {
 	bool native = insn->kind == KIND_NATIVE || insn->kind == KIND_MOV || insn->kind == KIND_MOVZX || insn->kind == KIND_MOVSX;
 	if (!native || insn->memory < 0 || insn_names_high_byte(insn) || insn->xstate != INSN_NO_XSTATE || insn_memory(insn)->size > 64)
 		return false;
-	*a = operand_plan(insn, insn_memory(insn));
+	*a = operand_plan(w, insn, insn_memory(insn));
 	return a->plain && a->linear.index == NO_REGISTER && a->linear.base != NO_REGISTER;
 }
 
@@ -112,7 +112,7 @@ void known_look_ahead(struct translation_work *w)
 		return;
 	for (; i < w->count && i < w->current + AHEAD_MAX && is_simple(&w->insn[i]) && (i == w->current || w->live[i]); i++)
 		written |= w->insn[i].gpr_written;
-	if (i == w->current || i == w->count || !w->live[i] || !is_access(&w->insn[i], &a) ||
+	if (i == w->current || i == w->count || !w->live[i] || !is_access(w, &w->insn[i], &a) ||
 	    (written & (1u << guest_register(a.linear.base))))
 		return;
 	const ZydisDecodedOperand *o = insn_memory(&w->insn[i]);

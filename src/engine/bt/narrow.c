@@ -43,9 +43,31 @@ void narrow_segment(struct translation_work *w, unsigned segment, unsigned size,
 	emit_gs(e, false, 0x03, T0, base); /* add r10d, gs:[base] */
 }
 
-/* T0 = address of a slot of the stack, in the segment: `reg` + disp, cut to the size of the stack. Then the check; the slot is at [T0]. */
-static void emit_slot(struct translation_work *w, unsigned reg, s32 disp, unsigned size, bool write)
+/* As those of 64-bit code are: with a sum of 64 bits. Where the operand's address wraps at 32 bits, or the register holds more than 32, that is
+ * no address of this code (access_fill), and the instruction is stepped; so only what seldom does is reached in this way. */
+#define PLAIN_DISTANCE 0x10000
+
+bool narrow_plain(const struct translation_work *w, const struct insn *insn, const ZydisDecodedOperand *o)
 {
+	s32 disp = o->mem.disp.has_displacement ? (s32)o->mem.disp.value : 0;
+	return (w->key & KEY_FLAT) && insn->z.address_width == 32 && insn_segment(o->mem.segment) != SEG_CS && o->mem.base != ZYDIS_REGISTER_NONE &&
+	       o->mem.index == ZYDIS_REGISTER_NONE && disp > -PLAIN_DISTANCE && disp < PLAIN_DISTANCE;
+}
+
+/* A place behind its check, and the scratch register that is not part of it. */
+struct slot {
+	struct place at;
+	unsigned free;
+};
+
+/* A slot of the stack at `reg` + disp, cut to the size of the stack. */
+static struct slot emit_slot(struct translation_work *w, unsigned reg, s32 disp, unsigned size, bool write)
+{
+	if ((w->key & KEY_FLAT) && (w->key & KEY_STACK32)) {
+		struct operand a = access_plan_at(reg, disp);
+		emit_access(w, &a, NULL, size, write);
+		return (struct slot){ a.host, T0 };
+	}
 	work_spill_flags(w);
 	u8 *retry = w->e.at;
 	emit_lea(&w->e, false, T0, reg, NO_REGISTER, 0, disp);
@@ -53,6 +75,7 @@ static void emit_slot(struct translation_work *w, unsigned reg, s32 disp, unsign
 		emit_cut16(&w->e, T0);
 	narrow_segment(w, SEG_SS, size, write);
 	emit_check(w, size, write, retry);
+	return (struct slot){ { T0, NO_REGISTER, 0, 0 }, T1 };
 }
 
 /* SP = reg + disp in the size of the stack. Clobbers T1, no flags. */
@@ -68,21 +91,24 @@ static void emit_set_sp(struct translation_work *w, unsigned reg, s32 disp)
 	emit_rr(e, false, 0x89, T1, HOST_SP);
 }
 
-/* A register and [T0], in an operand size of 2 or 4 bytes. */
-static void emit_sized(struct emitter *e, unsigned size, u8 opcode, unsigned reg)
+/* A register and a place, in an operand size of 2 or 4 bytes. */
+static void emit_sized(struct emitter *e, unsigned size, u8 opcode, unsigned reg, const struct place *at)
 {
 	if (size == 2)
 		emit8(e, 0x66);
-	emit_rm(e, false, opcode, reg, T0, 0);
+	emit_at(e, false, opcode, reg, at);
 }
 
-/* T0 = [T0], zero-extended. */
-static void emit_load_zero(struct emitter *e, unsigned size)
+/* T0 = what is there, zero-extended. */
+static void emit_load_zero(struct emitter *e, unsigned size, const struct place *at)
 {
-	if (size == 4)
-		emit_rm(e, false, 0x8b, T0, T0, 0);
-	else
-		EMIT(e, 0x45, 0x0f, 0xb7, 0x12); /* movzx r10d, word [r10] */
+	if (size == 4) {
+		emit_at(e, false, 0x8b, T0, at);
+		return;
+	}
+	emit_rex(e, false, T0, at->index, at->base);
+	EMIT(e, 0x0f, 0xb7); /* movzx */
+	emit_address(e, T0, at->base, at->index, at->scale, at->disp);
 }
 
 static unsigned operand_size(const struct translation_work *w)
@@ -122,6 +148,7 @@ static bool emit_load_operand(struct translation_work *w, unsigned size)
 {
 	const ZydisDecodedOperand *o = &work_insn(w)->operand[0];
 	if (o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		w->known.valid = false; /* a small value would pass for an offset in the page */
 		emit_rr(&w->e, false, 0x89, host_register((unsigned)insn_gpr(o->reg.value)), T0);
 		if (size == 2)
 			emit_cut16(&w->e, T0);
@@ -130,7 +157,8 @@ static bool emit_load_operand(struct translation_work *w, unsigned size)
 	struct operand a = access_plan(w, o);
 	if (!emit_access(w, &a, o, size, false))
 		return false;
-	emit_load_zero(&w->e, size);
+	emit_load_zero(&w->e, size, &a.host);
+	w->known.valid = false;
 	return true;
 }
 
@@ -149,9 +177,9 @@ static bool narrow_call(struct translation_work *w)
 			return false;
 		emit_store_gs(&w->e, T0, VCPU(scratch[1]));
 	}
-	emit_slot(w, HOST_SP, -(s32)size, size, true);
-	emit_eip(w, T1, work_next(w), size);
-	emit_sized(&w->e, size, 0x89, T1);
+	struct slot slot = emit_slot(w, HOST_SP, -(s32)size, size, true);
+	emit_eip(w, slot.free, work_next(w), size);
+	emit_sized(&w->e, size, 0x89, slot.free, &slot.at);
 	emit_set_sp(w, HOST_SP, -(s32)size);
 	if (direct) {
 		emit_branch(w, relative_target(w), -(s32)size);
@@ -167,8 +195,8 @@ static bool narrow_ret(struct translation_work *w)
 	const struct insn *insn = work_insn(w);
 	unsigned size = operand_size(w);
 	s32 move = (s32)size + (is_direct(insn) ? (s32)(insn->operand[0].imm.value.u & 0xffff) : 0);
-	emit_slot(w, HOST_SP, 0, size, false);
-	emit_load_zero(&w->e, size);
+	struct slot slot = emit_slot(w, HOST_SP, 0, size, false);
+	emit_load_zero(&w->e, size, &slot.at);
 	emit_set_sp(w, HOST_SP, move);
 	emit_indirect(w, move);
 	return true;
@@ -250,8 +278,8 @@ bool narrow_control(struct translation_work *w)
 static void emit_push_immediate(struct translation_work *w, unsigned size)
 {
 	u32 value = (u32)work_insn(w)->operand[0].imm.value.u;
-	emit_slot(w, HOST_SP, -(s32)size, size, true);
-	emit_sized(&w->e, size, 0xc7, 0);
+	struct slot slot = emit_slot(w, HOST_SP, -(s32)size, size, true);
+	emit_sized(&w->e, size, 0xc7, 0, &slot.at);
 	if (size == 2)
 		emit16(&w->e, (u16)value);
 	else
@@ -260,17 +288,17 @@ static void emit_push_immediate(struct translation_work *w, unsigned size)
 
 static void emit_push_segment(struct translation_work *w, unsigned segment, unsigned size)
 {
-	emit_slot(w, HOST_SP, -(s32)size, size, true);
-	EMIT(&w->e, 0x65, 0x44, 0x0f, 0xb7, 0x1c, 0x25); /* movzx r11d, word gs:[selector] */
+	struct slot slot = emit_slot(w, HOST_SP, -(s32)size, size, true);
+	EMIT(&w->e, 0x65, 0x44, 0x0f, 0xb7, (u8)(0x04 | (slot.free & 7) << 3), 0x25); /* movzx free, word gs:[selector] */
 	emit32(&w->e, (u32)(offsetof(struct vcpu, seg) + segment * sizeof(struct segment)));
-	emit_sized(&w->e, size, 0x89, T1);
+	emit_sized(&w->e, size, 0x89, slot.free, &slot.at);
 }
 
 void narrow_push_saved(struct translation_work *w, unsigned size)
 {
-	emit_slot(w, HOST_SP, -(s32)size, size, true);
-	emit_load_gs(&w->e, T1, VCPU(scratch[1]));
-	emit_sized(&w->e, size, 0x89, T1);
+	struct slot slot = emit_slot(w, HOST_SP, -(s32)size, size, true);
+	emit_load_gs(&w->e, slot.free, VCPU(scratch[1]));
+	emit_sized(&w->e, size, 0x89, slot.free, &slot.at);
 	emit_set_sp(w, HOST_SP, -(s32)size);
 }
 
@@ -288,8 +316,8 @@ static bool narrow_push(struct translation_work *w, unsigned size)
 	} else if (insn_gpr(o->reg.value) < 0) {
 		emit_push_segment(w, insn_segment(o->reg.value), size);
 	} else {
-		emit_slot(w, HOST_SP, -(s32)size, size, true);
-		emit_sized(&w->e, size, 0x89, host_register((unsigned)insn_gpr(o->reg.value)));
+		struct slot slot = emit_slot(w, HOST_SP, -(s32)size, size, true);
+		emit_sized(&w->e, size, 0x89, host_register((unsigned)insn_gpr(o->reg.value)), &slot.at);
 	}
 	emit_set_sp(w, HOST_SP, -(s32)size);
 	return true;
@@ -301,16 +329,16 @@ static bool narrow_pop(struct translation_work *w, unsigned size)
 	int gpr = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? insn_gpr(o->reg.value) : -1;
 	if (gpr < 0 || gpr == RSP)
 		return false;
-	emit_slot(w, HOST_SP, 0, size, false);
-	emit_sized(&w->e, size, 0x8b, host_register((unsigned)gpr));
+	struct slot slot = emit_slot(w, HOST_SP, 0, size, false);
+	emit_sized(&w->e, size, 0x8b, host_register((unsigned)gpr), &slot.at);
 	emit_set_sp(w, HOST_SP, (s32)size);
 	return true;
 }
 
 static bool narrow_leave(struct translation_work *w, unsigned size)
 {
-	emit_slot(w, RBP, 0, size, false);
-	emit_load_zero(&w->e, size);
+	struct slot slot = emit_slot(w, RBP, 0, size, false);
+	emit_load_zero(&w->e, size, &slot.at);
 	emit_set_sp(w, RBP, (s32)size);
 	if (size == 2)
 		emit8(&w->e, 0x66);

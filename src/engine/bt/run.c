@@ -204,6 +204,8 @@ bool access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail)
 {
 	unsigned size = detail & ~(unsigned)SITE_WRITE, kind = detail & SITE_WRITE ? ACCESS_WRITE : ACCESS_READ;
 	struct translation t;
+	if (vcpu->code_number && gla >> 32)
+		return false; /* it wraps, or a register holds more than 32 bits: see narrow_plain */
 	if ((gla & ~PAGE_MASK) + size > PAGE_SIZE || !is_canonical(gla, vcpu_linear_bits(vcpu)) || !mmu_translate(vcpu, gla, kind, &t) ||
 	    !tlb_lookup_explicit(vcpu->mmu, gla, size, kind))
 		return false;

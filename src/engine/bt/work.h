@@ -130,7 +130,7 @@ struct operand access_plan_at(unsigned base, s32 disp);
 bool emit_access(struct translation_work *w, const struct operand *a, const ZydisDecodedOperand *o, unsigned size, bool write);
 /* An access's out-of-line code. */
 void emit_access_stub(struct translation_work *w, const struct stub *s);
-struct operand operand_plan(const struct insn *insn, const ZydisDecodedOperand *o);
+struct operand operand_plan(const struct translation_work *w, const struct insn *insn, const ZydisDecodedOperand *o);
 
 /* ---- known.c ---- */
 
@@ -192,6 +192,8 @@ u16 live_at(struct translation_work *w, s64 offset);
 
 /* Zero-extend the low 16 bits of a host register. */
 void emit_cut16(struct emitter *e, unsigned reg);
+/* Whether an operand of narrow code is reached as those of 64-bit code are. */
+bool narrow_plain(const struct translation_work *w, const struct insn *insn, const ZydisDecodedOperand *o);
 /* T0, an offset in a segment, becomes a linear address, or the instruction is stepped. Clobbers T1 and flags. */
 void narrow_segment(struct translation_work *w, unsigned segment, unsigned size, bool write);
 /* Whether a branch of this operand size is done here. */
