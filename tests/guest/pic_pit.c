@@ -41,7 +41,7 @@ static u8 pic_read_isr(u16 port)
 static bool request_irq0(void)
 {
 	pit_start(0, 0, 100);
-	for (unsigned i = 0; i < 100000; i++) {
+	for (unsigned i = 0; i < 1000000; i++) {
 		if (pic_read_irr(PIC_MASTER) & 1)
 			return true;
 	}

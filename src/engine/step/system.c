@@ -232,10 +232,12 @@ int op_hypercall(struct vcpu *vcpu, const struct op *op)
 
 /* ---- control and debug registers ---- */
 
+/* The task priority is asked of the VM. */
 int op_mov_from_cr(struct vcpu *vcpu, const struct op *op)
 {
 	u64 value;
-	vector_sync(vcpu);
+	if (op->number == 8)
+		vector_sync(vcpu);
 	if (!control_read_cr(vcpu, op->number, &value))
 		return OP_FAULT;
 	gpr_set(vcpu, op->rm, word_size(op), value);
