@@ -40,6 +40,7 @@ class Options(run.Case):
         (["--cpu", "host,avx"], "avx"),
         (["--cpu", "host,"], "CPU"),
         (["--engine", "warp"], "--engine"),
+        (["--direct", "sometimes"], "--direct"),
         (["--engine", "lockstep", "--cpus", "2"], "--cpus"),
         (["--protocol", "carrier-pigeon"], "--protocol"),
         (["--serial", "bogus"], "--serial"),

@@ -75,6 +75,11 @@ def smp_run(source, run):
     return dict(run, image=f'{source}-64', name=run.get('name', f'{source} {run["cpus"]} CPUs'), append=append)
 
 
+# Those with 64-bit code at CPL 3.
+DIRECT = ('alignment', 'b1_ring', 'b3_sensitive', 'b5_interrupts', 'exceptions', 'fpu_xsave', 'io_permission', 'mmio', 'msr_cpuid', 'paging',
+          'smc', 'strings')
+
+
 def runs():
     result = [smp_run(source, run) for source, wanted in SMP.items() for run in wanted]
     for source, widths in IMAGES.items():
@@ -87,6 +92,10 @@ def runs():
         result.append({'image': f'triple-{bits}', 'status': 3, 'output': 'triple fault', 'qemu_status': 0})
     result.append({'image': 'spin-64', 'status': 3, 'output': 'spins with interrupts disabled', 'options': ['--hang-timeout', '1'],
                    'not_on_qemu': 'would spin for ever'})
+    # User code in spaces, whatever it does.
+    for source in DIRECT:
+        result.append({'name': f'{source}-64 direct', 'image': f'{source}-64', 'options': ['--direct', 'always'], 'engines': ['bt'],
+                       'not_on_qemu': 'the same as without'})
     # Whatever becomes of these guests, nadir must end in order: powered off or reset (0), done (1), or with a report (3).
     for seed in (1, 2, 3):
         for bits in HOSTILE['chaos']:

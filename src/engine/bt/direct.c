@@ -11,7 +11,7 @@
 
 #define REGS_FLAGS (RFLAGS_STATUS | RFLAGS_DF)
 #define STATE_PKRU BIT(9)
-#define BUSY_ENOUGH 3000 /* microseconds of long bursts that promote */
+#define BUSY_ENOUGH 10000 /* microseconds of long bursts that promote */
 
 static u64 now(void)
 {
@@ -101,7 +101,7 @@ static void demote(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
 {
 	struct direct_candidate *c = candidate_of(d, s->cr3);
 	c->failures = (u8)MIN(c->failures + 1, 8);
-	c->not_before = now() + microseconds(20000ull << c->failures);
+	c->not_before = now() + microseconds(100000ull << c->failures);
 	c->busy = 0;
 	s->useful = s->waited = s->total = s->runs = 0;
 	d->count[DIRECT_DEMOTED]++;
