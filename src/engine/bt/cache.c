@@ -305,19 +305,11 @@ struct bt_block *cache_of_prologue(struct bt *bt, const u8 *prologue)
 
 /* ---- life ---- */
 
-static u64 ram_size(const struct ram *ram)
-{
-	u64 size = 0;
-	for (unsigned i = 0; i < ram->slots; i++)
-		size += ram->slot[i].size;
-	return size;
-}
-
-/* All of the VMM is to take no more than a 16th of the guest's memory, or 32 MiB. */
+/* Large programs need room (60 MiB hold all of a C compiler's code, and less means to translate it over and over), but beside a guest of
+ * 512 MiB all of the VMM is to take 32 MiB at most. */
 static unsigned regions_for(const struct ram *ram)
 {
-	u64 regions = ram_size(ram) / 32 / BT_REGION_SIZE;
-	return regions < 16 ? 8 : regions > BT_REGIONS_MAX ? BT_REGIONS_MAX : (unsigned)regions - 8;
+	return (unsigned)(translation_budget(ram, (u64)BT_REGIONS_MAX * BT_REGION_SIZE) / BT_REGION_SIZE);
 }
 
 static u64 hash_bytes(const struct bt *bt)

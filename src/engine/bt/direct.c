@@ -536,7 +536,8 @@ int direct_create(struct vcpu *vcpu)
 		return -1;
 	/* Now, while the host may still make some; they take memory when they are used. */
 	struct direct *d = bt->direct;
-	while (d->codes < DIRECT_SPACES && !host_code_create(&d->code[d->codes], DIRECT_CODE_SIZE))
+	u64 size = translation_budget(vcpu->ram, DIRECT_CODE_MAX) / (vcpu->index + 1) & PAGE_MASK;
+	while (d->codes < DIRECT_SPACES && !host_code_create(&d->code[d->codes], MAX(size, (u64)DIRECT_CODE_MIN)))
 		d->codes++;
 	return 0;
 }

@@ -105,10 +105,11 @@ struct direct_page {
 	u8 churn; /* how often writes dropped its blocks */
 };
 
-#define DIRECT_CODE_SIZE (8u << 20)
+#define DIRECT_CODE_MAX (48u << 20) /* of one space */
+#define DIRECT_CODE_MIN (8u << 20)
 #define DIRECT_BLOCK_ROOM (8u << 10) /* more than any block takes */
 #define DIRECT_INSNS_MAX 48
-#define DIRECT_HASH_BITS 14
+#define DIRECT_HASH_BITS 17
 #define DIRECT_CHURN_MAX 16
 #define RESUMES 64
 

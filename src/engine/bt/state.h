@@ -359,6 +359,16 @@ u32 stubs_emit(struct bt *bt);
 /* What is known of the page, which is protected from here on, so that its bytes may be read. NULL: leave it to step. */
 struct bt_page *bt_code_page(struct vcpu *vcpu, const struct translation *t);
 
+/* How many bytes of host code one vCPU's translator may keep: a 16th of the guest's memory, up to `most`; little in small guests. */
+static inline u64 translation_budget(const struct ram *ram, u64 most)
+{
+	const u64 least = 8u << 20, small = 768u << 20;
+	u64 size = 0;
+	for (unsigned i = 0; i < ram->slots; i++)
+		size += ram->slot[i].size;
+	return size < small ? least : MIN(size / 16, most);
+}
+
 /* ---- cache.c ---- */
 
 /* Make the code area and what leads to it; 0, or -1: no memory. */
