@@ -146,9 +146,10 @@ static bool is_logical(const struct insn *insn)
 /* Shifts by an immediate that is not 0 change all status flags: real CPUs leave none of those undefined as it was. */
 static bool shifts_for_sure(const struct insn *insn)
 {
+	if (insn->z.meta.category != ZYDIS_CATEGORY_SHIFT || !insn->z.operand_count_visible)
+		return false;
 	const ZydisDecodedOperand *count = &insn->operand[insn->z.operand_count_visible - 1];
-	return insn->z.meta.category == ZYDIS_CATEGORY_SHIFT && count->type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
-	       (count->imm.value.u & (insn->z.operand_width == 64 ? 63 : 31));
+	return count->type == ZYDIS_OPERAND_TYPE_IMMEDIATE && (count->imm.value.u & (insn->z.operand_width == 64 ? 63 : 31));
 }
 
 static bool is_shift(const struct insn *insn)
