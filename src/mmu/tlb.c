@@ -43,7 +43,7 @@ static void salts_restart(struct vcpu *vcpu)
 			vcpu->jump_cache[i] = 1;
 	mmu->salt_last = 0;
 	salts_take(mmu, &mmu->supervisor);
-	for (unsigned i = 0; i < mmu->context_used; i++)
+	for (unsigned i = 0; i < MMU_CONTEXTS && mmu->context[i]; i++)
 		salts_take(mmu, &mmu->context[i]->user);
 }
 

@@ -107,9 +107,14 @@ static inline struct fault_frame bt_fault_at(struct flat_guest *g, const u8 *sta
 	assert_in_range(v->rip, HANDLERS, HANDLERS + PAGE_SIZE);
 	f.vector = (unsigned)(v->rip - HANDLERS) / 16;
 	bool error = with_error >> f.vector & 1;
-	u64 *words = &f.error + !error;
-	for (unsigned i = 0; i < 5u + error; i++)
-		assert_true(mmu_read(v, v->gpr[RSP] + i * 8, &words[i], 8, ACCESS_READ));
+	u64 rsp = v->gpr[RSP];
+	if (error) {
+		assert_true(mmu_read(v, rsp, &f.error, 8, ACCESS_READ));
+		rsp += 8;
+	}
+	u64 *const words[] = { &f.rip, &f.cs, &f.rflags, &f.rsp, &f.ss };
+	for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
+		assert_true(mmu_read(v, rsp + i * 8, words[i], 8, ACCESS_READ));
 	return f;
 }
 

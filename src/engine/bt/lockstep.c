@@ -250,9 +250,10 @@ static void say_memory(struct vcpu *vcpu)
 		return;
 	for (unsigned i = 0; i < vcpu->ram->slots; i++) {
 		const struct ram_slot *s = &vcpu->ram->slot[i];
-		if (where >= s->hva && where < s->hva + s->size)
-			host_log(LOG_ERROR, "  memory at %llx is %02x by bt, %02x by step", (unsigned long long)(s->base + (u64)(where - s->hva)),
-				 *wanted, *where);
+		if (where < s->hva || where >= s->hva + s->size)
+			continue;
+		unsigned long long gpa = s->base + (u64)(where - s->hva);
+		host_log(LOG_ERROR, "  memory at %llx is %02x by bt, %02x by step", gpa, *wanted, *where);
 	}
 }
 

@@ -143,8 +143,9 @@ static void emit_detour(struct translation_work *w)
 	w->block->body = (u16)(w->e.at - bt_code(w->bt, w->block));
 	w->place = FLAGS_HOST;
 	emit_far_goto(w, w->offset);
-	const struct bt_second second = { .generation = w->second->generation, .seen = w->second->seen };
-	emit_bytes(&w->e, (const u8 *)&second, offsetof(struct bt_second, place));
+	/* struct bt_second, but for its place. */
+	emit_bytes(&w->e, (const u8 *)&w->second->generation, sizeof(w->second->generation));
+	emit32(&w->e, w->second->seen);
 }
 
 static void emit_second_page_check(struct translation_work *w)
