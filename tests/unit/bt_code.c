@@ -97,6 +97,33 @@ static void test_written_from_outside(void **state)
 	flat_destroy(g);
 }
 
+/* Code beside its own data is left to step, which all stores to the page must go to. When it is data only, they need not any more. */
+PROGRAM(mixes, "mov $200, %ecx\n 1: mov $0x401000, %edi\n call *%rdi\n dec %ecx\n jnz 1b");
+PROGRAM(counts, "add %ecx, 0x401800\n ret");
+PROGRAM(stores, "mov $200, %ecx\n 1: mov %ecx, 0x401900\n dec %ecx\n jnz 1b");
+
+static u8 flags_of_code(struct flat_guest *g, unsigned page)
+{
+	const struct ram_slot *slot = ram_find(&g->ram, CODE_GPA);
+	return slot->flags[((CODE_GPA - slot->base) >> PAGE_SHIFT) + page] & (PAGE_CODE | PAGE_MIXED);
+}
+
+static void test_code_becomes_data(void **state)
+{
+	struct flat_guest *g = bt_guest(&engine_bt);
+	u32 sum = 0;
+	for (unsigned i = 0; i < 3; i++) {
+		bt_load(g, PAGE_SIZE, counts_start, counts_end);
+		RUN(g, mixes);
+		assert_int_equal(flags_of_code(g, 1), PAGE_CODE | PAGE_MIXED);
+		RUN(g, stores);
+		assert_int_equal(flags_of_code(g, 1), 0);
+		memcpy(&sum, g->memory + CODE_GPA + PAGE_SIZE + 0x800, sizeof(sum));
+		assert_int_equal(sum, (i + 1) * 200 * 201 / 2);
+	}
+	flat_destroy(g);
+}
+
 /* ---- more code than the cache holds ---- */
 
 #define MUCH 0x1000000ull
@@ -222,8 +249,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_remapped), cmocka_unit_test(test_guest_remaps), cmocka_unit_test(test_patches),
-		cmocka_unit_test(test_written_from_outside), cmocka_unit_test(test_eviction), cmocka_unit_test(test_loops),
-		cmocka_unit_test(test_limits), cmocka_unit_test(test_end_of_code),
+		cmocka_unit_test(test_written_from_outside), cmocka_unit_test(test_code_becomes_data), cmocka_unit_test(test_eviction),
+		cmocka_unit_test(test_loops), cmocka_unit_test(test_limits), cmocka_unit_test(test_end_of_code),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -150,7 +150,7 @@ struct bt_page {
 	gpa_t gpa;
 	u32 *generation;
 	u8 *flags;
-	u32 seen; /* generation of the bytes translated */
+	u32 seen; /* generation of the bytes translated; while mixed, at which its code was executed last */
 	u32 blocks; /* place of the first */
 	u32 swept; /* bt->sweep when it was last looked through */
 	u64 written; /* when blocks were dropped last */

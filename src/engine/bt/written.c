@@ -3,7 +3,8 @@
  * The first write to a page drops its blocks. From then on a copy is kept of the bytes that its blocks are translated of: when it is written
  * again it becomes stale, that is, nobody enters its blocks, and the page is not protected. When it is executed again it is protected
  * and compared with the copy; only blocks translated by lines that changed are dropped. So a compiler that appends to a page, or patches in
- * it, costs little. A page written again and again in quick succession, code beside its own data, is left to step for a while. */
+ * it, costs little. A page written again and again in quick succession, code beside its own data, is left to step for a while. Every store
+ * to it is stepped meanwhile, so that must end when its code is not executed any more: the guest may have given the memory to somebody else. */
 #include "engine/bt/emit.h"
 #include "engine/bt/state.h"
 
@@ -15,6 +16,9 @@
 
 /* Instructions of such a page that step runs before the translator tries again. */
 #define INTERPRET_MAX 2000
+
+/* After so many writes to such a page, none of its code having been executed between them, it is data. */
+#define DATA_MIN 64
 
 /* ---- copies ---- */
 
@@ -111,9 +115,30 @@ void cache_revive(struct bt *bt, struct bt_page *page, const u8 *bytes, u32 seen
 
 /* ---- the log ---- */
 
+static void leave_mixed(struct bt_page *page, u16 churn)
+{
+	page->mixed = false;
+	page->churn = churn;
+	__atomic_fetch_and(page->flags, (u8)~PAGE_MIXED, __ATOMIC_SEQ_CST);
+}
+
+/* `seen` is the generation at which its code was executed last. */
+static void mixed_written(struct bt_page *page)
+{
+	u32 generation = __atomic_load_n(page->generation, __ATOMIC_SEQ_CST);
+	if (page->interpreted)
+		page->seen = generation;
+	page->interpreted = 0;
+	if (generation - page->seen >= DATA_MIN)
+		leave_mixed(page, 0);
+}
+
 static void page_written(struct bt *bt, struct bt_page *page)
 {
-	page->interpreted = 0;
+	if (page->mixed) {
+		mixed_written(page);
+		return;
+	}
 	if (!page->blocks || page->stale || page->seen == __atomic_load_n(page->generation, __ATOMIC_SEQ_CST))
 		return;
 	u64 now = __builtin_ia32_rdtsc();
@@ -128,6 +153,8 @@ static void page_written(struct bt *bt, struct bt_page *page)
 		return;
 	copy_release(bt, page);
 	page->mixed = true;
+	page->interpreted = 0;
+	page->seen = __atomic_load_n(page->generation, __ATOMIC_SEQ_CST);
 	__atomic_fetch_or(page->flags, PAGE_MIXED, __ATOMIC_SEQ_CST);
 }
 
@@ -167,8 +194,6 @@ bool cache_interprets(struct bt *bt, gpa_t gpa)
 		return false;
 	if (++page->interpreted < INTERPRET_MAX)
 		return true;
-	page->mixed = false;
-	page->churn /= 2;
-	__atomic_fetch_and(page->flags, (u8)~PAGE_MIXED, __ATOMIC_SEQ_CST);
+	leave_mixed(page, page->churn / 2);
 	return false;
 }
