@@ -1,6 +1,6 @@
 #!/bin/sh
-# Pack an initramfs from a static busybox: initramfs.sh BUSYBOX OUTPUT [SCRIPT]
-# Without SCRIPT it boots to an interactive shell on the first serial port; with it, it runs SCRIPT there and powers off.
+# Pack an initramfs from a static busybox: initramfs.sh BUSYBOX OUTPUT [SCRIPT [FILE...]]
+# Without SCRIPT it boots to an interactive shell on the first serial port; with it, it runs SCRIPT there and powers off. FILEs go to /files.
 set -eu
 busybox=$1
 output=$2
@@ -28,6 +28,9 @@ chmod +x "$root/etc/rc"
 if [ -n "$script" ]; then
 	cp "$script" "$root/script"
 	chmod +x "$root/script"
+	shift 3
+	mkdir "$root/files"
+	[ $# -eq 0 ] || cp "$@" "$root/files"
 	console='ttyS0::once:/bin/sh -c "/bin/sh /script; poweroff -f"'
 else
 	printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"

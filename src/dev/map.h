@@ -45,6 +45,9 @@
 #define GSI_PCI_INTA 16 /* PCI INTA-INTD: 16 to 19, level, active low; device d's INTx (0-3) is at 16 + (d + x) % 4 */
 #define IOAPIC_PINS 24
 
+/* Devices of PCI bus 0; the host bridge is 0. */
+#define PCI_SLOT_RANDOM 1
+
 /* Values that the ACPI tables tell the guest to write. */
 #define PM_SLP_TYP_S5 5 /* SLP_TYP of PM1a control: soft off */
 #define RESET_VALUE 6 /* to PORT_RESET */

@@ -19,7 +19,7 @@ void pci_put(struct pci_function *function, unsigned offset, unsigned size, u32 
 	memcpy(function->config + offset, &value, size);
 }
 
-static void allow(struct pci_function *function, unsigned offset, unsigned size, u32 bits)
+void pci_allow(struct pci_function *function, unsigned offset, unsigned size, u32 bits)
 {
 	memcpy(function->writable + offset, &bits, size);
 }
@@ -27,25 +27,26 @@ static void allow(struct pci_function *function, unsigned offset, unsigned size,
 void pci_function_init(struct pci_function *function, u16 vendor, u16 device, u32 class_code, u8 revision)
 {
 	*function = (struct pci_function){ .written = function->written,
+					   .reading = function->reading,
 					   .opaque = function->opaque,
 					   .capabilities_end = PCI_HEADER_END };
 	pci_put(function, PCI_VENDOR, 2, vendor);
 	pci_put(function, PCI_DEVICE, 2, device);
 	pci_put(function, PCI_REVISION, 4, class_code << 8 | revision);
-	allow(function, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
-	allow(function, PCI_INTERRUPT_LINE, 1, 0xff);
+	pci_allow(function, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
+	pci_allow(function, PCI_INTERRUPT_LINE, 1, 0xff);
 }
 
 static void allow_bar(struct pci_function *function, unsigned index, u64 size, u32 type)
 {
 	unsigned at = PCI_BAR0 + 4 * index;
 	pci_put(function, at, 4, type);
-	allow(function, at, 4, (u32) ~(size - 1));
+	pci_allow(function, at, 4, (u32) ~(size - 1));
 	if (type == BAR_MEM64)
-		allow(function, at + 4, 4, (u32)(~(size - 1) >> 32));
-	allow(function, PCI_COMMAND, 2,
-	      function->writable[PCI_COMMAND] | (u32)function->writable[PCI_COMMAND + 1] << 8 |
-		      (type == BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY));
+		pci_allow(function, at + 4, 4, (u32)(~(size - 1) >> 32));
+	pci_allow(function, PCI_COMMAND, 2,
+		  function->writable[PCI_COMMAND] | (u32)function->writable[PCI_COMMAND + 1] << 8 |
+			  (type == BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY));
 }
 
 /* A BAR is its own device on the bus, so that it can be taken off by itself. */
@@ -165,9 +166,23 @@ void pci_set_intx(struct pci_function *function, bool level)
 	update_intx(function);
 }
 
+void pci_message(struct pci_function *function, const struct msi_message *message)
+{
+	const struct pci_host *host = function->host;
+	if (host->message && (pci_get(function, PCI_COMMAND, 2) & PCI_COMMAND_MASTER))
+		host->message(host->opaque, message);
+}
+
 static bool touches(unsigned offset, unsigned size, unsigned first, unsigned end)
 {
 	return offset < end && offset + size > first;
+}
+
+u32 pci_config_read(struct pci_function *function, unsigned offset, unsigned size, u64 now)
+{
+	if (function->reading)
+		function->reading(function->opaque, offset, size, now);
+	return pci_get(function, offset, size);
 }
 
 void pci_config_write(struct pci_function *function, unsigned offset, unsigned size, u32 value, u64 now)

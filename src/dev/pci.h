@@ -6,12 +6,13 @@
  * exactly the bits in `writable`, and BARs come and go on the device buses as the command register and the BARs say. A
  * BAR that collides with something already there does not answer until it has been moved.
  *
- * A device that must act on its own configuration space (MSI-X enable, for one) sets `written`. MSI-X tables are
- * ordinary BAR regions of the device. */
+ * A device that must act on its own configuration space (MSI-X enable, for one) sets `written`, and one that must make
+ * up what is read there sets `reading`. MSI-X is in msix.h. */
 #ifndef NADIR_DEV_PCI_H
 #define NADIR_DEV_PCI_H
 
 #include "dev/bus.h"
+#include "irq/msi.h"
 #include "irq/wire.h"
 
 #define PCI_CONFIG_SIZE 4096
@@ -61,9 +62,10 @@ struct pci_bar {
 };
 
 struct pci_function {
-	/* Set by the device model before pci_add; may be NULL. Called after a write to [offset, offset + size) took
-	 * effect. */
+	/* Set by the device model before pci_function_init; may be NULL. `written` is called after a write to [offset,
+	 * offset + size) took effect, `reading` before the guest reads there. */
 	void (*written)(void *opaque, unsigned offset, unsigned size, u64 now);
+	void (*reading)(void *opaque, unsigned offset, unsigned size, u64 now);
 	void *opaque;
 
 	struct pci_host *host; /* from pci_add on */
@@ -80,6 +82,8 @@ struct pci_function {
 struct pci_host {
 	/* Wired by the board before pci_attach, kept by pci_reset. true: asserted. */
 	struct wire intx[PCI_PINS];
+	void (*message)(void *opaque, const struct msi_message *message);
+	void *opaque;
 
 	struct bus *io, *memory;
 	struct bus behind; /* I/O below CONFIG_ADDRESS that is not 32 bits wide: port 0xcf9 (reset.h) */
@@ -97,7 +101,8 @@ int pci_attach(struct pci_host *host, struct bus *io, struct bus *memory);
 void pci_reset(struct pci_host *host);
 
 /* Describe a function: identity, with `class_code` as class, subclass and interface from the top byte down, and the
- * bits every function has. `function` is zeroed but for `written` and `opaque`. */
+ * bits every function has. `function` is zeroed but for `written`, `reading` and
+ * `opaque`. */
 void pci_function_init(struct pci_function *function, u16 vendor, u16 device, u32 class_code, u8 revision);
 /* Give it BAR `index`; a MEM64 one also takes the next. Before pci_add. A negative value if size or index are
  * impossible. */
@@ -111,13 +116,18 @@ int pci_add(struct pci_host *host, struct pci_function *function, unsigned devic
 
 /* The function asserts or releases its interrupt pin. */
 void pci_set_intx(struct pci_function *function, bool level);
+/* The function writes an interrupt message, which a function that is not a bus master cannot. */
+void pci_message(struct pci_function *function, const struct msi_message *message);
 
-/* The guest writes [offset, offset + size), which lies within the configuration space; size is 1, 2 or 4. */
+/* The guest reads or writes [offset, offset + size), which lies within the configuration space; size is 1, 2 or 4. */
+u32 pci_config_read(struct pci_function *function, unsigned offset, unsigned size, u64 now);
 void pci_config_write(struct pci_function *function, unsigned offset, unsigned size, u32 value, u64 now);
 
 /* Configuration space, little-endian, of 1, 2 or 4 bytes within it, as device models see it: without masks or effects.
  */
 u32 pci_get(const struct pci_function *function, unsigned offset, unsigned size);
 void pci_put(struct pci_function *function, unsigned offset, unsigned size, u32 value);
+/* Let the guest change exactly these bits. */
+void pci_allow(struct pci_function *function, unsigned offset, unsigned size, u32 bits);
 
 #endif

@@ -46,8 +46,8 @@ static struct pci_function *selected(const struct pci_host *host)
 static u64 data_read(void *device, u64 offset, unsigned size, u64 now)
 {
 	const struct pci_host *host = device;
-	const struct pci_function *function = selected(host);
-	return function ? pci_get(function, (host->address & 0xfc) + (unsigned)offset, size) : ~0ull;
+	struct pci_function *function = selected(host);
+	return function ? pci_config_read(function, (host->address & 0xfc) + (unsigned)offset, size, now) : ~0ull;
 }
 
 static void data_write(void *device, u64 offset, unsigned size, u64 value, u64 now)
@@ -68,8 +68,8 @@ static struct pci_function *ecam_function(const struct pci_host *host, u64 offse
 
 static u64 ecam_read(void *device, u64 offset, unsigned size, u64 now)
 {
-	const struct pci_function *function = ecam_function(device, offset, size);
-	return function ? pci_get(function, offset % PCI_CONFIG_SIZE, size) : ~0ull;
+	struct pci_function *function = ecam_function(device, offset, size);
+	return function ? pci_config_read(function, offset % PCI_CONFIG_SIZE, size, now) : ~0ull;
 }
 
 static void ecam_write(void *device, u64 offset, unsigned size, u64 value, u64 now)

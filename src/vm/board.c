@@ -26,6 +26,15 @@ static void pci_line(void *opaque, unsigned pin, bool level)
 	ioapic_set_line(&b->ioapic, GSI_PCI_INTA + pin, level);
 }
 
+/* Messages of PCI functions. */
+static void pci_message_sent(void *opaque, const struct msi_message *message)
+{
+	struct board *b = opaque;
+	struct interrupt interrupt;
+	if (msi_decode(message, false, &interrupt))
+		b->interrupt(b->opaque, &interrupt);
+}
+
 static struct wire isa_wire(struct board *b, unsigned line)
 {
 	return (struct wire){ .sink = isa_line, .opaque = b, .pin = line };
@@ -41,6 +50,8 @@ static void wire_board(struct board *b)
 	b->pm.sci = isa_wire(b, IRQ_SCI);
 	for (unsigned pin = 0; pin < PCI_PINS; pin++)
 		b->pci.intx[pin] = (struct wire){ .sink = pci_line, .opaque = b, .pin = pin };
+	b->pci.message = pci_message_sent;
+	b->pci.opaque = b;
 }
 
 /* ---- what the chips ask of the machine ---- */
@@ -116,12 +127,20 @@ static int attach_devices(struct board *b, u64 now)
 	return error;
 }
 
-int board_create(struct board *board, const struct board_backends *backends, u64 memory, u64 now,
+static int attach_virtio(struct board *b, struct ram *ram)
+{
+	b->random.fill = host_random;
+	return virtio_random_attach(&b->random, &b->pci, ram, PCI_SLOT_RANDOM);
+}
+
+int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, u64 memory, u64 now,
 		 void (*interrupt)(void *opaque, const struct interrupt *interrupt),
 		 void (*intr)(void *opaque, unsigned pin, bool level), void *opaque)
 {
 	struct board *b = board;
 	b->backends = *backends;
+	b->interrupt = interrupt;
+	b->opaque = opaque;
 	ioapic_init(&b->ioapic, interrupt, opaque);
 	b->pic.intr = (struct wire){ .sink = intr, .opaque = opaque };
 	wire_board(b);
@@ -136,7 +155,7 @@ int board_create(struct board *board, const struct board_backends *backends, u64
 	b->reset.opaque = b;
 	b->debug_console = (struct debug_console){ .emit = backends->debug_put, .opaque = backends->debug };
 	b->debug_exit = (struct debug_exit){ .exit = ask_exit, .opaque = b };
-	if (attach_irq_chips(b) | attach_devices(b, now))
+	if (attach_irq_chips(b) | attach_devices(b, now) || attach_virtio(b, ram))
 		return -1;
 	rtc_init(&b->rtc, host_wallclock(), now);
 	rtc_set_memory_size(&b->rtc, MIN(memory, MAP_LOW_RAM_END), memory - MIN(memory, MAP_LOW_RAM_END));
@@ -147,6 +166,8 @@ int board_create(struct board *board, const struct board_backends *backends, u64
 
 void board_reset(struct board *board, u64 now)
 {
+	virtio_reset(&board->random.virtio);
+	msix_reset(&board->random.virtio.msix);
 	pci_reset(&board->pci);
 	uart_reset(&board->uart);
 	i8042_reset(&board->i8042);
@@ -163,6 +184,8 @@ void board_reset(struct board *board, u64 now)
 
 u64 board_deadline(const struct board *board)
 {
+	if (virtio_due(&board->random.virtio))
+		return 0;
 	u64 first = pit_deadline(&board->pit);
 	first = MIN(first, rtc_deadline(&board->rtc));
 	first = MIN(first, uart_deadline(&board->uart));
@@ -175,4 +198,5 @@ void board_advance(struct board *board, u64 now)
 	rtc_advance(&board->rtc, now);
 	uart_advance(&board->uart, now);
 	pm_advance(&board->pm, now);
+	virtio_advance(&board->random.virtio);
 }

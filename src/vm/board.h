@@ -13,6 +13,7 @@
 #include "dev/reset.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
+#include "dev/virtio/random.h"
 #include "irq/ioapic.h"
 #include "irq/pic.h"
 
@@ -40,15 +41,19 @@ struct board {
 	struct pm pm;
 	struct reset reset;
 	struct pci_host pci;
+	struct virtio_random random;
 	struct debug_console debug_console;
 	struct debug_exit debug_exit;
 	struct board_backends backends;
+	void (*interrupt)(void *opaque, const struct interrupt *interrupt); /* where messages go */
+	void *opaque;
 	enum board_event event;
 	u32 exit_status; /* with BOARD_DEBUG_EXIT */
 };
 
-/* Wire everything and reset it. interrupt takes the I/O APIC's messages, intr the 8259 pair's output. 0 or negative. */
-int board_create(struct board *board, const struct board_backends *backends, u64 memory, u64 now,
+/* Wire everything and reset it. `ram` is what devices reach, of `memory` bytes. interrupt takes the messages of the I/O
+ * APIC and of devices, intr the 8259 pair's output. 0 or negative. */
+int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, u64 memory, u64 now,
 		 void (*interrupt)(void *opaque, const struct interrupt *interrupt),
 		 void (*intr)(void *opaque, unsigned pin, bool level), void *opaque);
 void board_reset(struct board *board, u64 now);

@@ -120,8 +120,8 @@ static void clear_memory(struct vm *vm)
 static void reset_machine(struct vm *vm)
 {
 	char error[256];
+	board_reset(&vm->board, host_now()); /* from here on no device writes memory */
 	clear_memory(vm);
-	board_reset(&vm->board, host_now());
 	for (unsigned i = 0; i < vm->config.cpus; i++) {
 		struct vm_cpu *cpu = vm->cpu[i];
 		__atomic_store_n(&cpu->requests, 0, __ATOMIC_SEQ_CST);

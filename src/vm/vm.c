@@ -15,7 +15,7 @@ static const struct vcpu_ops vcpu_ops = {
 
 /* ---- wiring between board, local APICs and vCPUs ---- */
 
-static void ioapic_message(void *opaque, const struct interrupt *interrupt)
+static void board_message(void *opaque, const struct interrupt *interrupt)
 {
 	vm_interrupt(opaque, interrupt, NULL);
 }
@@ -154,7 +154,7 @@ static bool create_machine(struct vm *vm)
 	vm->tsc_offset = -__builtin_ia32_rdtsc(); /* the guest's counter starts at 0, as after power-on */
 	if (!vm->board_timer || add_memory(vm) < 0)
 		return false;
-	if (board_create(&vm->board, &vm->config.backends, vm->config.memory, host_now(), ioapic_message,
+	if (board_create(&vm->board, &vm->config.backends, &vm->ram, vm->config.memory, host_now(), board_message,
 			 pic_intr_changed, vm) < 0)
 		return false;
 	for (unsigned i = 0; i < vm->config.cpus; i++)

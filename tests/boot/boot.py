@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Boot an unmodified distribution kernel in nadir to a shell that runs a script, and check what the script printed.
 
-usage: boot.py --nadir NADIR --kernel DIRECTORY [--busybox DIRECTORY] [--machine NAME] [--cpus N] [-- OPTION...]
+usage: boot.py --nadir NADIR --kernel DIRECTORY [--busybox DIRECTORY] [--machine NAME] [--cpus N] [--virtio] [--append STRING]
+               [-- OPTION...]
 
-DIRECTORY is that of an unpacked Debian package in the cache (NADIR_CACHE); MACHINE is what the kernel calls itself."""
+DIRECTORY is that of an unpacked Debian package in the cache (NADIR_CACHE); MACHINE is what the kernel calls itself.
+With --virtio the script uses the virtio devices, by the kernel's own drivers."""
 import argparse
 import glob
 import hashlib
@@ -38,6 +40,21 @@ def expected(machine, cpus):
     }
 
 
+MODULES = ["virtio/virtio", "virtio/virtio_ring", "virtio/virtio_pci_modern_dev", "virtio/virtio_pci_legacy_dev", "virtio/virtio_pci",
+           "char/hw_random/virtio-rng"]
+
+
+def expected_virtio(append):
+    return {
+        "random": "virtio_rng",
+        "bytes": "1024",
+        "different": "5",
+        "interrupts": "IO-APIC" if "nomsi" in append else "PCI-MSI",
+        "errors": "0",
+        "script": "end",
+    }
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--nadir", required=True)
@@ -45,6 +62,8 @@ def main():
     parser.add_argument("--busybox", default="busybox")
     parser.add_argument("--machine", default="x86_64")
     parser.add_argument("--cpus", type=int, default=1)
+    parser.add_argument("--virtio", action="store_true")
+    parser.add_argument("--append", default="")
     parser.add_argument("--timeout", type=int, default=240)
     parser.add_argument("options", nargs="*")
     args = parser.parse_args()
@@ -52,23 +71,26 @@ def main():
     kernels = glob.glob(os.path.join(cache, args.kernel, "boot", "vmlinuz-*"))
     if not kernels:
         sys.exit(f"no kernel in {cache}/{args.kernel}: make test fetches it")
+    drivers = os.path.join(glob.glob(os.path.join(cache, args.kernel, "lib", "modules", "*"))[0], "kernel", "drivers")
+    files = [os.path.join(drivers, name + ".ko") for name in MODULES] if args.virtio else []
+    checks = expected_virtio(args.append) if args.virtio else expected(args.machine, args.cpus)
     with tempfile.TemporaryDirectory() as work:
         initrd = os.path.join(work, "initrd.gz")
         subprocess.run([INITRAMFS, os.path.join(cache, args.busybox, "bin", "busybox"), initrd,
-                        os.path.join(HERE, "script.sh")], check=True)
+                        os.path.join(HERE, "virtio.sh" if args.virtio else "script.sh"), *files], check=True)
         command = [args.nadir, "run", "--kernel", kernels[0], "--initrd", initrd, "--cpus", str(args.cpus),
-                   "--append", "console=ttyS0 panic=-1", *args.options]
+                   "--append", "console=ttyS0 panic=-1 " + args.append, *args.options]
         result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 timeout=args.timeout, check=False)
     output = result.stdout.decode(errors="replace").replace("\r", "")
     got = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line and not line.startswith("["))
-    wrong = [f"{key}: expected '{value}', got '{got.get(key)}'" for key, value in expected(args.machine, args.cpus).items()
+    wrong = [f"{key}: expected '{value}', got '{got.get(key)}'" for key, value in checks.items()
              if got.get(key) != value]
     if result.returncode != 0:
         wrong.append(f"exit status {result.returncode}: {result.stderr.decode(errors='replace')}")
     if wrong:
         print(output)
-    print("\n".join(wrong) if wrong else f"{os.path.basename(kernels[0])}: {len(expected(args.machine, 1))} checks passed")
+    print("\n".join(wrong) if wrong else f"{os.path.basename(kernels[0])}: {len(checks)} checks passed")
     return 1 if wrong else 0
 
 

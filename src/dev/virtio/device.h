@@ -1,0 +1,69 @@
+/* A virtio device behind PCI: what is common to all (transport, features, status, queues) and what each brings along
+ * (Virtual I/O Device Specification 1.2, "Basic Facilities of a Virtio Device" and "Virtio Over PCI Bus"). The legacy
+ * interface is not offered.
+ *
+ * A device model embeds a struct virtio_device, fills the part that is its own, and calls virtio_attach. From then on it
+ * is told when the driver notified a queue. The board's lock is held in all calls. */
+#ifndef NADIR_DEV_VIRTIO_DEVICE_H
+#define NADIR_DEV_VIRTIO_DEVICE_H
+
+#include "dev/msix.h"
+#include "dev/virtio/queue.h"
+
+#define VIRTIO_QUEUES_MAX 8
+
+#define VIRTIO_F_INDIRECT_DESC BIT(28)
+#define VIRTIO_F_EVENT_IDX BIT(29)
+#define VIRTIO_F_VERSION_1 BIT(32)
+#define VIRTIO_F_RING_PACKED BIT(34)
+#define VIRTIO_NO_VECTOR 0xffff
+
+struct virtio_device {
+	/* Set by the device model before virtio_attach. */
+	u16 id; /* "Device Types" */
+	u32 class_code;
+	const char *name;
+	u64 features; /* offered, beside VERSION_1 */
+	unsigned queues;
+	const void *config; /* the device-specific part, read-only for the driver */
+	unsigned config_size;
+	/* The driver notified a queue that works, or `again` asked for this call. */
+	void (*notify)(struct virtio_device *device, unsigned queue);
+	/* Forget all buffers: when this returns, nothing that they belong to is read or written any more. May be NULL. */
+	void (*stop)(struct virtio_device *device);
+
+	struct pci_function function;
+	struct msix msix;
+	struct ram *ram;
+	struct virtq queue[VIRTIO_QUEUES_MAX];
+	u16 vector[VIRTIO_QUEUES_MAX];
+	u64 driver_features;
+	u32 again; /* queues that the device model wants to be notified of soon: a bit each (virtio_advance) */
+	u32 feature_select, driver_feature_select;
+	u16 config_vector, queue_select;
+	u8 status, isr;
+	unsigned window; /* of VIRTIO_PCI_CAP_PCI_CFG, in configuration space */
+};
+
+/* Reset and plug in as PCI device `slot`. 0 or negative. */
+int virtio_attach(struct virtio_device *device, struct pci_host *host, struct ram *ram, unsigned slot);
+void virtio_reset(struct virtio_device *device);
+
+static inline bool virtio_has(const struct virtio_device *device, u64 feature)
+{
+	return device->driver_features & feature;
+}
+
+/* The next buffer of a queue. A queue that turns out broken makes the device need a reset. */
+bool virtio_pop(struct virtio_device *device, unsigned queue, struct virtq_chain *chain);
+/* Give it back, and interrupt the driver if it wants that. */
+void virtio_push(struct virtio_device *device, unsigned queue, const struct virtq_chain *chain, u32 written);
+
+/* Whether virtio_advance has something to do: what a device left for later, so that no driver keeps the lock for ever. */
+static inline bool virtio_due(const struct virtio_device *device)
+{
+	return device->again;
+}
+void virtio_advance(struct virtio_device *device);
+
+#endif

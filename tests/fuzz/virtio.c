@@ -1,0 +1,138 @@
+/* A virtio device behind PCI whose driver does anything: registers in any order, rings of both kinds with any contents. */
+#include "dev/map.h"
+#include "dev/virtio/random.h"
+#include "host/port.h"
+#include "input.h"
+#include "lib/string.h"
+
+#define RAM_SIZE 0x8000ull
+#define ROM 0x10000ull
+#define SLOT 1
+#define BAR 0xc0000000ull
+#define BAR_SIZE 0x4000ull
+#define TABLE 0xc0010000ull
+
+static struct {
+	struct bus io, memory;
+	struct pci_host pci;
+	struct virtio_random random;
+} machine;
+static struct ram ram;
+static u8 *bytes, *rom;
+
+static void fill(void *buffer, size_t size)
+{
+	CHECK(size && (u8 *)buffer >= bytes && (u8 *)buffer + size <= bytes + RAM_SIZE);
+	memset(buffer, 0x5a, size);
+}
+
+static void message(void *opaque, const struct msi_message *m)
+{
+}
+
+static void set(u64 address, unsigned size, u64 value)
+{
+	bus_write(&machine.memory, address, size, value, 0);
+}
+
+/* A driver that does everything right, up to DRIVER_OK. */
+static void start(u8 kind)
+{
+	u64 features = VIRTIO_F_VERSION_1 | (kind & 1 ? VIRTIO_F_RING_PACKED : 0) | (kind & 2 ? VIRTIO_F_EVENT_IDX : 0);
+	set(BAR + 20, 1, 0);
+	for (u32 i = 0; i < 2; i++) {
+		set(BAR + 8, 4, i);
+		set(BAR + 12, 4, (u32)(features >> (32 * i)));
+	}
+	set(BAR + 20, 1, 11);
+	set(BAR + 22, 2, 0);
+	set(BAR + 24, 2, 1u << (kind >> 4 & 7));
+	set(BAR + 32, 4, 0);
+	set(BAR + 40, 4, 0x1000);
+	set(BAR + 48, 4, 0x1800);
+	set(BAR + 28, 2, 1);
+	set(BAR + 20, 1, 15);
+}
+
+/* A descriptor of either kind that is mostly sensible. */
+static void put_descriptor(struct input *in)
+{
+	struct {
+		u64 address;
+		u32 length;
+		u16 third, fourth;
+	} d = { input_take(in, 2), input_take(in, 2), input_u8(in), (u16)input_take(in, 2) };
+	memcpy(bytes + (size_t)(input_u8(in) % 128) * sizeof(d), &d, sizeof(d));
+}
+
+static void step(struct input *in)
+{
+	u8 op = input_u8(in);
+	unsigned size = input_size(in);
+	switch (op % 12) {
+	case 0:
+		start(op >> 1 ^ input_u8(in));
+		break;
+	case 1:
+		put_descriptor(in);
+		break;
+	case 2: /* the driver's area: available ring or event suppression */
+		bytes[0x1000 + input_take(in, 2) % 0x200] = input_u8(in);
+		break;
+	case 3:
+		bytes[input_take(in, 2) % RAM_SIZE] = input_u8(in);
+		break;
+	case 4: /* common structure */
+		set(BAR + input_u8(in) % 64, size, input_take(in, size));
+		break;
+	case 5:
+		set(BAR + input_take(in, 2) % BAR_SIZE, size, input_take(in, size));
+		break;
+	case 6:
+		bus_read(&machine.memory, BAR + input_take(in, 2) % BAR_SIZE, size, 0);
+		break;
+	case 7:
+		set(TABLE + input_take(in, 2) % 0x1000, size, input_take(in, size));
+		break;
+	case 8:
+		set(MAP_ECAM + (SLOT << 15) + 0x40 + input_u8(in), size, input_take(in, size));
+		break;
+	case 9:
+		bus_read(&machine.memory, MAP_ECAM + (SLOT << 15) + input_u8(in), size, 0);
+		break;
+	case 10:
+		virtio_advance(&machine.random.virtio);
+		break;
+	default:
+		set(BAR + 0x3000, 2, 0);
+	}
+}
+
+static void create_memory(void)
+{
+	bytes = host_ram_create(RAM_SIZE);
+	rom = host_ram_create(PAGE_SIZE);
+	CHECK(bytes && rom && !ram_add(&ram, 0, RAM_SIZE, bytes, false) && !ram_add(&ram, ROM, PAGE_SIZE, rom, true));
+}
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+	struct input in = { data, size };
+	if (!bytes)
+		create_memory();
+	memset(bytes, 0, RAM_SIZE);
+	memset(&machine, 0, sizeof(machine));
+	machine.pci.message = message;
+	machine.random.fill = fill;
+	CHECK(!pci_attach(&machine.pci, &machine.io, &machine.memory));
+	CHECK(!virtio_random_attach(&machine.random, &machine.pci, &ram, SLOT));
+	machine.random.virtio.features |= VIRTIO_F_RING_PACKED;
+	bus_write(&machine.memory, MAP_ECAM + (SLOT << 15) + PCI_BAR0, 4, BAR, 0);
+	bus_write(&machine.memory, MAP_ECAM + (SLOT << 15) + PCI_BAR0 + 8, 4, TABLE, 0);
+	bus_write(&machine.memory, MAP_ECAM + (SLOT << 15) + PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
+	while (in.left)
+		step(&in);
+	for (unsigned i = 0; i < PAGE_SIZE; i++)
+		CHECK(!rom[i]);
+	return 0;
+}
