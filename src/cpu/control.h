@@ -35,6 +35,8 @@ bool control_check_io(struct vcpu *vcpu, u16 port, unsigned size);
  * the instruction's address (size is ignored). */
 enum debug_kind { DEBUG_EXECUTE, DEBUG_WRITE, DEBUG_IO, DEBUG_ACCESS };
 u64 control_debug_match(const struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size);
+/* Must be called when DR0 to DR3 or DR7 changed: vcpu->debug follows, and whoever relies on it (vcpu/debug.h). */
+void debug_update(struct vcpu *vcpu);
 static inline bool control_debug_armed(const struct vcpu *vcpu)
 {
 	return vcpu->dr7 & 0xff;

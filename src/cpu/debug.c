@@ -2,6 +2,8 @@
  * Intel SDM volume 3, "Debug Registers", "Breakpoint Field Recognition", "General-Detect Exception Condition". */
 #include "cpu/control.h"
 
+#include "mmu/mmu.h"
+
 #define DR6_WRITABLE 0xe00full
 #define DR7_WRITABLE 0xffff23ffull
 
@@ -37,16 +39,17 @@ bool control_write_dr(struct vcpu *vcpu, unsigned number, u64 value)
 {
 	if (!may_access_dr(vcpu, &number))
 		return false;
-	if (number < 4) {
-		vcpu->dr[number] = value;
+	if (number >= 4 && value >> 32)
+		return vcpu_raise_gp(vcpu, 0);
+	if (number == 6) {
+		vcpu->dr6 = (value & DR6_WRITABLE) | DR6_FIXED1;
 		return true;
 	}
-	if (value >> 32)
-		return vcpu_raise_gp(vcpu, 0);
-	if (number == 6)
-		vcpu->dr6 = (value & DR6_WRITABLE) | DR6_FIXED1;
+	if (number < 4)
+		vcpu->dr[number] = value;
 	else
 		vcpu->dr7 = (value & DR7_WRITABLE) | DR7_FIXED1;
+	debug_update(vcpu);
 	return true;
 }
 
@@ -90,4 +93,41 @@ u64 control_debug_match(const struct vcpu *vcpu, enum debug_kind kind, gla_t gla
 			hits |= DR6_B(n);
 	}
 	return hits;
+}
+
+/* ---- what engines and the mmu are told ---- */
+
+/* No memcmp: the guest's vector registers may be live. */
+static bool add_break(struct debug_points *d, gla_t gla)
+{
+	gla_t *at = &d->break_at[d->breaks++];
+	bool changed = *at != gla;
+	*at = gla;
+	return changed;
+}
+
+static void add_watch(struct vcpu *vcpu, gla_t gla, bool reads)
+{
+	struct debug_points *d = &vcpu->debug;
+	unsigned i = d->watches++;
+	d->watch[i].page = gla & PAGE_MASK;
+	d->watch[i].reads = reads;
+	mmu_watch_page(vcpu, gla & PAGE_MASK, reads);
+}
+
+void debug_update(struct vcpu *vcpu)
+{
+	struct debug_points *d = &vcpu->debug;
+	unsigned breaks = d->breaks;
+	bool changed = false;
+	d->breaks = d->watches = 0;
+	for (unsigned n = 0; n < 4; n++) {
+		struct breakpoint b = breakpoint_of(vcpu->dr7, n);
+		if (b.enabled && b.type == DEBUG_EXECUTE && b.size == 1)
+			changed |= add_break(d, vcpu->dr[n]);
+		else if (b.enabled && (b.type == DEBUG_WRITE || b.type == DEBUG_ACCESS))
+			add_watch(vcpu, vcpu->dr[n], b.type == DEBUG_ACCESS);
+	}
+	if (changed || d->breaks != breaks)
+		mmu_forget_exec(vcpu);
 }

@@ -84,4 +84,5 @@ void cpu_reset(struct vcpu *vcpu, bool init)
 	mmu_update_view(vcpu);
 	mmu_flush_all(vcpu);
 	mmu_load_cr3(vcpu, false);
+	debug_update(vcpu);
 }

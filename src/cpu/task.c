@@ -4,6 +4,8 @@
  * Everything that can fault in the old task comes first: the new TSS and its descriptor are read, and all that is to be written
  * is probed. Then the switch is committed; the new task's LDT and segments are loaded afterwards, and their faults belong to it. */
 #include "cpu/task.h"
+
+#include "cpu/control.h"
 #include "cpu/descriptor.h"
 #include "cpu/segment.h"
 #include "cpu/stack.h"
@@ -208,6 +210,7 @@ bool task_enter(struct vcpu *vcpu, const struct task_request *request)
 	vcpu->tr = ts.tss;
 	vcpu->cr0 |= CR0_TS;
 	vcpu->dr7 &= ~DR7_LOCAL;
+	debug_update(vcpu);
 	load_registers(vcpu, &ts);
 	raise_task_trap(vcpu, &ts);
 	if (!load_cr3(vcpu, &ts) || !load_segments(vcpu, request->ext))

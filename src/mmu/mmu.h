@@ -168,6 +168,10 @@ void mmu_flush_nonglobal(struct vcpu *vcpu);       /* current PCID, not global p
 void mmu_flush_page(struct vcpu *vcpu, gla_t gla); /* INVLPG: current PCID, and global pages of every context */
 /* INVPCID; type 0 to 3, already checked by the caller. */
 void mmu_invpcid(struct vcpu *vcpu, unsigned type, u16 pcid, gla_t gla);
+/* Accesses to the page are watched, all or stores only: its tags go, and none are given as long as vcpu->debug says so. */
+void mmu_watch_page(struct vcpu *vcpu, gla_t page, bool reads);
+/* All that is remembered by salts is to be looked up again. */
+void mmu_forget_exec(struct vcpu *vcpu);
 /* CR3 was loaded: select the PCID's context; flush it unless noflush. */
 void mmu_load_cr3(struct vcpu *vcpu, bool noflush);
 /* PAE paging: read the four PDPTEs at cr3 and check reserved bits; false: #GP(0) is in vcpu->fault, nothing changed. */

@@ -315,6 +315,31 @@ void mmu_invpcid(struct vcpu *vcpu, unsigned type, u16 pcid, gla_t gla)
 	}
 }
 
+/* ---- debugging ---- */
+
+void mmu_watch_page(struct vcpu *vcpu, gla_t page, bool reads)
+{
+	unsigned index = tlb_index(page);
+	for (unsigned i = 0; i < vcpu->mmu->context_used; i++) {
+		for (unsigned view = 0; view < VIEW_COUNT; view++) {
+			struct tlb_table *t = &vcpu->mmu->context[i]->table[view];
+			if (t->read[index] != page)
+				continue;
+			if (reads)
+				t->read[index] = tlb_no_tag(index);
+			set_write_tag(t, index, tlb_no_tag(index));
+		}
+	}
+}
+
+void mmu_forget_exec(struct vcpu *vcpu)
+{
+	struct mmu *mmu = vcpu->mmu;
+	salt_renew(vcpu, &mmu->supervisor);
+	for (unsigned i = 0; i < mmu->context_used; i++)
+		salt_renew(vcpu, &mmu->context[i]->user);
+}
+
 /* ---- address spaces ---- */
 
 /* The number of a context for a new PCID: a free one, else the next in turn that is not in use now. */
@@ -446,8 +471,9 @@ void tlb_fill(struct vcpu *vcpu, enum tlb_view view, gla_t gla, const struct wal
 	gla_t page = gla & PAGE_MASK;
 	u64 number = (walk->gpa - slot->base) >> PAGE_SHIFT;
 	u8 *flags = &slot->flags[number];
-	bool write = walk_permits(vcpu, walk, view, ACCESS_WRITE) && tlb_may_store(vcpu, walk, slot, flags);
-	if (!walk_permits(vcpu, walk, view, ACCESS_READ))
+	bool watched = unlikely(vcpu->debug.watches) && debug_watches(&vcpu->debug, page, false);
+	bool write = !watched && walk_permits(vcpu, walk, view, ACCESS_WRITE) && tlb_may_store(vcpu, walk, slot, flags);
+	if (!walk_permits(vcpu, walk, view, ACCESS_READ) || (watched && debug_watches(&vcpu->debug, page, true)))
 		return;
 	if (write && unlikely(vcpu->mmu->journal))
 		write = journal_allows(vcpu->mmu->journal, slot->hva + (walk->gpa - slot->base), t, index);

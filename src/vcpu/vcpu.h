@@ -16,6 +16,7 @@
 #include "arch/regs.h"
 #include "arch/segment.h"
 #include "arch/types.h"
+#include "vcpu/debug.h"
 #include "vcpu/exit.h"
 
 struct vcpu;
@@ -146,6 +147,8 @@ struct vcpu {
 		bool delivering; /* an event is being delivered; a fault now may become #DF */
 		u8 vector;
 	} delivery;
+
+	struct debug_points debug; /* derived from dr and dr7; kept by debug_update */
 
 	/* --- derived from the CPUID policy at creation, constant afterwards --- */
 	u64 cr0_valid, cr4_valid, efer_valid, xcr0_valid;

@@ -341,6 +341,104 @@ static void data_elsewhere(void)
 	clear_debug();
 }
 
+/* ---- Hot code in the company of break and watch points ---- */
+
+#define ROUNDS 50000
+
+/* What is watched, and what the loop uses, side by side; so are its own code and the break points. */
+static struct {
+	ulong sum, seen;
+	u8 watched[8];
+	ulong last;
+} shared __attribute__((aligned(4096)));
+
+#ifdef __x86_64__
+#define WATCHED_AT "16"
+#else
+#define WATCHED_AT "8"
+#endif
+
+LABEL(hot_every);
+LABEL(hot_left);
+CODE(hot, "1: add %ecx, %eax\n mov " R "ax, (" R "bx)\n add (" R "bx), %edx\n push " R "ax\n pop " R "si\n call 4f\n test $4095, %ecx\n jnz 2f\n"
+	  "hot_every: inc %edi\n 2: cmp $1, %ecx\n dec %ecx\n jnz 1b\n"
+	  "hot_left: setc %al\n movb $1, " WATCHED_AT "(" R "bx)\n jmp 5f\n 4: xor %ebp, %ebp\n ret\n 5:");
+#define HOT_PAIRS (ROUNDS / 4096)
+
+static void arm_hot(unsigned kind)
+{
+	clear_debug();
+	write_dr0((ulong)hot_every);
+	write_dr1((ulong)hot_left);
+	write_dr2((ulong)shared.watched);
+	write_dr3((ulong)hot + 1); /* the middle of an instruction */
+	write_dr7(dr7_for(0, BP_EXECUTE, LENGTH1) | dr7_for(1, BP_EXECUTE, LENGTH1) | dr7_for(2, kind, LENGTH1) |
+		  dr7_for(3, BP_EXECUTE, LENGTH1));
+}
+
+static void hot_loop(unsigned cpl, unsigned kind)
+{
+	u32 sum = 0, rounds = ROUNDS;
+	struct state s = state_at(hot, cpl);
+	s.bx = (ulong)&shared;
+	s.cx = rounds;
+	arm_hot(kind);
+	for (u32 pairs = 0; pairs < HOT_PAIRS; pairs++) {
+		u32 stop = (HOT_PAIRS - pairs) * 4096;
+		for (; rounds >= stop; rounds--)
+			sum += rounds;
+		write_dr6(DR6_CLEAR);
+		run(&s);
+		CHECK_FAULT(s, VEC_DB, NO_ERROR, hot_every);
+		CHECK(read_dr6() == (DR6_CLEAR | 1) && s.cx == stop && s.ax == sum && s.di == pairs && (s.flags & FLAG_ZF));
+		s.flags |= FLAG_RF;
+	}
+	write_dr6(DR6_CLEAR);
+	run(&s);
+	CHECK_FAULT(s, VEC_DB, NO_ERROR, hot_left);
+	CHECK(read_dr6() == (DR6_CLEAR | 2) && s.cx == 0 && s.di == HOT_PAIRS && s.ax == (u32)(ROUNDS / 2 * (ROUNDS + 1ul)));
+	CHECK((s.flags & (FLAG_ZF | FLAG_CF)) == FLAG_ZF);
+	s.flags |= FLAG_RF;
+	write_dr6(DR6_CLEAR);
+	run(&s);
+	CHECK(s.vector == VEC_DB && read_dr6() == (DR6_CLEAR | 4));
+	run(&s);
+	CHECK_END(s, hot);
+	clear_debug();
+	CHECK_EQ(shared.watched[0], 1);
+	/* Disarmed again, the same code runs through. */
+	s = state_at(hot, cpl);
+	s.bx = (ulong)&shared;
+	s.cx = ROUNDS;
+	run(&s);
+	CHECK_END(s, hot);
+}
+
+/* The same code at other linear addresses, with a break point at one of them only. */
+static void aliases(void)
+{
+	ulong offset = (ulong)target1 & 4095;
+	window_map(0, (void *)((ulong)target1 & ~4095ul), PTE_ALL);
+	for (unsigned round = 0; round < 6; round++) {
+		clear_debug();
+		write_dr0((ulong)window + offset);
+		if (round & 1)
+			write_dr7(dr7_for(0, BP_EXECUTE, LENGTH1));
+		struct state s = state_at(target, 0);
+		s.cx = 1;
+		run(&s);
+		CHECK_END(s, target);
+		s = state_at((u8 *)window + ((ulong)target & 4095), 0);
+		s.cx = 1;
+		run(&s);
+		if (round & 1)
+			CHECK_FAULT(s, VEC_DB, NO_ERROR, (ulong)window + offset);
+		else
+			CHECK_EQ(s.vector, VECTOR_END);
+	}
+	clear_debug();
+}
+
 /* ---- Ports (CR4.DE), and the general detect ---- */
 
 CODE(out_port, "out %al, %dx");
@@ -434,6 +532,11 @@ void guest_main(void)
 	execution();
 	data_breakpoints();
 	data_elsewhere();
+	for (unsigned cpl = 0; cpl < 4; cpl += 3) {
+		hot_loop(cpl, BP_WRITE);
+		hot_loop(cpl, BP_ACCESS);
+	}
+	aliases();
 	ports_and_detect();
 	if (!on_qemu) /* delays the trap by STI's shadow */
 		step_before_interrupt();

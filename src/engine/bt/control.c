@@ -22,7 +22,7 @@ static u16 look_ahead(struct translation_work *w, s64 offset, u32 *lines)
 	if (w->key & KEY_APART)
 		return open;
 	for (unsigned i = 0; i < LOOK_AHEAD && open; i++) {
-		if (offset < 0 || offset >= (s64)PAGE_SIZE)
+		if (offset < 0 || offset >= (s64)PAGE_SIZE || modes_breaks(w->bt, w->key, (unsigned)offset))
 			break;
 		*lines |= work_lines((unsigned)offset);
 		if (insn_decode(&step_of(w->vcpu)->decoder, w->mode, w->bytes + offset, PAGE_SIZE - (size_t)offset, &w->ahead) !=

@@ -36,7 +36,7 @@ static u64 modes_of(const struct vcpu *vcpu)
 static bool mode_allows(struct vcpu *vcpu)
 {
 	return vcpu->cpl == 3 && vcpu_64bit(vcpu) && (vcpu->cr0 & CR0_PG) && !(vcpu->cr4 & (CR4_LA57 | CR4_PKE)) &&
-	       !step_needs_care(vcpu) && vcpu->rip < HOST_SPACE_END && !mmu_maps_gigabyte(vcpu, direct_of(vcpu)->hole);
+	       !step_needs_care(vcpu) && !control_debug_armed(vcpu) && vcpu->rip < HOST_SPACE_END && !mmu_maps_gigabyte(vcpu, direct_of(vcpu)->hole);
 }
 
 /* ---- which address spaces get one ---- */

@@ -75,6 +75,41 @@ void modes_look(struct vcpu *vcpu)
 		mmu_update_salt(vcpu);
 }
 
+static bool breaks_same(const struct code_breaks *a, const struct code_breaks *b)
+{
+	bool same = a->count == b->count;
+	for (unsigned i = 0; same && i < a->count; i++)
+		same = a->offset[i] == b->offset[i];
+	return same;
+}
+
+/* The part of the key that says where blocks of the page must end. When there are no numbers left, what was translated with one is dropped with the
+ * rest. */
+static u16 key_of_breaks(struct vcpu *vcpu, gla_t page)
+{
+	struct bt *bt = bt_of(vcpu);
+	const struct debug_points *d = &vcpu->debug;
+	struct code_breaks now = { 0 };
+	unsigned n = 1;
+	for (unsigned i = 0; i < d->breaks; i++)
+		if ((d->break_at[i] & PAGE_MASK) == page)
+			now.offset[now.count++] = (u16)(d->break_at[i] & ~PAGE_MASK);
+	while (n <= bt->breaks_used && !breaks_same(&bt->breaks[n], &now))
+		n++;
+	if (n == BT_BREAKS) {
+		vector_sync(vcpu);
+		cache_drop_all(vcpu);
+		__builtin_memset(bt->live, 0, sizeof(bt->live));
+		bt->breaks_used = 0;
+		n = 1;
+	}
+	if (n > bt->breaks_used) {
+		bt->breaks_used = n;
+		bt->breaks[n] = now;
+	}
+	return (u16)(n << KEY_BREAKS_SHIFT);
+}
+
 bool modes_fetch(struct vcpu *vcpu, gla_t *gla, u16 *key)
 {
 	const struct segment *cs = &vcpu->seg[SEG_CS];
@@ -84,13 +119,15 @@ bool modes_fetch(struct vcpu *vcpu, gla_t *gla, u16 *key)
 	vcpu->code_base = vcpu->rip & PAGE_MASK;
 	if (modes_beyond(vcpu))
 		return vcpu_raise_gp(vcpu, 0);
-	if (!vcpu->code_number)
-		return true;
-	*gla = (u32)(cs->base + vcpu->rip);
-	vcpu->code_base = (u32)(vcpu->rip - (*gla & ~PAGE_MASK));
-	bool wraps = vcpu_code_bits(vcpu) == 16 && vcpu->code_base + PAGE_SIZE > 0x10000;
-	if (vcpu->code_base > vcpu->rip || wraps)
-		*key |= KEY_APART;
+	if (vcpu->code_number) {
+		*gla = (u32)(cs->base + vcpu->rip);
+		vcpu->code_base = (u32)(vcpu->rip - (*gla & ~PAGE_MASK));
+		bool wraps = vcpu_code_bits(vcpu) == 16 && vcpu->code_base + PAGE_SIZE > 0x10000;
+		if (vcpu->code_base > vcpu->rip || wraps)
+			*key |= KEY_APART;
+	}
+	if (unlikely(vcpu->debug.breaks) && debug_breaks_in(&vcpu->debug, *gla & PAGE_MASK))
+		*key |= key_of_breaks(vcpu, *gla & PAGE_MASK);
 	return true;
 }
 

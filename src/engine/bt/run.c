@@ -110,6 +110,8 @@ static enum found find(struct vcpu *vcpu, struct bt_block **found)
 	*found = find_remembered(vcpu);
 	if (*found)
 		return FOUND_CODE;
+	if (unlikely(vcpu->debug.breaks) && debug_breaks_at(&vcpu->debug, gla))
+		return FOUND_NOTHING;
 	if (!mmu_translate(vcpu, gla, ACCESS_EXEC, &t))
 		return FOUND_FAULT;
 	if (!t.hva || modes_limited(vcpu, gla))

@@ -102,6 +102,10 @@ enum access_entry {
 #define KEY_FLAT_CS BIT(5) /* CS is readable and likewise */
 #define KEY_APART BIT(6) /* some of the page's offsets are not what jumps of this size reach: none within it are chained */
 
+/* Which offsets of the page hold armed break points: a number of bt->breaks, or 0. A block ends in front of them and none begins there. Only code in
+ * a linear page with break points has such a key, so that arming some leaves all other code alone. */
+#define KEY_BREAKS_SHIFT 7
+
 #define BT_LINKS 4
 
 /* A translated block. Its code lies at the low end of a region, which is dense so that it is executed well; this record lies at the high end,
@@ -196,6 +200,15 @@ struct code_place {
 
 #define BT_PLACES 16
 
+/* Offsets that break points have been met at together in one page. */
+struct code_breaks {
+	u8 count;
+	u16 offset[DEBUG_BREAKS];
+};
+
+#define BT_BREAKS 64
+static_assert(BT_BREAKS << KEY_BREAKS_SHIFT <= 1 << 16, "it is part of a key");
+
 enum bt_counter {
 	COUNT_ENTER, COUNT_TRANSLATED, COUNT_INSNS, COUNT_BYTES, COUNT_DROPPED, COUNT_REVIVED, COUNT_EVICTED, COUNT_INTERPRETED, COUNT_FILLED,
 	COUNT_STEPPED_ACCESS, COUNT_BOUNDARY, COUNT_CALLOUT_SITES, COUNT_INLINE_SITES, COUNT_MISSES,
@@ -231,6 +244,8 @@ struct bt {
 	u16 key; /* of code in the mode that the vCPU is in, but for KEY_APART */
 	u16 numbers; /* given to places */
 	struct code_place place[BT_PLACES];
+	struct code_breaks breaks[BT_BREAKS]; /* none but from 1 on */
+	unsigned breaks_used;
 	const struct site *(*enter)(const void *code);
 	const u8 *leave_host, *leave_saved, *miss, *trap_host, *trap_saved; /* stubs, in the executable mapping */
 	const u8 *callout_host, *callout_saved;
@@ -435,6 +450,16 @@ static inline bool modes_beyond(const struct vcpu *vcpu)
 void modes_look(struct vcpu *vcpu);
 /* The same, then where the code at RIP is, and its key. False: #GP is in vcpu->fault. */
 bool modes_fetch(struct vcpu *vcpu, gla_t *gla, u16 *key);
+/* Whether a block of this key ends in front of the offset. */
+static inline bool modes_breaks(const struct bt *bt, u16 key, unsigned offset)
+{
+	const struct code_breaks *b = &bt->breaks[key >> KEY_BREAKS_SHIFT];
+	for (unsigned i = 0; i < b->count; i++)
+		if (b->offset[i] == offset)
+			return true;
+	return false;
+}
+
 /* Whether the code segment ends in the page of gla, which is RIP's: step knows what to do. */
 bool modes_limited(const struct vcpu *vcpu, gla_t gla);
 

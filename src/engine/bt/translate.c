@@ -38,7 +38,7 @@ static bool decode_crossing(struct translation_work *w)
 	u8 bytes[2 * INSN_LENGTH_MAX];
 	unsigned room = PAGE_SIZE - w->offset;
 	gla_t second = modes_second_page(vcpu);
-	if (w->key && !(w->key & KEY_FLAT_CS))
+	if (w->mode != INSN_MODE_64 && !(w->key & KEY_FLAT_CS))
 		return false; /* CS may end before the instruction does */
 	if (room >= INSN_LENGTH_MAX || !is_canonical(second, vcpu_linear_bits(vcpu)) || !mmu_translate(vcpu, second, ACCESS_EXEC, &t) || !t.hva)
 		return false;
@@ -64,6 +64,8 @@ static bool goes_on(struct translation_work *w, const struct insn *insn)
 {
 	unsigned last = w->count - 1, next = w->at[w->count];
 	s64 target = direct_target(w, last);
+	if (modes_breaks(w->bt, w->key, next))
+		return false;
 	if (insn->kind != KIND_JCC || w->branches == BT_LINKS - 2 || target < (s64)next || !stays_in_page(w, target) || next >= PAGE_SIZE ||
 	    !branch_fits(w, insn) || cache_find(w->bt, (w->gpa & PAGE_MASK) + next, w->key))
 		return false;
@@ -81,6 +83,8 @@ static bool decode(struct translation_work *w)
 	while (w->count < BT_INSNS_MAX) {
 		struct insn *insn = &w->insn[w->count];
 		w->at[w->count] = (u16)at;
+		if (w->count && modes_breaks(w->bt, w->key, at))
+			break;
 		result = at < PAGE_SIZE ? insn_decode(&step_of(w->vcpu)->decoder, w->mode, w->bytes + at, PAGE_SIZE - at, insn) : DECODE_MORE;
 		if (result != DECODE_OK)
 			break;

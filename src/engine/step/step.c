@@ -108,13 +108,12 @@ static bool alignment_checked(const struct vcpu *vcpu)
 
 static bool needs_care(const struct vcpu *vcpu)
 {
-	return (vcpu->rflags & (RFLAGS_TF | RFLAGS_RF)) || vcpu->shadow || control_debug_armed(vcpu) ||
-	       alignment_checked(vcpu);
+	return (vcpu->rflags & (RFLAGS_TF | RFLAGS_RF)) || vcpu->shadow || alignment_checked(vcpu);
 }
 
 static bool execute_breakpoint(struct vcpu *vcpu)
 {
-	if (!control_debug_armed(vcpu) || (vcpu->rflags & RFLAGS_RF))
+	if (!control_debug_armed(vcpu) || (vcpu->rflags & RFLAGS_RF) || (vcpu->shadow & SHADOW_MOV_SS))
 		return false;
 	gla_t gla = vcpu_64bit(vcpu) ? vcpu->rip : (u32)(vcpu->seg[SEG_CS].base + vcpu->rip);
 	u64 hit = control_debug_match(vcpu, DEBUG_EXECUTE, gla, 1);
@@ -238,7 +237,7 @@ static enum boundary next(struct vcpu *vcpu, struct exit *exit, bool single)
 	if (unlikely(vcpu->activity != ACTIVITY_ACTIVE))
 		return stay_inactive(vcpu, exit);
 	set_rip_mask(vcpu);
-	if (unlikely(single || needs_care(vcpu)))
+	if (unlikely(single || needs_care(vcpu) || control_debug_armed(vcpu)))
 		return execute_one(vcpu, exit, false);
 	return execute_blocks(vcpu, exit);
 }

@@ -25,7 +25,8 @@ bool step_next(struct vcpu *vcpu, struct exit *exit, bool single);
 /* One instruction, or one element of a string, whatever is pending. */
 bool step_instruction(struct vcpu *vcpu, struct exit *exit);
 bool step_deliver_fault(struct vcpu *vcpu, struct exit *exit);
-/* Whether only step_next may run the next instruction: single step, breakpoints, the interrupt shadow, alignment checks. */
+/* Whether only step_next may run the next instruction: single step, RF, the interrupt shadow, alignment checks.
+ * Break and watch points are what the engine itself keeps to (vcpu/debug.h). */
 bool step_needs_care(const struct vcpu *vcpu);
 
 #endif
