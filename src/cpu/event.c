@@ -3,6 +3,7 @@
 #include "cpu/event.h"
 #include "cpu/delivery.h"
 #include "cpu/descriptor.h"
+#include "host/port.h"
 
 #define DEBUGCTL_LBR BIT(0)
 #define DEBUGCTL_BTF BIT(1)
@@ -61,6 +62,21 @@ static void record(struct vcpu *vcpu, const struct event *e)
 	}
 }
 
+static void trace(const struct vcpu *vcpu, const struct event *e)
+{
+	static const char *const names[] = {
+		[EVENT_EXTERNAL] = "interrupt", [EVENT_NMI] = "NMI", [EVENT_EXCEPTION] = "exception", [EVENT_SOFTWARE] = "INT",
+		[EVENT_SOFTWARE_EXCEPTION] = "INT3 or INTO", [EVENT_PRIVILEGED_SOFTWARE] = "INT1",
+	};
+	bool tells = e->kind == EVENT_EXCEPTION && (e->vector == VEC_PF || e->vector == VEC_DB);
+	char error[24] = "", payload[40] = "";
+	if (e->has_error)
+		host_snprintf(error, sizeof(error), " error %x", e->error);
+	if (tells)
+		host_snprintf(payload, sizeof(payload), e->vector == VEC_PF ? " CR2 %llx" : " DR6 %llx", (unsigned long long)e->payload);
+	host_log(LOG_DEBUG, "%llx: %s %02x%s%s at CPL %u", (unsigned long long)vcpu->rip, names[e->kind], e->vector, error, payload, vcpu->cpl);
+}
+
 /* The fault in vcpu->fault came up while *e was being delivered: *e becomes what to deliver instead. False: triple fault.
  * Volume 3, table "Conditions for Generating a Double Fault". */
 static bool combine(struct vcpu *vcpu, struct event *e)
@@ -87,6 +103,8 @@ static bool deliver(struct vcpu *vcpu, struct event *e)
 	vcpu->delivery.delivering = true;
 	for (;;) {
 		vcpu->delivery.vector = e->vector;
+		if (unlikely(vcpu->trace & TRACE_INT))
+			trace(vcpu, e);
 		record(vcpu, e);
 		if (likely(delivery(vcpu, e, &target)))
 			break;
@@ -139,6 +157,8 @@ bool event_software_interrupt(struct vcpu *vcpu, u8 vector, enum event_kind kind
 		.rflags = vcpu->rflags,
 	};
 	u64 target;
+	if (unlikely(vcpu->trace & TRACE_INT))
+		trace(vcpu, &e);
 	if (!delivery(vcpu, &e, &target))
 		return false;
 	vcpu->next_rip = target;

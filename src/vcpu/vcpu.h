@@ -18,6 +18,7 @@
 #include "arch/types.h"
 #include "vcpu/debug.h"
 #include "vcpu/exit.h"
+#include "vcpu/trace.h"
 
 struct vcpu;
 struct mmu;
@@ -167,6 +168,7 @@ struct vcpu {
 	u32 index; /* number of this vCPU in its VM, also its initial APIC ID */
 
 	u8 direct; /* enum direct_mode; constant after creation */
+	u32 trace; /* TRACE_*; constant after creation */
 	u32 *stop; /* atomic; see vcpu_watch */
 
 	alignas(64) u8 xsave[XSAVE_AREA_SIZE];

@@ -128,7 +128,9 @@ static int create_cpu(struct vm *vm, unsigned index)
 	v->index = index;
 	v->ops = &vcpu_ops;
 	v->engine = vm->config.engine;
-	v->direct = vm->config.direct;
+	v->trace = vm->config.trace;
+	/* What code in spaces does is not followed. */
+	v->direct = v->trace & (TRACE_EXEC | TRACE_TRANSLATED) ? DIRECT_OFF : vm->config.direct;
 	v->ram = &vm->ram;
 	v->vm = vm;
 	cpuid_apply(v, vm->policy);

@@ -32,13 +32,6 @@ enum vm_end {
 
 enum vm_crash_action { CRASH_REPORT, CRASH_RESET, CRASH_DEBUG };
 
-/* What to trace, one bit each. */
-#define TRACE_EXITS BIT(0)
-#define TRACE_IO BIT(1)
-#define TRACE_MMIO BIT(2)
-#define TRACE_MSR BIT(3)
-#define TRACE_IRQ BIT(4)
-
 struct vm_config {
 	u64 memory; /* bytes, a multiple of the page size */
 	unsigned cpus;
@@ -51,7 +44,7 @@ struct vm_config {
 	u64 hang_timeout; /* seconds; 0: never */
 	bool no_reboot;
 	bool stats_by_site;
-	u32 trace; /* TRACE_* */
+	u32 trace; /* TRACE_* (vcpu/trace.h) */
 	/* Told when the VM has ended, once, on any thread: every vCPU thread is about to return. */
 	void (*ended)(void *opaque);
 	/* One line of a crash report. Lines of one report come in a row from one thread. */

@@ -53,6 +53,7 @@ class Options(run.Case):
         (["--hang-timeout", "never"], "--hang-timeout"),
         (["--trace", "bogus"], "--trace"),
         (["--trace", "io,,msr"], "--trace"),
+        (["--trace", "exec,in_asm", "--engine", "step"], "--trace"),
         (["--sandbox", "maybe"], "--sandbox"),
         (["--kernel"], "--kernel"),
         (["stray"], "stray"),

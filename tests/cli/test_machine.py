@@ -213,6 +213,18 @@ class Diagnostics(run.Case):
         done = self.run_guest(self.GUEST, "--trace", "io")
         self.assertRegex(done.stderr.decode(), r"nadir: debug: 7c05: port 0080 <- 12\n")
 
+    def test_trace_translated(self):
+        done = self.run_guest(self.GUEST, "--engine", "bt", "--trace", "in_asm,out_asm,exec")
+        text = done.stderr.decode()
+        self.assertRegex(text, r"debug: 7c00: translated, .* 16 bits")
+        self.assertRegex(text, r"debug: +0{12}7c05: ee +out %al, %dx\n")
+        self.assertRegex(text, r"debug: ; 0{12}7c03: b012 +mov \$0x12, %al\n.*: b012 +mov \$0x12, %al\n")
+        self.assertRegex(text, r"debug: 7c00: block, CS 0 CPL 0 RSP 7c00\n")
+
+    def test_trace_events(self):
+        done = self.run_guest(b"\xcd\x03" + self.GUEST, "--engine", "bt", "--trace", "int")
+        self.assertRegex(done.stderr.decode(), r"nadir: debug: 7c00: INT 03 at CPL 0\n")
+
     def test_log_file(self):
         path = os.path.join(self.directory, "log")
         done = self.run_guest(self.GUEST, "--trace", "io,exits", "--log-file", path)

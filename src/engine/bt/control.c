@@ -120,7 +120,7 @@ bool stays_in_page(const struct translation_work *w, s64 target)
 /* A jump whose rel32 is `field` goes to an offset of this page: to its code, or to a stub that links it. */
 static void link_jump(struct translation_work *w, u8 *field, s64 target)
 {
-	if (target == w->block->offset) {
+	if (target == w->block->offset && !w->bt->unchained) {
 		emit_fix32(field, bt_body(w->bt, w->block));
 		return;
 	}

@@ -369,6 +369,8 @@ static bool turn(struct vcpu *vcpu, struct exit *exit)
 	switch (find(vcpu, &block)) {
 	case FOUND_CODE:
 		bt->count[COUNT_ENTER]++;
+		if (unlikely(vcpu->trace & TRACE_EXEC))
+			step_trace(vcpu, "block");
 		return execute(vcpu, exit, code_of(bt, block));
 	case FOUND_FAULT:
 		return step_deliver_fault(vcpu, exit);
@@ -444,6 +446,7 @@ static int bt_create(struct vcpu *vcpu)
 		bt_destroy(vcpu);
 		return -1;
 	}
+	bt->unchained = vcpu->trace & TRACE_EXEC;
 	step_of(vcpu)->translated = bt->code;
 	bt->logged = ram->code_logged;
 	cache_clear_jumps(vcpu);

@@ -390,6 +390,7 @@ static void emit_block(struct translation_work *w)
 		emit_goto(w, w->at[w->count]);
 	}
 	emit_stubs(w);
+	w->code_end = w->e.at;
 	emit_callout_data(w);
 }
 
@@ -426,6 +427,8 @@ struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t,
 	note_lines(w);
 	cache_publish(bt, w->block, w->e.at);
 	host_note_code(bt_rx(bt, bt_code(bt, w->block)), w->block->size, vcpu->rip);
+	if (unlikely(vcpu->trace & TRACE_TRANSLATED))
+		trace_translated(w);
 	bt->count[COUNT_TRANSLATED]++;
 	bt->count[COUNT_INSNS] += w->count;
 	bt->count[COUNT_BYTES] += w->block->size;

@@ -72,6 +72,7 @@ struct translation_work {
 	struct known known;
 	bool ahead_of_flags; /* the check being written is one for an instruction that comes later */
 	u8 proven; /* the instruction whose operand was checked so; 0: none */
+	const u8 *code_end; /* where its code ends, behind which the prepared operations lie */
 	bool kept; /* the current instruction has left T0 and T1 as they were, or as emit_access made them */
 };
 
@@ -219,6 +220,11 @@ void emit_callout_data(struct translation_work *w);
 
 /* A sensitive instruction inline. False: it is not one of those, nothing has been written. */
 bool emit_system(struct translation_work *w);
+
+/* ---- trace.c ---- */
+
+/* Log a block just translated. */
+void trace_translated(const struct translation_work *w);
 
 /* ---- translate.c ---- */
 

@@ -145,13 +145,22 @@ static enum boundary settle(struct vcpu *vcpu, int result, struct exit *exit)
 	}
 }
 
-/* pieces: a string goes element by element. */
+void step_trace(struct vcpu *vcpu, const char *what)
+{
+	vector_sync(vcpu);
+	host_log(LOG_DEBUG, "%llx: %s, CS %x CPL %u RSP %llx", (unsigned long long)vcpu->rip, what, vcpu->seg[SEG_CS].selector, vcpu->cpl,
+		 (unsigned long long)vcpu->gpr[RSP]);
+}
+
+/* pieces: a string goes element by element, and nothing is logged. */
 static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit, bool pieces)
 {
 	struct step *step = step_of(vcpu);
 	bool trap = vcpu->rflags & RFLAGS_TF;
 	if (execute_breakpoint(vcpu))
 		return deliver_fault(vcpu, exit);
+	if (unlikely(vcpu->trace & TRACE_EXEC) && !pieces)
+		step_trace(vcpu, "instruction");
 	struct block *block = block_find(vcpu, true);
 	vcpu->shadow = 0;
 	if (!block)
@@ -274,8 +283,9 @@ bool step_needs_care(const struct vcpu *vcpu)
 
 static void step_run(struct vcpu *vcpu, struct exit *exit)
 {
+	bool traced = vcpu->trace & TRACE_EXEC;
 	step_enter(vcpu, exit, snippet_trap);
-	while (next(vcpu, exit, false) == BOUNDARY_RUN)
+	while (next(vcpu, exit, traced) == BOUNDARY_RUN)
 		;
 	vector_sync(vcpu);
 }

@@ -22,6 +22,8 @@ bool step_one(struct vcpu *vcpu, struct exit *exit);
  * stay live in the real registers: vector_sync (engine/step/state.h) before anything but core code runs. */
 void step_enter(struct vcpu *vcpu, struct exit *exit, host_trap_handler handler);
 bool step_next(struct vcpu *vcpu, struct exit *exit, bool single);
+/* Log what is about to run at vcpu->rip. */
+void step_trace(struct vcpu *vcpu, const char *what);
 /* One instruction, or one element of a string, whatever is pending. */
 bool step_instruction(struct vcpu *vcpu, struct exit *exit);
 bool step_deliver_fault(struct vcpu *vcpu, struct exit *exit);

@@ -144,6 +144,7 @@ static u32 trace_bits(const char *names)
 		u32 bit;
 	} kinds[] = {
 		{ "exits", TRACE_EXITS }, { "io", TRACE_IO }, { "mmio", TRACE_MMIO }, { "msr", TRACE_MSR }, { "irq", TRACE_IRQ },
+		{ "int", TRACE_INT }, { "exec", TRACE_EXEC }, { "in_asm", TRACE_IN_ASM }, { "out_asm", TRACE_OUT_ASM },
 	};
 	u32 bits = 0;
 	while (names && *names) {
@@ -153,7 +154,8 @@ static u32 trace_bits(const char *names)
 			if (strlen(kinds[i].name) == length && !strncmp(kinds[i].name, names, length))
 				found = kinds[i].bit;
 		if (!found) {
-			fprintf(stderr, "nadir: --trace: '%.*s' is not one of exits, io, mmio, msr, irq\n", (int)length, names);
+			fprintf(stderr, "nadir: --trace: '%.*s' is not one of exits, io, mmio, msr, irq, int, exec, in_asm, out_asm\n", (int)length,
+				names);
 			return ~0u;
 		}
 		bits |= found;
@@ -219,6 +221,10 @@ static int make_config(struct machine *m, struct vm_config *config)
 	u32 trace = trace_bits(o->trace);
 	if (trace == ~0u)
 		return -1;
+	if ((trace & TRACE_TRANSLATED) && engine_find(o->engine) == &engine_step) {
+		fprintf(stderr, "nadir: --trace in_asm and out_asm show translated code, and --engine step translates none\n");
+		return -1;
+	}
 	*config = (struct vm_config){
 		.memory = o->memory & PAGE_MASK,
 		.cpus = (unsigned)o->cpus,
