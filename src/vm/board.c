@@ -127,13 +127,23 @@ static int attach_devices(struct board *b, u64 now)
 	return error;
 }
 
-static int attach_virtio(struct board *b, struct ram *ram)
+static int attach_virtio(struct board *b, struct ram *ram, unsigned cpus)
 {
 	b->random.fill = host_random;
-	return virtio_random_attach(&b->random, &b->pci, ram, PCI_SLOT_RANDOM);
+	if (virtio_random_attach(&b->random, &b->pci, ram, PCI_SLOT_RANDOM) < 0)
+		return -1;
+	b->virtio[b->virtio_count++] = &b->random.virtio;
+	for (unsigned i = 0; i < b->backends.disks; i++) {
+		b->disk[i] = host_alloc(sizeof(*b->disk[i]));
+		if (!b->disk[i] ||
+		    virtio_block_attach(b->disk[i], &b->backends.disk[i], cpus, &b->pci, ram, PCI_SLOT_DISK + i) < 0)
+			return -1;
+		b->virtio[b->virtio_count++] = &b->disk[i]->virtio;
+	}
+	return 0;
 }
 
-int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, u64 memory, u64 now,
+int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, unsigned cpus, u64 now,
 		 void (*interrupt)(void *opaque, const struct interrupt *interrupt),
 		 void (*intr)(void *opaque, unsigned pin, bool level), void *opaque)
 {
@@ -155,19 +165,31 @@ int board_create(struct board *board, const struct board_backends *backends, str
 	b->reset.opaque = b;
 	b->debug_console = (struct debug_console){ .emit = backends->debug_put, .opaque = backends->debug };
 	b->debug_exit = (struct debug_exit){ .exit = ask_exit, .opaque = b };
-	if (attach_irq_chips(b) | attach_devices(b, now) || attach_virtio(b, ram))
+	if (attach_irq_chips(b) | attach_devices(b, now) || attach_virtio(b, ram, cpus))
 		return -1;
 	rtc_init(&b->rtc, host_wallclock(), now);
-	rtc_set_memory_size(&b->rtc, MIN(memory, MAP_LOW_RAM_END), memory - MIN(memory, MAP_LOW_RAM_END));
+	rtc_set_memory_size(&b->rtc, MIN(ram->memory_size, MAP_LOW_RAM_END),
+			    ram->memory_size - MIN(ram->memory_size, MAP_LOW_RAM_END));
 	pic_reset(&b->pic);
 	pit_reset(&b->pit);
 	return 0;
 }
 
+void board_destroy(struct board *board)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(board->disk); i++) {
+		if (board->disk[i])
+			virtio_block_destroy(board->disk[i]);
+		host_free(board->disk[i]);
+	}
+}
+
 void board_reset(struct board *board, u64 now)
 {
-	virtio_reset(&board->random.virtio);
-	msix_reset(&board->random.virtio.msix);
+	for (unsigned i = 0; i < board->virtio_count; i++) {
+		virtio_reset(board->virtio[i]);
+		msix_reset(&board->virtio[i]->msix);
+	}
 	pci_reset(&board->pci);
 	uart_reset(&board->uart);
 	i8042_reset(&board->i8042);
@@ -184,8 +206,9 @@ void board_reset(struct board *board, u64 now)
 
 u64 board_deadline(const struct board *board)
 {
-	if (virtio_due(&board->random.virtio))
-		return 0;
+	for (unsigned i = 0; i < board->virtio_count; i++)
+		if (virtio_due(board->virtio[i]))
+			return 0;
 	u64 first = pit_deadline(&board->pit);
 	first = MIN(first, rtc_deadline(&board->rtc));
 	first = MIN(first, uart_deadline(&board->uart));
@@ -198,5 +221,6 @@ void board_advance(struct board *board, u64 now)
 	rtc_advance(&board->rtc, now);
 	uart_advance(&board->uart, now);
 	pm_advance(&board->pm, now);
-	virtio_advance(&board->random.virtio);
+	for (unsigned i = 0; i < board->virtio_count; i++)
+		virtio_advance(board->virtio[i]);
 }

@@ -13,9 +13,13 @@
 #include "dev/reset.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
+#include "dev/virtio/block.h"
 #include "dev/virtio/random.h"
 #include "irq/ioapic.h"
 #include "irq/pic.h"
+
+#define BOARD_DISKS_MAX 16
+#define BOARD_VIRTIO_MAX (1 + BOARD_DISKS_MAX)
 
 /* The other ends of the board's cables, on the host. put is called under the board's lock and must not call back. */
 struct board_backends {
@@ -25,6 +29,8 @@ struct board_backends {
 	void (*debug_put)(void *opaque, u8 byte);
 	void *debug;
 	bool debug_exit; /* fit the debug-exit port */
+	const struct block_backend *disk; /* the caller's, needed by board_create only */
+	unsigned disks; /* BOARD_DISKS_MAX at most */
 };
 
 /* What a register access may ask of the machine. It is kept until the access is over, then taken. */
@@ -42,6 +48,9 @@ struct board {
 	struct reset reset;
 	struct pci_host pci;
 	struct virtio_random random;
+	struct virtio_block *disk[BOARD_DISKS_MAX];
+	struct virtio_device *virtio[BOARD_VIRTIO_MAX]; /* all of them */
+	unsigned virtio_count;
 	struct debug_console debug_console;
 	struct debug_exit debug_exit;
 	struct board_backends backends;
@@ -51,11 +60,12 @@ struct board {
 	u32 exit_status; /* with BOARD_DEBUG_EXIT */
 };
 
-/* Wire everything and reset it. `ram` is what devices reach, of `memory` bytes. interrupt takes the messages of the I/O
+/* Wire everything and reset it. `ram` is what devices reach; a disk has a queue for each of `cpus`. interrupt takes the messages of the I/O
  * APIC and of devices, intr the 8259 pair's output. 0 or negative. */
-int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, u64 memory, u64 now,
+int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, unsigned cpus, u64 now,
 		 void (*interrupt)(void *opaque, const struct interrupt *interrupt),
 		 void (*intr)(void *opaque, unsigned pin, bool level), void *opaque);
+void board_destroy(struct board *board);
 void board_reset(struct board *board, u64 now);
 
 /* When something happens by itself, and let it happen. */

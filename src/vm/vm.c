@@ -84,6 +84,14 @@ void vm_serial_input(struct vm *vm)
 	host_unlock(&vm->lock);
 }
 
+void vm_disk_completed(struct vm *vm, unsigned disk)
+{
+	host_lock(&vm->lock);
+	virtio_block_completed(vm->board.disk[disk]);
+	vm_board_changed(vm, host_now());
+	host_unlock(&vm->lock);
+}
+
 void vm_power_button(struct vm *vm)
 {
 	host_lock(&vm->lock);
@@ -156,7 +164,7 @@ static bool create_machine(struct vm *vm)
 	vm->tsc_offset = -__builtin_ia32_rdtsc(); /* the guest's counter starts at 0, as after power-on */
 	if (!vm->board_timer || add_memory(vm) < 0)
 		return false;
-	if (board_create(&vm->board, &vm->config.backends, &vm->ram, vm->config.memory, host_now(), board_message,
+	if (board_create(&vm->board, &vm->config.backends, &vm->ram, vm->config.cpus, host_now(), board_message,
 			 pic_intr_changed, vm) < 0)
 		return false;
 	for (unsigned i = 0; i < vm->config.cpus; i++)
@@ -242,6 +250,7 @@ void vm_destroy(struct vm *vm)
 	host_timer_destroy(vm->board_timer);
 	for (unsigned i = 0; i < vm->config.cpus; i++)
 		destroy_cpu(vm->cpu[i]);
+	board_destroy(&vm->board);
 	ram_release(&vm->ram);
 	if (vm->entry.rom)
 		host_ram_destroy(vm->entry.rom, vm->entry.rom_size);

@@ -122,6 +122,8 @@ static inline enum vm_end vm_ended(const struct vm *vm)
 
 /* Input for the guest waits in a back end: look at it. From any thread. */
 void vm_serial_input(struct vm *vm);
+/* Requests of a disk are complete. From any thread. */
+void vm_disk_completed(struct vm *vm, unsigned disk);
 
 /* Add up the statistics of all vCPUs. */
 void vm_stats(const struct vm *vm, struct stats *sum);

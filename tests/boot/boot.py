@@ -10,6 +10,7 @@ import argparse
 import glob
 import hashlib
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -41,14 +42,33 @@ def expected(machine, cpus):
 
 
 MODULES = ["virtio/virtio", "virtio/virtio_ring", "virtio/virtio_pci_modern_dev", "virtio/virtio_pci_legacy_dev", "virtio/virtio_pci",
-           "char/hw_random/virtio-rng"]
+           "char/hw_random/virtio-rng", "block/virtio_blk"]
+DISK_SIZE, READ_ONLY_SIZE = 64 << 20, 3 << 20
 
 
-def expected_virtio(append):
+def short_md5(data):
+    return hashlib.md5(data).hexdigest()[:12]
+
+
+def expected_virtio(append, cpus, disk, read_only):
+    numbers = lines(1, 1000000)
+    pieces = b"".join("".join(f"{n}\n" for n in range(i, 900001, 4)).encode()[:524288] for i in range(1, 5))
     return {
         "random": "virtio_rng",
         "bytes": "1024",
         "different": "5",
+        "disk": f"{DISK_SIZE // 512} 0 serial-1",
+        "cdrom": f"{READ_ONLY_SIZE // 512} 1",
+        "queues": str(cpus),
+        "cache": "write back",
+        "read": short_md5(disk[:8 << 20]),
+        "read-only": short_md5(read_only),
+        "fsync": "done",
+        "written": short_md5(numbers),
+        "pieces": short_md5(pieces),
+        "same": short_md5(pieces),
+        "refused": "write",
+        "mounted": short_md5(numbers),
         "interrupts": "IO-APIC" if "nomsi" in append else "PCI-MSI",
         "errors": "0",
         "script": "end",
@@ -73,18 +93,28 @@ def main():
         sys.exit(f"no kernel in {cache}/{args.kernel}: make test fetches it")
     drivers = os.path.join(glob.glob(os.path.join(cache, args.kernel, "lib", "modules", "*"))[0], "kernel", "drivers")
     files = [os.path.join(drivers, name + ".ko") for name in MODULES] if args.virtio else []
-    checks = expected_virtio(args.append) if args.virtio else expected(args.machine, args.cpus)
+    disks = {"disk": random.randbytes(DISK_SIZE), "readonly": random.randbytes(READ_ONLY_SIZE)} if args.virtio else {}
+    checks = expected_virtio(args.append, args.cpus, *disks.values()) if args.virtio else expected(args.machine, args.cpus)
     with tempfile.TemporaryDirectory() as work:
         initrd = os.path.join(work, "initrd.gz")
         subprocess.run([INITRAMFS, os.path.join(cache, args.busybox, "bin", "busybox"), initrd,
                         os.path.join(HERE, "virtio.sh" if args.virtio else "script.sh"), *files], check=True)
+        for name, data in disks.items():
+            with open(os.path.join(work, name), "wb") as file:
+                file.write(data)
+        if disks:
+            args.options += ["--disk", f"path={work}/disk,serial=serial-1", "--disk", f"path={work}/readonly,readonly=on"]
         command = [args.nadir, "run", "--kernel", kernels[0], "--initrd", initrd, "--cpus", str(args.cpus),
                    "--append", "console=ttyS0 panic=-1 " + args.append, *args.options]
         result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 timeout=args.timeout, check=False)
+        wrong = []
+        for name in ["readonly"] if disks else []:
+            with open(os.path.join(work, name), "rb") as file:
+                wrong += [f"the disk {name} was written"] if file.read() != disks[name] else []
     output = result.stdout.decode(errors="replace").replace("\r", "")
     got = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line and not line.startswith("["))
-    wrong = [f"{key}: expected '{value}', got '{got.get(key)}'" for key, value in checks.items()
+    wrong += [f"{key}: expected '{value}', got '{got.get(key)}'" for key, value in checks.items()
              if got.get(key) != value]
     if result.returncode != 0:
         wrong.append(f"exit status {result.returncode}: {result.stderr.decode(errors='replace')}")

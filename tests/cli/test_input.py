@@ -55,6 +55,12 @@ class Options(run.Case):
         (["--trace", "io,,msr"], "--trace"),
         (["--trace", "exec,in_asm", "--engine", "step"], "--trace"),
         (["--sandbox", "maybe"], "--sandbox"),
+        (["--disk", "bogus"], "--disk"),
+        (["--disk", "readonly=on"], "path=FILE"),
+        (["--disk", "path=/nonexistent/x"], "/nonexistent/x"),
+        (["--disk", "path=/tmp"], "directory"),
+        (["--disk", "path=/dev/null"], "/dev/null"),
+        (["--disk", "path=/dev/null,colour=red"], "colour"),
         (["--kernel"], "--kernel"),
         (["stray"], "stray"),
     ]

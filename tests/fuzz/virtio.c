@@ -1,5 +1,6 @@
-/* A virtio device behind PCI whose driver does anything: registers in any order, rings of both kinds with any contents. */
+/* A virtio device behind PCI, the first byte says which, whose driver does anything: registers in any order, rings of both kinds with any contents. */
 #include "dev/map.h"
+#include "dev/virtio/block.h"
 #include "dev/virtio/random.h"
 #include "host/port.h"
 #include "input.h"
@@ -16,6 +17,10 @@ static struct {
 	struct bus io, memory;
 	struct pci_host pci;
 	struct virtio_random random;
+	struct virtio_block block;
+	struct virtio_device *device;
+	struct block_request *waiting[BLOCK_REQUESTS_MAX], *done;
+	unsigned waits;
 } machine;
 static struct ram ram;
 static u8 *bytes, *rom;
@@ -29,6 +34,70 @@ static void fill(void *buffer, size_t size)
 static void message(void *opaque, const struct msi_message *m)
 {
 }
+
+/* ---- a disk that takes its time ---- */
+
+#define DISK_SIZE 0x10000ull
+
+static void check_request(const struct block_request *r)
+{
+	u64 bytes_of_pieces = 0;
+	CHECK(r->offset <= DISK_SIZE && r->size <= DISK_SIZE - r->offset && r->size % BLOCK_SECTOR == 0);
+	for (unsigned i = 0; i < r->pieces; i++) {
+		const struct virtq_piece *p = &r->piece[i];
+		CHECK(p->data >= bytes && p->data + p->size <= bytes + RAM_SIZE && p->data == bytes + p->gpa);
+		if (r->kind == BLOCK_READ)
+			memset(p->data, 0x33, p->size);
+		bytes_of_pieces += p->size;
+	}
+	CHECK(r->kind > BLOCK_WRITE || bytes_of_pieces == r->size);
+}
+
+static bool submit(void *disk, struct block_request *request)
+{
+	check_request(request);
+	if (request->offset & BLOCK_SECTOR)
+		return true;
+	CHECK(machine.waits < BLOCK_REQUESTS_MAX);
+	machine.waiting[machine.waits++] = request;
+	return false;
+}
+
+static struct block_request *completed(void *disk)
+{
+	struct block_request *r = machine.done;
+	if (r)
+		machine.done = r->next;
+	return r;
+}
+
+static void complete(struct block_request *r, int error)
+{
+	check_request(r);
+	r->error = error;
+	r->next = machine.done;
+	machine.done = r;
+}
+
+static void drain(void *disk)
+{
+	while (machine.waits)
+		complete(machine.waiting[--machine.waits], -1);
+}
+
+static void complete_one(u8 which)
+{
+	if (!machine.waits)
+		return;
+	unsigned i = which % machine.waits;
+	complete(machine.waiting[i], which & 1);
+	machine.waiting[i] = machine.waiting[--machine.waits];
+	virtio_block_completed(&machine.block);
+}
+
+static const struct block_backend disk = { .submit = submit, .completed = completed, .drain = drain, .size = DISK_SIZE };
+
+/* ---- the driver ---- */
 
 static void set(u64 address, unsigned size, u64 value)
 {
@@ -69,7 +138,7 @@ static void step(struct input *in)
 {
 	u8 op = input_u8(in);
 	unsigned size = input_size(in);
-	switch (op % 12) {
+	switch (op % 14) {
 	case 0:
 		start(op >> 1 ^ input_u8(in));
 		break;
@@ -101,7 +170,15 @@ static void step(struct input *in)
 		bus_read(&machine.memory, MAP_ECAM + (SLOT << 15) + input_u8(in), size, 0);
 		break;
 	case 10:
-		virtio_advance(&machine.random.virtio);
+		virtio_advance(machine.device);
+		break;
+	case 11:
+		if (machine.device == &machine.block.virtio)
+			complete_one(input_u8(in));
+		break;
+	case 12: /* a request's header: a sensible type and place */
+		bytes[0x2000 + (op >> 4) * 16] = input_u8(in) & 15;
+		bytes[0x2008 + (op >> 4) * 16] = input_u8(in);
 		break;
 	default:
 		set(BAR + 0x3000, 2, 0);
@@ -115,6 +192,18 @@ static void create_memory(void)
 	CHECK(bytes && rom && !ram_add(&ram, 0, RAM_SIZE, bytes, false) && !ram_add(&ram, ROM, PAGE_SIZE, rom, true));
 }
 
+static void attach(u8 kind)
+{
+	struct block_backend backend = disk;
+	backend.readonly = kind & 2;
+	machine.device = kind & 1 ? &machine.block.virtio : &machine.random.virtio;
+	if (kind & 1)
+		CHECK(!virtio_block_attach(&machine.block, &backend, 1 + (kind >> 4), &machine.pci, &ram, SLOT));
+	else
+		CHECK(!virtio_random_attach(&machine.random, &machine.pci, &ram, SLOT));
+	machine.device->features |= VIRTIO_F_RING_PACKED;
+}
+
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
 	struct input in = { data, size };
@@ -125,13 +214,15 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	machine.pci.message = message;
 	machine.random.fill = fill;
 	CHECK(!pci_attach(&machine.pci, &machine.io, &machine.memory));
-	CHECK(!virtio_random_attach(&machine.random, &machine.pci, &ram, SLOT));
-	machine.random.virtio.features |= VIRTIO_F_RING_PACKED;
+	attach(input_u8(&in));
 	bus_write(&machine.memory, MAP_ECAM + (SLOT << 15) + PCI_BAR0, 4, BAR, 0);
 	bus_write(&machine.memory, MAP_ECAM + (SLOT << 15) + PCI_BAR0 + 8, 4, TABLE, 0);
 	bus_write(&machine.memory, MAP_ECAM + (SLOT << 15) + PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
 	while (in.left)
 		step(&in);
+	virtio_reset(machine.device);
+	CHECK(!machine.waits && !machine.done);
+	virtio_block_destroy(&machine.block);
 	for (unsigned i = 0; i < PAGE_SIZE; i++)
 		CHECK(!rom[i]);
 	return 0;

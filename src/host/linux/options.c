@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum option_type { TYPE_TEXT, TYPE_FLAG, TYPE_SIZE, TYPE_NUMBER, TYPE_CHOICE };
+enum option_type { TYPE_TEXT, TYPE_FLAG, TYPE_SIZE, TYPE_NUMBER, TYPE_CHOICE, TYPE_LIST };
 
 struct option_row {
 	const char *name;
@@ -29,6 +29,8 @@ static const struct option_row rows[] = {
 	  "guest kernel: a Linux bzImage, or an ELF image with a PVH note or a multiboot header" },
 	{ "initrd", 'i', TYPE_TEXT, FIELD(initrd), "FILE", NULL, 0, 0, "initial RAM disk, or the first multiboot module" },
 	{ "append", 'a', TYPE_TEXT, FIELD(append), "STRING", "console=ttyS0", 0, 0, "kernel command line" },
+	{ "disk", 'd', TYPE_LIST, FIELD(disk), "path=FILE[,readonly=on][,serial=TEXT]", NULL, 0, 0,
+	  "a raw disk image or block device as a virtio disk; may be given several times" },
 	{ "protocol", 0, TYPE_CHOICE, FIELD(protocol), "auto|linux64|linux32|pvh|multiboot1|multiboot2|firmware|flat", "auto", 0, 0,
 	  "boot protocol" },
 	{ "memory", 'm', TYPE_SIZE, FIELD(memory), "SIZE", "512M", MIB, BIT(40), "guest memory, with a suffix K, M, G or T" },
@@ -103,6 +105,16 @@ static bool is_choice(const char *choices, const char *text)
 	return false;
 }
 
+static int append(const struct option_row *row, struct option_list *list, const char *text)
+{
+	if (list->count == OPTION_LIST_MAX) {
+		fprintf(stderr, "nadir: --%s can be given %d times at most\n", row->name, OPTION_LIST_MAX);
+		return -1;
+	}
+	list->item[list->count++] = text;
+	return 0;
+}
+
 static int set(struct run_options *options, const struct option_row *row, const char *text)
 {
 	void *field = (char *)options + row->offset;
@@ -113,6 +125,8 @@ static int set(struct run_options *options, const struct option_row *row, const 
 	case TYPE_SIZE:
 	case TYPE_NUMBER:
 		return parse_number(row, text, field);
+	case TYPE_LIST:
+		return append(row, field, text);
 	case TYPE_CHOICE:
 		if (!is_choice(row->argument, text)) {
 			char expected[160];

@@ -6,10 +6,19 @@
 
 #include "arch/types.h"
 
+#define OPTION_LIST_MAX 16
+
+/* An option that may be given several times. */
+struct option_list {
+	const char *item[OPTION_LIST_MAX];
+	unsigned count;
+};
+
 struct run_options {
 	const char *kernel;
 	const char *initrd;
 	const char *append;
+	struct option_list disk;
 	const char *protocol;
 	u64 memory; /* bytes */
 	u64 cpus;

@@ -6,6 +6,7 @@
 #include "host/linux/run.h"
 
 #include "host/linux/console.h"
+#include "host/linux/disk.h"
 #include "host/linux/event.h"
 #include "host/linux/file.h"
 #include "host/linux/log.h"
@@ -32,6 +33,7 @@ struct machine {
 	const struct run_options *options;
 	struct file kernel, initrd;
 	struct console *serial, *debug;
+	struct block_backend disk[DISKS_MAX];
 	struct vm *vm;
 	pthread_t thread[VM_CPUS_MAX];
 	struct vcpu_start {
@@ -82,6 +84,11 @@ static void show_stats(void *opaque)
 static void serial_input(void *opaque)
 {
 	vm_serial_input(machine.vm);
+}
+
+static void disk_completed(void *opaque, unsigned index)
+{
+	vm_disk_completed(machine.vm, index);
 }
 
 static void loop_woken(void *opaque)
@@ -210,6 +217,9 @@ static int open_files(struct machine *m)
 		return -1;
 	if (o->initrd && file_load(&m->initrd, "initrd", o->initrd, o->memory) < 0)
 		return -1;
+	for (unsigned i = 0; i < o->disk.count; i++)
+		if (disk_open(i, o->disk.item[i], &m->disk[i]) < 0)
+			return -1;
 	m->serial = console_open("serial", o->serial);
 	m->debug = console_open("debug-console", o->debug_console ? o->debug_console : "none");
 	return m->serial && m->debug ? 0 : -1;
@@ -234,7 +244,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.boot = { .kernel = m->kernel.data, .kernel_size = m->kernel.size, .initrd = m->initrd.data, .initrd_size = m->initrd.size,
 			  .cmdline = o->append },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
-			      .debug = m->debug, .debug_exit = o->debug_exit },
+			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->disk, .disks = o->disk.count },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
 		.no_reboot = o->no_reboot,
@@ -268,7 +278,10 @@ static int start_threads(struct machine *m)
 			return -1;
 		}
 	}
-	return 0;
+	int error = disks_start(disk_completed, m);
+	if (error)
+		fprintf(stderr, "nadir: cannot start the threads of the disks: %s\n", strerror(error));
+	return error ? -1 : 0;
 }
 
 static int confine(const struct run_options *o)
@@ -335,6 +348,7 @@ static int run_machine(struct machine *m)
 	vm_stop(m->vm);
 	for (unsigned i = 0; i < m->vm->config.cpus; i++)
 		pthread_join(m->thread[i], NULL);
+	disks_stop();
 	console_flush(m->serial);
 	console_flush(m->debug);
 	terminal_restore();
@@ -367,6 +381,7 @@ int run_main(const struct run_options *options)
 	catch_signals();
 	int status = run_machine(m);
 	vm_destroy(m->vm);
+	disks_close();
 	console_close(m->serial);
 	console_close(m->debug);
 	file_release(&m->kernel);
