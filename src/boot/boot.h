@@ -31,6 +31,8 @@ struct boot_source {
 	const char *cmdline; /* NULL: empty */
 	enum boot_protocol protocol;
 	unsigned cpus;
+	/* These bytes of the kernel or the initrd were copied, and are not read again soon. May be NULL. */
+	void (*copied)(const void *data, u64 size);
 	u64 ram_size; /* bytes of guest RAM, laid out as boot/e820.h says; the slots must be in the ram already */
 };
 

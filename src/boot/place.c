@@ -27,10 +27,29 @@ bool boot_check_range(struct boot_job *job, u64 gpa, u64 size)
 			 size, gpa);
 }
 
+#define COPY_PART (1u << 20) /* of a file, that its owner is told of at a time */
+
+static bool holds(const u8 *file, u64 file_size, const void *data, u64 size)
+{
+	return range_within((u64)(uintptr_t)data - (u64)(uintptr_t)file, size, file_size);
+}
+
+static bool in_file(const struct boot_source *s, const void *data, u64 size)
+{
+	return holds(s->kernel, s->kernel_size, data, size) || holds(s->initrd, s->initrd_size, data, size);
+}
+
 bool boot_copy(struct boot_job *job, gpa_t gpa, const void *data, u64 size)
 {
-	if (!ram_write(job->ram, gpa, data, size))
-		return boot_fail(job, "memory: the guest has no RAM for %lu bytes at %#lx: use --memory", size, gpa);
+	const u8 *from = data;
+	bool tell = job->source->copied && in_file(job->source, data, size);
+	for (u64 done = 0, part; done < size; done += part) {
+		part = MIN(size - done, COPY_PART);
+		if (!ram_write(job->ram, gpa + done, from + done, part))
+			return boot_fail(job, "memory: the guest has no RAM for %lu bytes at %#lx: use --memory", size, gpa);
+		if (tell)
+			job->source->copied(from + done, part);
+	}
 	return true;
 }
 

@@ -45,6 +45,13 @@ int file_load(struct file *file, const char *what, const char *path, u64 limit)
 	return result;
 }
 
+void file_settle_part(const void *data, u64 size)
+{
+	uintptr_t from = ((uintptr_t)data + PAGE_SIZE - 1) & PAGE_MASK, to = ((uintptr_t)data + size) & PAGE_MASK;
+	if (from < to)
+		(void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 void file_settle(const struct file *file)
 {
 	if (file->data)

@@ -242,7 +242,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.engine = engine_find(o->engine),
 		.direct = !strcmp(o->direct, "off") ? DIRECT_OFF : !strcmp(o->direct, "always") ? DIRECT_ALWAYS : DIRECT_AUTO,
 		.boot = { .kernel = m->kernel.data, .kernel_size = m->kernel.size, .initrd = m->initrd.data, .initrd_size = m->initrd.size,
-			  .cmdline = o->append },
+			  .cmdline = o->append, .copied = file_settle_part },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
 			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->disk, .disks = o->disk.count },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
