@@ -8,7 +8,9 @@
 #define REGION_PAGES USER_PAGES_MAX
 #define FIRST_FILL 8 /* pages, in a region where nothing was mapped yet; each further time twice as many */
 
-#define LOW_END BIT(20) /* below, the host may refuse to map */
+/* Elsewhere the host may refuse to map. */
+#define LOWEST BIT(20)
+#define HIGHEST (HOST_SPACE_END - 2 * PAGE_SIZE)
 
 #define SHADOW_MAPPED BIT(0)
 #define SHADOW_WRITE BIT(1)
@@ -85,9 +87,9 @@ static void flush_run(struct vcpu *vcpu, struct direct_space *s, struct run *run
 {
 	u64 *count = direct_of(vcpu)->count;
 	if (run->size && run->hva)
-		s->full |= host_space_map(s->host, run->gla, run->hva, run->size, run->write) < 0 && run->gla >= LOW_END;
+		s->full |= host_space_map(s->host, run->gla, run->hva, run->size, run->write) < 0;
 	else if (run->size)
-		host_space_unmap(s->host, run->gla, run->size);
+		s->full |= host_space_unmap(s->host, run->gla, run->size) < 0;
 	count[run->hva ? DIRECT_MAPPED : DIRECT_UNMAPPED] += run->size >> PAGE_SHIFT;
 	run->size = 0;
 }
@@ -103,9 +105,9 @@ static void add_to_run(struct vcpu *vcpu, struct direct_space *s, struct run *ru
 	run->size += PAGE_SIZE;
 }
 
-static bool in_ram(const struct vcpu *vcpu, const u8 *hva)
+static bool can_be_mapped(const struct vcpu *vcpu, gla_t gla, const u8 *hva)
 {
-	return (u64)(hva - vcpu->ram->memory) < vcpu->ram->memory_size;
+	return gla >= LOWEST && gla <= HIGHEST && (u64)(hva - vcpu->ram->memory) < vcpu->ram->memory_size;
 }
 
 static u64 shadow_of(struct direct_space *s, const struct user_page *page)
@@ -127,15 +129,15 @@ static void sync_region(struct vcpu *vcpu, struct direct_space *s, struct shadow
 	mmu_user_pages(vcpu, base + ((u64)first << PAGE_SHIFT), count, page);
 	for (unsigned i = 0; i < count; i++) {
 		u64 *shadow = &r->page[first + i];
+		gla_t gla = base + ((u64)(first + i) << PAGE_SHIFT);
 		if (!*shadow && (!all || !page[i].hva))
 			continue;
-		if (page[i].hva && !in_ram(vcpu, page[i].hva))
+		if (page[i].hva && !can_be_mapped(vcpu, gla, page[i].hva))
 			page[i].hva = NULL;
 		u64 now = shadow_of(s, &page[i]);
 		r->large |= page[i].page_shift != PAGE_SHIFT;
 		if (now == *shadow)
 			continue;
-		gla_t gla = base + ((u64)(first + i) << PAGE_SHIFT);
 		*shadow = now;
 		add_to_run(vcpu, s, &run, gla, &page[i]);
 	}
@@ -155,7 +157,7 @@ bool memory_fill(struct vcpu *vcpu, struct direct_space *s, gla_t gla, bool writ
 	if ((r->page[index] & wanted) == wanted) {
 		struct user_page page;
 		mmu_user_pages(vcpu, gla & PAGE_MASK, 1, &page);
-		u64 now = page.hva && in_ram(vcpu, page.hva) ? shadow_of(s, &page) : 0;
+		u64 now = page.hva && can_be_mapped(vcpu, gla & PAGE_MASK, page.hva) ? shadow_of(s, &page) : 0;
 		if (now == r->page[index] || !now)
 			return false;
 	}
@@ -203,7 +205,13 @@ static u8 *shadow_hva(struct vcpu *vcpu, u64 shadow, u8 **flags)
 	return slot->hva + offset;
 }
 
-/* One page, or all that hold code now (NULL), is no longer writable. */
+/* A page that held code and was written since holds none, but lost PAGE_STORED: when code is found there again, nobody will be told. */
+static bool is_writable(const u8 *flags)
+{
+	return (__atomic_load_n(flags, __ATOMIC_SEQ_CST) & (PAGE_CODE | PAGE_STORED)) == PAGE_STORED;
+}
+
+/* One page, or all that lost their write tags (NULL), is no longer writable. */
 static void protect_region(struct vcpu *vcpu, struct direct_space *s, struct shadow_region *r, const u8 *hva)
 {
 	for (unsigned i = 0; i < REGION_PAGES; i++) {
@@ -211,7 +219,7 @@ static void protect_region(struct vcpu *vcpu, struct direct_space *s, struct sha
 		if (!(r->page[i] & SHADOW_WRITE))
 			continue;
 		u8 *own = shadow_hva(vcpu, r->page[i], &flags);
-		if (hva ? own != hva : !(__atomic_load_n(flags, __ATOMIC_SEQ_CST) & PAGE_CODE))
+		if (hva ? own != hva : is_writable(flags))
 			continue;
 		r->page[i] &= ~SHADOW_WRITE;
 		struct run run = { .gla = r->number << REGION_SHIFT | (u64)i << PAGE_SHIFT, .size = PAGE_SIZE, .hva = own };
@@ -266,10 +274,9 @@ void memory_bind(struct vcpu *vcpu, struct direct_space *s)
 	tlb->stale.watched = tlb->stale.all = true;
 }
 
-void memory_update(struct vcpu *vcpu, struct direct_space *s)
+static void heed_stale(struct vcpu *vcpu, struct direct_space *s)
 {
 	struct stale *stale = &s->tlb->stale;
-	heed_unwritable(vcpu, s);
 	if (!stale->all && !stale->ranges)
 		return;
 	bool all = stale->all || s->huge;
@@ -280,4 +287,13 @@ void memory_update(struct vcpu *vcpu, struct direct_space *s)
 		revalidate_all(vcpu, s);
 	for (unsigned i = 0; !all && i < ranges; i++)
 		revalidate_range(vcpu, s, stale->range[i].start, stale->range[i].end);
+}
+
+/* Where the host refused to take something away, nothing may stay: the space is going to run. */
+void memory_update(struct vcpu *vcpu, struct direct_space *s)
+{
+	heed_unwritable(vcpu, s);
+	heed_stale(vcpu, s);
+	if (unlikely(s->full))
+		unmap_all(s);
 }
