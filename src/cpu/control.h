@@ -30,17 +30,24 @@ bool control_sti(struct vcpu *vcpu); /* sets the shadow where IF was clear */
 /* May this CPL use the port? IOPL, then the TSS's I/O permission bitmap. Intel SDM volume 1, "Input/Output". */
 bool control_check_io(struct vcpu *vcpu, u16 port, unsigned size);
 
-/* Breakpoints of DR0-DR3/DR7 that an access or fetch hits, as DR6 bits (0: none). Kinds are numbered as DR7's R/W
- * fields: DEBUG_WRITE for a data write, DEBUG_ACCESS for a data read, DEBUG_IO with the port as gla, DEBUG_EXECUTE with
- * the instruction's address (size is ignored). */
-enum debug_kind { DEBUG_EXECUTE, DEBUG_WRITE, DEBUG_IO, DEBUG_ACCESS };
+/* Breakpoints of DR0-DR3/DR7 that an access or fetch hits, as DR6 bits (0: none). DEBUG_WRITE for a data write, DEBUG_ACCESS for a data
+ * read, DEBUG_IO with the port as gla, DEBUG_EXECUTE with the instruction's address (size is ignored). */
 u64 control_debug_match(const struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size);
 /* Must be called when DR0 to DR3 or DR7 changed: vcpu->debug follows, and whoever relies on it (vcpu/debug.h). */
 void debug_update(struct vcpu *vcpu);
+/* Whether there is any point, the guest's or the debugger's. */
 static inline bool control_debug_armed(const struct vcpu *vcpu)
 {
-	return vcpu->dr7 & 0xff;
+	return (vcpu->dr7 & 0xff) || vcpu->debug.points;
 }
+
+/* Points of a debugger (vcpu/debug.h): by memory accesses and execution only. False: no room, or no such point is possible; none like it. */
+bool debug_insert(struct vcpu *vcpu, const struct debug_point *point);
+bool debug_remove(struct vcpu *vcpu, const struct debug_point *point);
+/* An access by an instruction that will be done hits what the debugger watches: PENDING_DEBUG is set. */
+void debug_watch(struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size);
+/* The instruction at gla is about to be executed. True: the run ends in front of it, debug.hit says why. */
+bool debug_stop(struct vcpu *vcpu, gla_t gla);
 
 /* Registers after RESET or INIT. Intel SDM volume 3, "Processor State After Reset". INIT keeps CR0.CD/NW,
  * MSRs, XCR0 and x87/XSAVE state. The vCPU is ACTIVE afterwards: waiting for SIPI is the VM's affair, as is tsc_offset.

@@ -95,6 +95,61 @@ u64 control_debug_match(const struct vcpu *vcpu, enum debug_kind kind, gla_t gla
 	return hits;
 }
 
+/* ---- a debugger's points ---- */
+
+static struct debug_point *find_point(struct debug_points *d, const struct debug_point *point)
+{
+	for (unsigned i = 0; i < d->points; i++)
+		if (d->point[i].gla == point->gla && d->point[i].size == point->size && d->point[i].kind == point->kind)
+			return &d->point[i];
+	return NULL;
+}
+
+bool debug_insert(struct vcpu *vcpu, const struct debug_point *point)
+{
+	struct debug_points *d = &vcpu->debug;
+	bool size_fits = point->kind == DEBUG_EXECUTE ? point->size == 1 : point->size && point->size <= PAGE_SIZE;
+	if (d->points == DEBUGGER_POINTS || point->kind == DEBUG_IO || !size_fits)
+		return false;
+	d->point[d->points++] = *point;
+	debug_update(vcpu);
+	return true;
+}
+
+bool debug_remove(struct vcpu *vcpu, const struct debug_point *point)
+{
+	struct debug_points *d = &vcpu->debug;
+	struct debug_point *found = find_point(d, point);
+	if (!found)
+		return false;
+	*found = d->point[--d->points];
+	debug_update(vcpu);
+	return true;
+}
+
+void debug_watch(struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size)
+{
+	struct debug_points *d = &vcpu->debug;
+	for (unsigned i = 0; i < d->points; i++) {
+		const struct debug_point *p = &d->point[i];
+		if (!type_matches(vcpu, p->kind, kind) || (gla - p->gla >= p->size && p->gla - gla >= size))
+			continue;
+		d->hit = *p;
+		vcpu_set_pending(vcpu, PENDING_DEBUG);
+	}
+}
+
+bool debug_stop(struct vcpu *vcpu, gla_t gla)
+{
+	struct debug_points *d = &vcpu->debug;
+	const struct debug_point *found = find_point(d, &(struct debug_point){ .gla = gla, .size = 1, .kind = DEBUG_EXECUTE });
+	bool passed = d->passing && d->hit.gla == gla;
+	d->passing = found && !passed;
+	if (d->passing)
+		d->hit = *found;
+	return d->passing;
+}
+
 /* ---- what engines and the mmu are told ---- */
 
 /* No memcmp: the guest's vector registers may be live. */
@@ -127,6 +182,17 @@ void debug_update(struct vcpu *vcpu)
 			changed |= add_break(d, vcpu->dr[n]);
 		else if (b.enabled && (b.type == DEBUG_WRITE || b.type == DEBUG_ACCESS))
 			add_watch(vcpu, vcpu->dr[n], b.type == DEBUG_ACCESS);
+	}
+	for (unsigned i = 0; i < d->points; i++) {
+		const struct debug_point *p = &d->point[i];
+		gla_t last = p->gla + p->size - 1;
+		if (p->kind == DEBUG_EXECUTE) {
+			changed |= add_break(d, p->gla);
+			continue;
+		}
+		add_watch(vcpu, p->gla, p->kind == DEBUG_ACCESS);
+		if ((last ^ p->gla) & PAGE_MASK)
+			add_watch(vcpu, last, p->kind == DEBUG_ACCESS);
 	}
 	if (changed || d->breaks != breaks)
 		mmu_forget_exec(vcpu);

@@ -1,4 +1,12 @@
-/* Where a vCPU's break and watch points lie, as engines and the mmu ask: derived from the debug registers by cpu/debug.c, which has the rules.
+/* Break and watch points of a vCPU: the guest's own, in its debug registers, and those of a debugger outside the guest, which the guest does not
+ * see. Here is where they lie, as engines and the mmu ask; cpu/debug.c has the rules and keeps this true.
+ *
+ * A debugger works on a vCPU that does not run, or on its own thread (debug_insert, debug_remove, cpu/control.h). The vCPU's run ends with EXIT_DEBUG
+ *  - in front of an instruction with a break point of the debugger. The next run goes past it once;
+ *  - behind an instruction that accessed bytes of one of its watch points;
+ *  - behind one instruction, an element of a repeated string counting as one, if `step` was set; it is then clear again. An event that is
+ *    delivered first counts as part of the instruction that follows.
+ * exit->debug says which. The guest's own #DB for the same instruction comes when it runs on.
  *
  * Two promises keep code without points fast while some are armed:
  *  - The software TLB gives no tag for a page that is watched (mmu/tlb.c), so that every access there comes to a slow path, which has the bytes
@@ -10,10 +18,27 @@
 
 #include "arch/types.h"
 
-#define DEBUG_BREAKS 4
-#define DEBUG_WATCHES 4
+/* Numbered as DR7's R/W fields: an instruction's first byte, a data write, a port, any data access. */
+enum debug_kind { DEBUG_EXECUTE, DEBUG_WRITE, DEBUG_IO, DEBUG_ACCESS };
+
+struct debug_point {
+	gla_t gla;
+	u32 size; /* bytes: 1 of what is executed, at most a page of what is accessed */
+	enum debug_kind kind;
+};
+
+#define DEBUGGER_POINTS 16
+#define DEBUG_BREAKS (4 + DEBUGGER_POINTS)
+#define DEBUG_WATCHES (4 + 2 * DEBUGGER_POINTS)
 
 struct debug_points {
+	/* The debugger's. */
+	struct debug_point point[DEBUGGER_POINTS];
+	u8 points;
+	bool step;
+	bool passing; /* the break point at hit.gla is not to be met again at once */
+	struct debug_point hit; /* what ends the run; with PENDING_DEBUG, or while `passing` */
+	/* All. */
 	u8 breaks, watches;
 	gla_t break_at[DEBUG_BREAKS]; /* first bytes of instructions */
 	struct {

@@ -83,6 +83,11 @@ struct exit {
 			u8 vector;
 		} event;
 		struct {
+			bool step; /* an instruction was executed, as wanted */
+			u8 kind; /* else: enum debug_kind and address of the point */
+			gla_t gla;
+		} debug;
+		struct {
 			const char *what; /* static text */
 			bool own; /* a mistake of this program, whatever the guest did */
 		} error;

@@ -61,6 +61,7 @@ struct guest_fault {
 #define PENDING_NMI BIT(1)
 #define PENDING_KICK BIT(2) /* return EXIT_INTERRUPTED from run */
 #define PENDING_CODE BIT(3) /* cached code may be stale: the engine looks it up again */
+#define PENDING_DEBUG BIT(5) /* leave with EXIT_DEBUG (vcpu/debug.h) */
 #define PENDING_TRAP BIT(4) /* a debug trap (vcpu->trap) waits for this instruction boundary */
 
 /* Why external interrupts, NMIs or debug traps are held off at the next instruction boundary.
@@ -149,7 +150,7 @@ struct vcpu {
 		u8 vector;
 	} delivery;
 
-	struct debug_points debug; /* derived from dr and dr7; kept by debug_update */
+	struct debug_points debug; /* the debugger's, and what is derived from dr, dr7 and these; kept by debug_update */
 
 	/* --- derived from the CPUID policy at creation, constant afterwards --- */
 	u64 cr0_valid, cr4_valid, efer_valid, xcr0_valid;

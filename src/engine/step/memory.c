@@ -27,7 +27,9 @@ void memory_watch(struct vcpu *vcpu, gla_t gla, unsigned size, unsigned kind)
 {
 	if (likely(!control_debug_armed(vcpu)))
 		return;
-	u64 hit = control_debug_match(vcpu, kind == ACCESS_WRITE ? DEBUG_WRITE : DEBUG_ACCESS, gla, size);
+	enum debug_kind debug = kind == ACCESS_WRITE ? DEBUG_WRITE : DEBUG_ACCESS;
+	debug_watch(vcpu, debug, gla, size);
+	u64 hit = control_debug_match(vcpu, debug, gla, size);
 	if (!hit)
 		return;
 	if (!(vcpu_pending(vcpu) & PENDING_TRAP))

@@ -55,8 +55,18 @@ static enum boundary deliver_interrupt(struct vcpu *vcpu, struct exit *exit)
 	return event_deliver(vcpu, (u8)vector, EVENT_EXTERNAL) ? BOUNDARY_RUN : shut_down(exit);
 }
 
-/* What is pending, in the manual's order: debug traps of the last instruction, NMI, interrupts; a kick first of all,
- * since it only leaves. */
+static enum boundary leave_for_debugger(struct vcpu *vcpu, struct exit *exit)
+{
+	const struct debug_points *d = &vcpu->debug;
+	exit->reason = EXIT_DEBUG;
+	exit->debug.step = !d->hit.size;
+	exit->debug.kind = (u8)d->hit.kind;
+	exit->debug.gla = d->hit.gla;
+	return BOUNDARY_LEAVE;
+}
+
+/* What is pending, in the manual's order: debug traps of the last instruction, NMI, interrupts; a kick and a
+ * debugger first of all, since these only leave. */
 static enum boundary look_at_pending(struct vcpu *vcpu, struct exit *exit)
 {
 	u32 pending = vcpu_pending(vcpu);
@@ -65,6 +75,10 @@ static enum boundary look_at_pending(struct vcpu *vcpu, struct exit *exit)
 		vcpu_clear_pending(vcpu, PENDING_KICK);
 		exit->reason = EXIT_INTERRUPTED;
 		return BOUNDARY_LEAVE;
+	}
+	if (pending & PENDING_DEBUG) {
+		vcpu_clear_pending(vcpu, PENDING_DEBUG);
+		return leave_for_debugger(vcpu, exit);
 	}
 	if (pending & PENDING_CODE)
 		vcpu_clear_pending(vcpu, PENDING_CODE);
@@ -82,7 +96,7 @@ static enum boundary look_at_pending(struct vcpu *vcpu, struct exit *exit)
 /* Which pending bits stop the fast loop: those that could be acted upon. */
 static u32 watched(const struct vcpu *vcpu)
 {
-	u32 mask = PENDING_KICK | PENDING_CODE | PENDING_TRAP;
+	u32 mask = PENDING_KICK | PENDING_CODE | PENDING_TRAP | PENDING_DEBUG;
 	if (vcpu->rflags & RFLAGS_IF)
 		mask |= PENDING_INTERRUPT;
 	if (!vcpu->nmi_blocked)
@@ -108,15 +122,19 @@ static bool alignment_checked(const struct vcpu *vcpu)
 
 static bool needs_care(const struct vcpu *vcpu)
 {
-	return (vcpu->rflags & (RFLAGS_TF | RFLAGS_RF)) || vcpu->shadow || alignment_checked(vcpu);
+	return (vcpu->rflags & (RFLAGS_TF | RFLAGS_RF)) || vcpu->shadow || alignment_checked(vcpu) || vcpu->debug.step;
+}
+
+static gla_t linear_rip(const struct vcpu *vcpu)
+{
+	return vcpu_64bit(vcpu) ? vcpu->rip : (u32)(vcpu->seg[SEG_CS].base + vcpu->rip);
 }
 
 static bool execute_breakpoint(struct vcpu *vcpu)
 {
 	if (!control_debug_armed(vcpu) || (vcpu->rflags & RFLAGS_RF) || (vcpu->shadow & SHADOW_MOV_SS))
 		return false;
-	gla_t gla = vcpu_64bit(vcpu) ? vcpu->rip : (u32)(vcpu->seg[SEG_CS].base + vcpu->rip);
-	u64 hit = control_debug_match(vcpu, DEBUG_EXECUTE, gla, 1);
+	u64 hit = control_debug_match(vcpu, DEBUG_EXECUTE, linear_rip(vcpu), 1);
 	if (hit)
 		vcpu->fault = (struct guest_fault){ .vector = VEC_DB, .payload = hit };
 	return hit != 0;
@@ -128,6 +146,16 @@ static void raise_single_step(struct vcpu *vcpu)
 		vcpu->trap = (struct guest_fault){ .vector = VEC_DB };
 	vcpu->trap.payload |= DR6_BS;
 	vcpu_set_pending(vcpu, PENDING_TRAP);
+}
+
+/* The debugger's step ends, however the instruction did; a point that was hit says more. */
+static void end_step(struct vcpu *vcpu)
+{
+	struct debug_points *d = &vcpu->debug;
+	d->step = false;
+	if (!(vcpu_pending(vcpu) & PENDING_DEBUG))
+		d->hit = (struct debug_point){ 0 };
+	vcpu_set_pending(vcpu, PENDING_DEBUG);
 }
 
 static enum boundary settle(struct vcpu *vcpu, int result, struct exit *exit)
@@ -153,7 +181,7 @@ void step_trace(struct vcpu *vcpu, const char *what)
 }
 
 /* pieces: a string goes element by element, and nothing is logged. */
-static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit, bool pieces)
+static enum boundary execute(struct vcpu *vcpu, struct exit *exit, bool pieces)
 {
 	struct step *step = step_of(vcpu);
 	bool trap = vcpu->rflags & RFLAGS_TF;
@@ -167,7 +195,8 @@ static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit, bool piec
 		return deliver_fault(vcpu, exit);
 	const struct op *op = block->op;
 	bool string = op->kind >= KIND_STRING_MOVS && op->kind <= KIND_STRING_OUTS;
-	CHECKS(vcpu) = trap || (pieces && string) || alignment_checked(vcpu) || control_debug_armed(vcpu); /* a step of a string is one element */
+	/* A step of a string is one element. */
+	CHECKS(vcpu) = trap || (pieces && string) || alignment_checked(vcpu) || control_debug_armed(vcpu) || vcpu->debug.step;
 	vcpu->next_rip = (vcpu->rip + op->length) & step->rip_mask;
 	int result = op->run(vcpu, op);
 	CHECKS(vcpu) = 0;
@@ -183,6 +212,16 @@ static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit, bool piec
 		return BOUNDARY_RUN;
 	}
 	return settle(vcpu, result, exit);
+}
+
+static enum boundary execute_one(struct vcpu *vcpu, struct exit *exit, bool pieces)
+{
+	if (unlikely(vcpu->debug.points) && debug_stop(vcpu, linear_rip(vcpu)))
+		return leave_for_debugger(vcpu, exit);
+	enum boundary boundary = execute(vcpu, exit, pieces);
+	if (unlikely(vcpu->debug.step))
+		end_step(vcpu);
+	return boundary;
 }
 
 /* ---- the loop ---- */
