@@ -449,13 +449,26 @@ static void test_wreck(void **state)
 
 /* ---- many ---- */
 
+/* Those that were destroyed take their places until they have ended. */
+static struct host_space *create_patiently(void)
+{
+	struct host_space *s = NULL;
+	for (unsigned i = 0; !s && i < 500; i++) {
+		if (i)
+			usleep(10000);
+		s = host_space_create(&code, ram, RAM_SIZE, TABLES_SIZE);
+	}
+	return s;
+}
+
 static void test_many_spaces(void **state)
 {
 	static struct host_space *many[SPACE_SLOTS];
 	unsigned count = 0;
 	u64 value = 1;
-	while (count < SPACE_SLOTS && (many[count] = host_space_create(&code, ram, RAM_SIZE, TABLES_SIZE)))
+	while (count < SPACE_SLOTS - 1 && (many[count] = create_patiently()))
 		count++;
+	assert_null(host_space_create(&code, ram, RAM_SIZE, TABLES_SIZE));
 	assert_int_equal(count, SPACE_SLOTS - 1); /* one is `space` */
 	memcpy(code.rw, store, (size_t)(store_end - store));
 	for (unsigned i = 0; i < count; i++) {
