@@ -46,6 +46,8 @@ bool debug_insert(struct vcpu *vcpu, const struct debug_point *point);
 bool debug_remove(struct vcpu *vcpu, const struct debug_point *point);
 /* An access by an instruction that will be done hits what the debugger watches: PENDING_DEBUG is set. */
 void debug_watch(struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size);
+/* Whether an access would hit any point. */
+bool debug_hits(const struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size);
 /* The instruction at gla is about to be executed. True: the run ends in front of it, debug.hit says why. */
 bool debug_stop(struct vcpu *vcpu, gla_t gla);
 

@@ -127,12 +127,26 @@ bool debug_remove(struct vcpu *vcpu, const struct debug_point *point)
 	return true;
 }
 
+static bool point_matches(const struct vcpu *vcpu, const struct debug_point *p, enum debug_kind kind, gla_t gla, unsigned size)
+{
+	return type_matches(vcpu, p->kind, kind) && (gla - p->gla < p->size || p->gla - gla < size);
+}
+
+bool debug_hits(const struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size)
+{
+	const struct debug_points *d = &vcpu->debug;
+	bool hit = control_debug_match(vcpu, kind, gla, size);
+	for (unsigned i = 0; !hit && i < d->points; i++)
+		hit = point_matches(vcpu, &d->point[i], kind, gla, size);
+	return hit;
+}
+
 void debug_watch(struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size)
 {
 	struct debug_points *d = &vcpu->debug;
 	for (unsigned i = 0; i < d->points; i++) {
 		const struct debug_point *p = &d->point[i];
-		if (!type_matches(vcpu, p->kind, kind) || (gla - p->gla >= p->size && p->gla - gla >= size))
+		if (!point_matches(vcpu, p, kind, gla, size))
 			continue;
 		d->hit = *p;
 		vcpu_set_pending(vcpu, PENDING_DEBUG);

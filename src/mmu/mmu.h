@@ -247,6 +247,9 @@ bool mmu_write(struct vcpu *vcpu, gla_t gla, const void *buf, unsigned size, uns
 /* Check that a later mmu_write of these bytes will not fault; sets A and D. */
 bool mmu_probe_write(struct vcpu *vcpu, gla_t gla, unsigned size, unsigned access);
 
+/* Whether the one who asks, who is `running`, may store to a page of RAM, just translated for that, without looking whether it holds code, until the
+ * vCPU serves others again (mmu_serve). */
+bool mmu_may_store(struct vcpu *vcpu, const struct translation *page);
 /* Mark a page as one whose bytes are about to be decoded or translated. Where ram->protect_code, no vCPU holds a write tag for it when this
  * returns; may wait for other vCPUs, so no lock may be held. */
 void mmu_protect_code(struct vcpu *vcpu, const struct translation *page);

@@ -404,6 +404,11 @@ static bool may_store_to_code(const struct ram *ram, u8 *flags)
 	return !(old & PAGE_CODE);
 }
 
+bool mmu_may_store(struct vcpu *vcpu, const struct translation *page)
+{
+	return may_store_to_code(vcpu->ram, page->flags);
+}
+
 static u8 size_code(unsigned page_shift)
 {
 	return page_shift == PAGE_SHIFT ? 0 : page_shift == 30 ? 3 : (u8)(page_shift - 20);

@@ -212,6 +212,7 @@ static void emit_again(struct translation_work *w, const struct operand *a, unsi
 	s->delta = (u8)delta;
 	s->linear = a->linear;
 	s->retry = e->at;
+	s->once = true;
 }
 
 /* T0, a linear address: compare, and T1 = index. `delta` bytes above it lies the operand. `tag`: check whether stores may go there, which says
@@ -240,6 +241,7 @@ static void emit_plain(struct translation_work *w, const struct operand *a, unsi
 	struct stub *s = emit_first(w, size, write, tag, (unsigned)(a->linear.disp - low.disp));
 	emit_entry(e, 0x8b, T1, ADDENDS);
 	s->retry = e->at;
+	s->once = true;
 	w->known = (struct known){ group, tag, low.base, low.disp };
 	if (a->host.base == T1 && a->linear.base != NO_REGISTER)
 		emit_lea(e, true, T1, T1, a->linear.base, 0, 0);
@@ -308,6 +310,7 @@ void emit_access_stub(struct translation_work *w, const struct stub *s)
 		.length = w->insn[insn].z.length,
 		.guest_kind = w->insn[insn].kind,
 		.offset = s->site.offset,
+		.once = s->once,
 		.next = s->ahead ? 0 : (s16)distance(w->label[s->next_insn], e->at),
 	};
 	emit_bytes(e, (const u8 *)&site, sizeof(site));

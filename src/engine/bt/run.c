@@ -1,6 +1,7 @@
 /* The translator's loop: find the code for where the guest is, enter it, and do what it left for. See state.h. */
 #include "engine/bt/direct.h"
 
+#include "cpu/control.h"
 #include "cpu/segment.h"
 #include "engine/bt/lockstep.h"
 #include "engine/step/step.h"
@@ -202,17 +203,27 @@ static const u8 *step_site(struct vcpu *vcpu, struct exit *exit, const struct si
 	return step_insn(vcpu, exit, &(struct stepped){ site->guest_kind, site->length, site->next ? at_site(site, site->next) : NULL }, go);
 }
 
-bool access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail)
+/* The addend of a page that gets no tag since other bytes of it are watched. In lockstep the journal wants to know each store. */
+static u64 watched_addend(struct vcpu *vcpu, gla_t gla, unsigned size, unsigned kind, const struct translation *t)
+{
+	if (!debug_watches(&vcpu->debug, gla & PAGE_MASK, false) || vcpu->mmu->journal || !t->hva ||
+	    debug_hits(vcpu, kind == ACCESS_WRITE ? DEBUG_WRITE : DEBUG_ACCESS, gla, size) || (kind == ACCESS_WRITE && !mmu_may_store(vcpu, t)))
+		return FILL_STEP;
+	return (u64)(uintptr_t)t->hva - gla;
+}
+
+u64 access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail, const struct access_site *site)
 {
 	unsigned size = detail & ~(unsigned)SITE_WRITE, kind = detail & SITE_WRITE ? ACCESS_WRITE : ACCESS_READ;
 	struct translation t;
 	if (vcpu->code_number && gla >> 32)
-		return false; /* it wraps, or a register holds more than 32 bits: see narrow_plain */
-	if ((gla & ~PAGE_MASK) + size > PAGE_SIZE || !is_canonical(gla, vcpu_linear_bits(vcpu)) || !mmu_translate(vcpu, gla, kind, &t) ||
-	    !tlb_lookup_explicit(vcpu->mmu, gla, size, kind))
-		return false;
+		return FILL_STEP; /* it wraps, or a register holds more than 32 bits: see narrow_plain */
+	if ((gla & ~PAGE_MASK) + size > PAGE_SIZE || !is_canonical(gla, vcpu_linear_bits(vcpu)) || !mmu_translate(vcpu, gla, kind, &t))
+		return FILL_STEP;
+	if (!tlb_lookup_explicit(vcpu->mmu, gla, size, kind))
+		return unlikely(vcpu->debug.watches) && site->once ? watched_addend(vcpu, gla, size, kind, &t) : FILL_STEP;
 	bt_of(vcpu)->count[COUNT_FILLED]++;
-	return true;
+	return FILL_DONE;
 }
 
 bool miss_fill(struct vcpu *vcpu)

@@ -32,7 +32,7 @@
  *
  * What the translator does not do itself is done by engine/step. Sensitive instructions are call-outs (callout.c): the operation is prepared
  * when the block is made, a stub puts the registers into struct vcpu and calls it, and translated code goes on behind it, or by the jump cache
- * at another RIP. A TLB miss calls C too, which only fills the TLB (access.c, stubs.c). Everything else leaves by CALLing a leave stub, whose
+ * at another RIP. A TLB miss calls C too, which only fills the TLB (access.c, stubs.c), or compares the access with watch points (vcpu/debug.h). Everything else leaves by CALLing a leave stub, whose
  * return address is the site that says why, and C enters translated code again (run.c). */
 #ifndef NADIR_ENGINE_BT_STATE_H
 #define NADIR_ENGINE_BT_STATE_H
@@ -81,6 +81,7 @@ struct access_site {
 	u8 guest_kind; /* enum insn_kind */
 	u16 offset; /* of the instruction in its page */
 	s16 next; /* what comes behind the instruction, from the site; 0: nothing */
+	bool once; /* the code at `retry` wants nothing but T1 */
 } __attribute__((packed));
 
 /* What T0 is when an access stub is called. */
@@ -360,8 +361,11 @@ static inline u64 bt_jump_tag(const struct vcpu *vcpu)
 
 /* ---- stubs.c ---- */
 
-/* Enter the page of an access (struct access_site) into the TLB. False: the instruction must be stepped. In run.c; called by translated code. */
-bool access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail);
+/* Enter the page of an access into the TLB. FILL_STEP: the instruction must be stepped. Neither that nor FILL_DONE: the page is watched, but not these
+ * bytes; the answer is its addend, for this access alone. In run.c; called by translated code. */
+#define FILL_STEP 0
+#define FILL_DONE 1
+u64 access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail, const struct access_site *site);
 
 /* Enter the code at vcpu->rip into the jump cache. False: the loop must look. In run.c; called by translated code. */
 bool miss_fill(struct vcpu *vcpu);

@@ -177,7 +177,7 @@ static void emit_site_byte(struct emitter *e, unsigned to, size_t field)
 	emit_address(e, to, RCX, NO_REGISTER, 0, (s32)field);
 }
 
-/* T0 is a linear address that is not in the TLB, RCX the site; RAX and RCX are saved. Have the page entered. */
+/* T0 is a linear address that is not in the TLB, RCX the site, which is the last argument; RAX and RCX are saved. Have the page entered. */
 static void emit_fill(struct bt *bt, struct emitter *e, const u8 *again)
 {
 	static const u8 saved[] = { RDX, RSI, RDI, HOST_SP };
@@ -189,13 +189,21 @@ static void emit_fill(struct bt *bt, struct emitter *e, const u8 *again)
 	EMIT(e, 0x48, 0xb8); /* mov rax, access_fill */
 	u64 target = (u64)(uintptr_t)access_fill;
 	emit_bytes(e, (const u8 *)&target, sizeof(target));
-	EMIT(e, 0xff, 0xd0, 0x84, 0xc0); /* call rax; test al, al */
+	EMIT(e, 0xff, 0xd0, 0x48, 0x85, 0xc0); /* call rax; test rax, rax */
 	for (unsigned i = ARRAY_SIZE(saved); i-- > 0;)
 		emit_pop(e, saved[i]);
 	emit_load_gs(e, TLB_BASE, VCPU(tlb));
 	emit_load_gs(e, T0, VCPU(scratch));
 	EMIT(e, 0x48, 0x8b, 0x4c, 0x24, 16); /* mov rcx, [rsp + 16] */
-	emit_fix32(emit_jcc(e, 0x5), again);
+	u8 *refused = emit_jcc(e, 0x4);
+	EMIT(e, 0x48, 0x83, 0xf8, FILL_DONE); /* cmp rax, FILL_DONE */
+	emit_fix32(emit_jcc(e, 0x4), again);
+	emit_mov(e, T1, RAX);
+	EMIT(e, 0x49, 0x83, 0xca, 0xff); /* or r10, -1 */
+	emit_pop(e, RCX);
+	emit_pop(e, RAX);
+	emit8(e, 0xc3);
+	emit_fix32(refused, e->at);
 	emit_pop(e, RCX);
 	emit_pop(e, RAX);
 	emit_jump(e, 0xe9, bt_rw(bt, bt->leave_saved));

@@ -24,6 +24,7 @@ struct stub {
 	struct site site; /* but for retry and next */
 	u8 *retry; /* ACCESS: where the code goes on when the access has been looked up */
 	u8 entry; /* ACCESS: enum access_entry */
+	bool once; /* ACCESS: the code at retry wants nothing but T1 */
 	bool ahead; /* ACCESS: of an instruction that comes later */
 	u8 delta; /* ACCESS: bytes between what T0 is for and the operand */
 	struct place linear; /* ACCESS_AGAIN: the operand */
