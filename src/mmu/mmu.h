@@ -54,7 +54,7 @@ struct tlb_list {
  * The write tag is valid only where D is set already, and, where ram->protect_code, where the page holds no code. MMIO pages are never entered.
  * Pages that may be executed but not read (supervisor under SMAP without SMEP) are not entered either. */
 struct tlb_table {
-	u64 read[TLB_ENTRIES];
+	alignas(4096) u64 read[TLB_ENTRIES]; /* so that each view's groups are pages */
 	u64 write[TLB_ENTRIES];
 	u64 addend[TLB_ENTRIES]; /* from a linear address of the page to its host address */
 	u8 info[TLB_ENTRIES];

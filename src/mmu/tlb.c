@@ -8,7 +8,7 @@
 #include "mmu/journal.h"
 
 /* Groups of entries of all tables together that may have been touched before memory is given back: 9 to 13 KBytes each. */
-#define REGIONS_MAX 640
+#define REGIONS_MAX 384
 
 /* Memory that is only read is not there yet: where nothing can be stored, the array of write tags costs nothing. */
 static void set_write_tag(struct tlb_table *t, unsigned index, u64 tag)
@@ -414,6 +414,54 @@ static u8 size_code(unsigned page_shift)
 	return page_shift == PAGE_SHIFT ? 0 : page_shift == 30 ? 3 : (u8)(page_shift - 20);
 }
 
+/* ---- memory ---- */
+
+#define REGION_ENTRIES (PAGE_SIZE / sizeof(u64))
+
+static bool region_unused(const struct tlb_table *t, unsigned region)
+{
+	u64 any = 0, word;
+	for (unsigned i = 0; i < REGION_ENTRIES; i += sizeof(word)) {
+		__builtin_memcpy(&word, &t->info[region * REGION_ENTRIES + i], sizeof(word));
+		any |= word;
+	}
+	return !any;
+}
+
+static void region_discard(struct tlb_table *t, unsigned region)
+{
+	unsigned first = region * REGION_ENTRIES;
+	host_table_discard(&t->read[first], PAGE_SIZE);
+	host_table_discard(&t->write[first], PAGE_SIZE);
+	host_table_discard(&t->addend[first], PAGE_SIZE);
+	t->regions[region / 64] &= ~BIT(region % 64);
+}
+
+/* Give back what flushes have left without any valid entry; but not the first region, where what is not valid is not all zero. */
+static unsigned discard_unused(struct tlb_table *t)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(t->regions); i++) {
+		for (u64 left = t->regions[i] & (i ? ~0ull : ~1ull); left; left &= left - 1) {
+			unsigned region = i * 64 + (unsigned)__builtin_ctzll(left);
+			if (!region_unused(t, region))
+				continue;
+			region_discard(t, region);
+			count++;
+		}
+	}
+	return count;
+}
+
+static void context_discard_unused(struct mmu *mmu, struct tlb *tlb)
+{
+	unsigned count = 0;
+	for (unsigned view = 0; view < VIEW_COUNT; view++)
+		count += discard_unused(&tlb->table[view]);
+	tlb->regions -= count;
+	mmu->regions -= count;
+}
+
 /* Empty the tables of an address space and give their memory back. What flushes are there for stays true: nothing is held that should not be. */
 static void tables_discard(struct mmu *mmu, struct tlb *tlb)
 {
@@ -429,6 +477,10 @@ static void tables_discard(struct mmu *mmu, struct tlb *tlb)
 static void make_room(struct mmu *mmu)
 {
 	struct tlb *most = NULL;
+	for (unsigned i = 0; i < mmu->context_used; i++)
+		context_discard_unused(mmu, mmu->context[i]);
+	if (mmu->regions <= REGIONS_MAX / 8 * 7)
+		return;
 	for (unsigned i = 0; i < mmu->context_used; i++)
 		if (mmu->context[i] != mmu->current && (!most || mmu->context[i]->regions > most->regions))
 			most = mmu->context[i];
