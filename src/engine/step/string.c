@@ -58,7 +58,7 @@ static struct run run_at(struct vcpu *vcpu, const struct op *op, unsigned segmen
 	if ((vcpu->rflags & RFLAGS_DF) || CHECKS(vcpu))
 		return run;
 	if (op->flags & OP_LONG) {
-		gla = gva + (segment >= SEG_FS ? vcpu->seg[segment].base : 0);
+		gla = gva + (segment == SEG_FS || segment == SEG_GS ? vcpu->seg[segment].base : 0);
 		room = ~0ull;
 	} else {
 		if (!segment_plain(vcpu, segment, gva, op->size, &gla))
