@@ -14,6 +14,7 @@ struct writer {
 	struct random *r;
 	struct test_case *c;
 	bool wide; /* 64-bit code */
+	bool small; /* 16-bit code: its addresses and operands get prefixes where they are not 16 bits wide */
 	bool quiet; /* no stores now: a return address lies on the stack */
 };
 
@@ -48,11 +49,32 @@ static void put(struct writer *w, u64 value, unsigned bytes)
 	w->c->size += bytes;
 }
 
-/* Operand size: 1, 2, 4 or 8; the prefixes in front of an opcode. */
+/* The prefix of an operand size of 2 or 4 bytes; others have none. */
+static void put_size(struct writer *w, unsigned size)
+{
+	if (size == (w->small ? 4 : 2))
+		put(w, 0x66, 1);
+}
+
+/* The prefix of an address of 4 bytes, or 8 in 64-bit code. */
+static void put_address_size(struct writer *w)
+{
+	if (w->small)
+		put(w, 0x67, 1);
+}
+
+/* MOV of a number into a register, 4 bytes wide. */
+static void put_number(struct writer *w, unsigned reg, u64 number)
+{
+	put_size(w, 4);
+	put(w, 0xb8 | reg, 1);
+	put(w, number, 4);
+}
+
+/* Operand size: 1, 2, 4 or 8, or 0 where the opcode tells; the prefixes in front of an opcode. */
 static void prefixes(struct writer *w, unsigned size, unsigned reg, unsigned base)
 {
-	if (size == 2)
-		put(w, 0x66, 1);
+	put_size(w, size);
 	if (w->wide)
 		put(w, 0x40u | (size == 8) << 3 | (reg >> 3) << 2 | base >> 3, 1);
 }
@@ -69,6 +91,7 @@ static void with_memory(struct writer *w, unsigned size, unsigned code, unsigned
 {
 	unsigned base = base_register(w);
 	s8 disp = (s8)random_below(w->r, random_chance(w->r, 50) ? 16 : 256);
+	put_address_size(w);
 	if (code > 0xffff) { /* a mandatory prefix */
 		put(w, code >> 16, 1);
 		code &= 0xffff;
@@ -218,7 +241,7 @@ static void vector(struct writer *w)
 	u32 code = random_chance(w->r, 4)		 ? aligned[random_below(w->r, 4)] :
 		   w->quiet || random_chance(w->r, 60) ? loads[random_below(w->r, 5)] :
 							   stores[random_below(w->r, 5)];
-	with_memory(w, 4, code, reg);
+	with_memory(w, 0, code, reg);
 }
 
 static void flags(struct writer *w)
@@ -232,8 +255,8 @@ static void string(struct writer *w)
 	static const u8 code[] = { 0xa4, 0xa5, 0xaa, 0xab };
 	if (w->quiet)
 		return;
-	put(w, 0xb9, 1); /* mov $n, %ecx */
-	put(w, random_below(w->r, 20), 4);
+	put_number(w, RCX, random_below(w->r, 20));
+	put_address_size(w);
 	put(w, 0xf3, 1);
 	put(w, code[random_below(w->r, 4)], 1);
 }
@@ -277,8 +300,7 @@ static void skip(struct writer *w)
 
 static void loop(struct writer *w)
 {
-	put(w, 0xbd, 1); /* mov $n, %ebp */
-	put(w, 1 + random_below(w->r, 6), 4);
+	put_number(w, RBP, 1 + random_below(w->r, 6));
 	unsigned start = w->c->size;
 	some(w, 4);
 	if (random_chance(w->r, 40))
@@ -294,7 +316,7 @@ static void call(struct writer *w)
 	if (w->quiet)
 		return;
 	put(w, 0xe8, 1);
-	put(w, 2, 4);
+	put(w, 2, w->small ? 2 : 4);
 	unsigned over = jump(w, 0xeb);
 	w->quiet = true;
 	some(w, 3);
@@ -356,7 +378,7 @@ static bool decode_all(const struct insn_decoder *decoder, enum insn_mode mode, 
 
 void generate_block(const struct insn_decoder *decoder, enum insn_mode mode, struct random *r, u64 xstate_mask, struct test_case *c)
 {
-	struct writer w = { .r = r, .c = c, .wide = mode == INSN_MODE_64 };
+	struct writer w = { .r = r, .c = c, .wide = mode == INSN_MODE_64, .small = mode == INSN_MODE_16 };
 	generate_state(r, mode, xstate_mask, c);
 	place_bases(r, c);
 	do {

@@ -121,7 +121,7 @@ static void run_engine(struct diff *d, const struct test_case *c, struct outcome
 	v->rip = CODE_ADDRESS + c->offset;
 	if (d->bits == 16) {
 		v->seg[SEG_CS].base = CODE_ADDRESS;
-		v->rip = 0;
+		v->rip = c->offset;
 	}
 	v->rflags = c->rflags;
 	v->activity = ACTIVITY_ACTIVE;

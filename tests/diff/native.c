@@ -126,6 +126,6 @@ void native_run(const u8 *code, unsigned size, unsigned offset, unsigned bits)
 	memcpy(at + size + 1, &exit64, sizeof(exit64));
 	at[size + 5] = NATIVE_CS64;
 	at[size + 6] = 0;
-	native->far32 = bits == 32 ? (u64)NATIVE_CS32 << 32 | native->entry : (u64)CS16 << 32;
+	native->far32 = bits == 32 ? (u64)NATIVE_CS32 << 32 | native->entry : (u64)CS16 << 32 | offset;
 	native_enter32();
 }

@@ -54,8 +54,8 @@ struct native_context {
 bool native_init(u64 xstate_mask);
 /* Whether this host lets a process make a 16-bit code segment. Makes it. */
 bool native_has_16bit(void);
-/* Run `size` bytes of code at an offset from CODE_ADDRESS with native's in-state; bits is 64, 32 or 16. 16-bit code has RIP 0 at CODE_ADDRESS,
- * and no offset. */
+/* Run `size` bytes of code at an offset from CODE_ADDRESS with native's in-state; bits is 64, 32 or 16. 16-bit code has RIP 0 at
+ * CODE_ADDRESS. */
 void native_run(const u8 *code, unsigned size, unsigned offset, unsigned bits);
 /* Make a page of the data read-only, or writable again. */
 void native_protect(unsigned page, bool writable);
