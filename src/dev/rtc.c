@@ -258,6 +258,14 @@ void rtc_advance(struct rtc *rtc, u64 now)
 	update_irq(rtc);
 }
 
+void rtc_skip(struct rtc *rtc, s64 nanoseconds, u64 now)
+{
+	if (!running(rtc))
+		return;
+	rtc->base_now -= (u64)nanoseconds;
+	rtc->seconds_seen = MIN(rtc->seconds_seen, seconds_passed(rtc, now)); /* the host's clock may have been set back */
+}
+
 static u64 second_start(const struct rtc *rtc, u64 seconds)
 {
 	return rtc->base_now + seconds * NANOSECONDS_PER_SECOND;

@@ -36,6 +36,9 @@ void rtc_reset(struct rtc *rtc, u64 now);
 /* What firmware leaves about the size of memory: bytes of RAM below 4 GiB (counted from 0) and above. */
 void rtc_set_memory_size(struct rtc *rtc, u64 below_4g, u64 above_4g);
 
+/* The clock goes on by its battery while the machine's time stood still for so long; `now` is that time. */
+void rtc_skip(struct rtc *rtc, s64 nanoseconds, u64 now);
+
 /* When the wire next rises by itself, or HOST_NEVER. */
 u64 rtc_deadline(const struct rtc *rtc);
 void rtc_advance(struct rtc *rtc, u64 now);

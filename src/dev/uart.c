@@ -130,10 +130,10 @@ static void accept(struct uart *uart, u8 byte, u64 now)
 	restart_timeout(uart, now);
 }
 
-static void tell_room(struct uart *uart, unsigned before)
+static void tell_room(struct uart *uart, unsigned before, u64 now)
 {
 	if (!before && uart_room(uart) && uart->room)
-		uart->room(uart->opaque);
+		uart->room(uart->opaque, now);
 }
 
 static u8 read_data(struct uart *uart, u64 now)
@@ -275,7 +275,7 @@ static u64 uart_read(void *device, u64 offset, unsigned size, u64 now)
 	uart_advance(uart, now);
 	u8 value = read_register(uart, offset, now);
 	update_irq(uart);
-	tell_room(uart, before);
+	tell_room(uart, before, now);
 	return value;
 }
 
@@ -286,7 +286,7 @@ static void uart_write(void *device, u64 offset, unsigned size, u64 value, u64 n
 	uart_advance(uart, now);
 	write_register(uart, offset, (u8)value, now);
 	update_irq(uart);
-	tell_room(uart, before);
+	tell_room(uart, before, now);
 }
 
 static const struct region_ops uart_ops = { .read = uart_read, .write = uart_write, .width = 1 };

@@ -17,7 +17,7 @@ struct uart {
 	/* Wired by the board before uart_attach, kept by uart_reset. */
 	struct wire irq;
 	void (*transmit)(void *opaque, u8 byte);
-	void (*room)(void *opaque); /* the receiver was full and has room again; may be NULL */
+	void (*room)(void *opaque, u64 now); /* the receiver was full and has room again; may be NULL */
 	void *opaque;
 
 	u8 ier, fcr, lcr, mcr, scr;

@@ -95,9 +95,9 @@ void board_serial_input(struct board *board, u64 now)
 		uart_receive(&board->uart, byte, now);
 }
 
-static void serial_room(void *opaque)
+static void serial_room(void *opaque, u64 now)
 {
-	board_serial_input(opaque, host_now());
+	board_serial_input(opaque, now);
 }
 
 /* ---- assembly ---- */
@@ -200,6 +200,14 @@ void board_reset(struct board *board, u64 now)
 	ioapic_reset(&board->ioapic);
 	pic_reset(&board->pic);
 	board->event = BOARD_NOTHING;
+}
+
+bool board_busy(const struct board *board)
+{
+	for (unsigned i = 0; i < board->virtio_count; i++)
+		if (board->virtio[i]->busy && board->virtio[i]->busy(board->virtio[i]))
+			return true;
+	return false;
 }
 
 /* ---- time ---- */

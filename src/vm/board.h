@@ -72,6 +72,9 @@ void board_reset(struct board *board, u64 now);
 u64 board_deadline(const struct board *board);
 void board_advance(struct board *board, u64 now);
 
+/* Whether requests are in the hands of back ends, which read and write guest memory for them. */
+bool board_busy(const struct board *board);
+
 /* Give the serial port what waits for it on the host. */
 void board_serial_input(struct board *board, u64 now);
 

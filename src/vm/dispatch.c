@@ -38,7 +38,7 @@ static void obey_board(struct vm *vm, enum board_event event, u32 status)
 static u64 board_access(struct vm *vm, struct bus *bus, u64 address, unsigned size, bool write, u64 value)
 {
 	host_lock(&vm->lock);
-	u64 now = host_now();
+	u64 now = vm_now(vm);
 	if (write)
 		bus_write(bus, address, size, value, now);
 	else
@@ -67,11 +67,11 @@ static void exit_mmio(struct vm_cpu *cpu, struct exit *e)
 	if (!lapic_decodes(&cpu->lapic, e->mmio.gpa)) {
 		e->mmio.value = board_access(vm, &vm->board.memory, e->mmio.gpa, e->mmio.size, e->mmio.write, e->mmio.value);
 	} else if (e->mmio.write) {
-		u64 now = host_now();
+		u64 now = vm_now(cpu->vm);
 		lapic_mmio_write(&cpu->lapic, offset, e->mmio.size, e->mmio.value, now);
 		vm_lapic_changed(cpu, now);
 	} else {
-		e->mmio.value = lapic_mmio_read(&cpu->lapic, offset, e->mmio.size, host_now());
+		e->mmio.value = lapic_mmio_read(&cpu->lapic, offset, e->mmio.size, vm_now(cpu->vm));
 	}
 	if (vm->config.trace & TRACE_MMIO)
 		host_log(LOG_DEBUG, "%llx: memory %llx %s %0*llx", (unsigned long long)cpu->vcpu.rip, (unsigned long long)e->mmio.gpa,
@@ -91,7 +91,7 @@ static void trace_msr(struct vm_cpu *cpu, const struct exit *e, const char *dire
 static void exit_rdmsr(struct vm_cpu *cpu, struct exit *e)
 {
 	if (lapic_owns_msr(e->msr.index))
-		e->msr.fault = !lapic_msr_read(&cpu->lapic, e->msr.index, host_now(), &e->msr.value);
+		e->msr.fault = !lapic_msr_read(&cpu->lapic, e->msr.index, vm_now(cpu->vm), &e->msr.value);
 	else
 		e->msr.fault = msr_read(&cpu->vcpu, e->msr.index, &e->msr.value) != MSR_OK;
 	trace_msr(cpu, e, "->");
@@ -99,7 +99,7 @@ static void exit_rdmsr(struct vm_cpu *cpu, struct exit *e)
 
 static bool lapic_wrmsr(struct vm_cpu *cpu, u32 index, u64 value)
 {
-	u64 now = host_now();
+	u64 now = vm_now(cpu->vm);
 	if (index == MSR_TSC_DEADLINE)
 		lapic_set_tsc(&cpu->lapic, read_tsc() + cpu->vcpu.tsc_offset, now, host_tsc_hz());
 	bool ok = lapic_msr_write(&cpu->lapic, index, now, value);
@@ -115,7 +115,7 @@ static void exit_wrmsr(struct vm_cpu *cpu, struct exit *e)
 	else
 		e->msr.fault = msr_write(&cpu->vcpu, e->msr.index, e->msr.value) != MSR_OK;
 	if (offset != cpu->vcpu.tsc_offset)
-		lapic_set_tsc(&cpu->lapic, read_tsc() + cpu->vcpu.tsc_offset, host_now(), host_tsc_hz());
+		lapic_set_tsc(&cpu->lapic, read_tsc() + cpu->vcpu.tsc_offset, vm_now(cpu->vm), host_tsc_hz());
 	if (!e->msr.fault)
 		pvclock_update(&cpu->vm->clock, &cpu->vcpu, e->msr.index);
 	trace_msr(cpu, e, "<-");
@@ -142,7 +142,7 @@ static void exit_cr_write(struct vm_cpu *cpu, struct exit *e)
 	if (e->cr.number != 8)
 		return;
 	lapic_set_cr8(&cpu->lapic, e->cr.value);
-	vm_lapic_changed(cpu, host_now());
+	vm_lapic_changed(cpu, vm_now(cpu->vm));
 }
 
 static void exit_hypercall(struct vm_cpu *cpu, struct exit *e)

@@ -82,7 +82,7 @@ static void arm_timer(struct vm_cpu *cpu, u64 now)
 	if (deadline >= cpu->timer_armed)
 		return;
 	cpu->timer_armed = deadline;
-	host_timer_arm(cpu->timer, deadline);
+	host_timer_arm(cpu->timer, vm_host_deadline(cpu->vm, deadline));
 }
 
 static void set_lint0(struct vm_cpu *cpu, bool level)
@@ -107,7 +107,7 @@ static void update_lint0(struct vm_cpu *cpu)
 /* Bring the local APIC up to date with the time and with what others have sent. */
 static void update_lapic(struct vm_cpu *cpu)
 {
-	u64 now = host_now();
+	u64 now = vm_now(cpu->vm);
 	lapic_advance(&cpu->lapic, now);
 	lapic_accept_posted(&cpu->lapic, &cpu->posted);
 	update_lint0(cpu);

@@ -1,7 +1,7 @@
 /* The life of a vCPU's thread: run the engine, answer what ended the run, sleep while halted, obey requests.
  *
- * A reset or a pause parks every vCPU at vm_checkpoint. The last one to park performs the reset alone, so that nobody
- * runs while memory and devices change under it; then all go on. */
+ * A reset, or whoever holds the VM (vm/pause.c), parks every vCPU at its checkpoint. The last one to park stops the guest's time, or performs the
+ * reset alone, so that nobody runs while memory and devices change under it; then all go on. */
 #include "vm/vm.h"
 
 #include "cpu/control.h"
@@ -19,7 +19,7 @@ void vm_kick(struct vm_cpu *cpu, u32 pending)
 	host_wake(&cpu->wake);
 }
 
-static void kick_all(struct vm *vm)
+void vm_kick_all(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->config.cpus; i++)
 		vm_kick(vm->cpu[i], PENDING_KICK);
@@ -37,7 +37,8 @@ void vm_end(struct vm *vm, enum vm_end how, int status, const char *reason)
 	host_unlock(&vm->lock);
 	if (!first)
 		return;
-	kick_all(vm);
+	vm_kick_all(vm);
+	vm_settled(vm);
 	vm->config.ended(vm->config.opaque);
 }
 
@@ -53,13 +54,7 @@ void vm_reset(struct vm *vm)
 		return;
 	}
 	__atomic_store_n(&vm->reset_wanted, true, __ATOMIC_SEQ_CST);
-	kick_all(vm);
-}
-
-void vm_pause(struct vm *vm, bool pause)
-{
-	__atomic_store_n(&vm->pause_wanted, pause, __ATOMIC_SEQ_CST);
-	kick_all(vm);
+	vm_kick_all(vm);
 }
 
 /* Report the guest's state and do what the user wants done with a crashed guest. */
@@ -105,7 +100,7 @@ void vm_reset_cpu(struct vm_cpu *cpu, bool init)
 	posted_drain(&cpu->posted, (u64[4]){ 0 }, (u64[4]){ 0 });
 	v->activity = cpu->vcpu.index ? ACTIVITY_WAIT_SIPI : ACTIVITY_ACTIVE;
 	v->engine->state_changed(v);
-	vm_lapic_changed(cpu, host_now());
+	vm_lapic_changed(cpu, vm_now(cpu->vm));
 }
 
 /* RAM as after power-on. Engines may hold code of it: they are told by the pages' generations. */
@@ -120,7 +115,7 @@ static void clear_memory(struct vm *vm)
 static void reset_machine(struct vm *vm)
 {
 	char error[256];
-	board_reset(&vm->board, host_now()); /* from here on no device writes memory */
+	board_reset(&vm->board, vm_now(vm)); /* from here on no device writes memory */
 	clear_memory(vm);
 	for (unsigned i = 0; i < vm->config.cpus; i++) {
 		struct vm_cpu *cpu = vm->cpu[i];
@@ -130,7 +125,7 @@ static void reset_machine(struct vm *vm)
 	if (!boot_load(&vm->ram, &vm->config.boot, &vm->entry, error, sizeof(error)))
 		host_panic("the guest that was loaded once cannot be loaded again: %s", error);
 	boot_set_cpu(&vm->cpu[0]->vcpu, &vm->entry);
-	vm_board_changed(vm, host_now());
+	vm_board_changed(vm, vm_now(vm));
 }
 
 /* ---- parking ---- */
@@ -147,11 +142,14 @@ static void park(struct vm_cpu *cpu)
 	host_lock(&vm->lock);
 	vm->parked++;
 	while (must_park(vm) && vm_ended(vm) == VM_RUNNING) {
-		if (vm->parked == vm->config.cpus && __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST)) {
+		bool all = vm->parked == vm->config.cpus;
+		if (all && __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST))
+			vm_time_stop(vm);
+		if (all && __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST)) {
 			reset_machine(vm);
 			__atomic_store_n(&vm->reset_wanted, false, __ATOMIC_SEQ_CST);
 			host_unlock(&vm->lock);
-			kick_all(vm);
+			vm_kick_all(vm);
 			host_lock(&vm->lock);
 			continue;
 		}
@@ -230,7 +228,7 @@ static bool has_work(struct vm_cpu *cpu)
 static u64 sleep_deadline(const struct vm_cpu *cpu)
 {
 	bool listens = cpu->vcpu.activity == ACTIVITY_HLT && (cpu->vcpu.rflags & RFLAGS_IF);
-	return listens ? lapic_deadline(&cpu->lapic) : HOST_NEVER;
+	return listens ? vm_host_deadline(cpu->vm, lapic_deadline(&cpu->lapic)) : HOST_NEVER;
 }
 
 static void sleep_until_work(struct vm_cpu *cpu)

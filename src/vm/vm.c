@@ -59,9 +59,11 @@ static void board_timer_due(void *opaque)
 	struct vm *vm = opaque;
 	host_lock(&vm->lock);
 	vm->board_armed = HOST_NEVER;
-	u64 now = host_now();
-	board_advance(&vm->board, now);
-	vm_board_changed(vm, now);
+	if (!vm->time.stopped) {
+		u64 now = vm_now(vm);
+		board_advance(&vm->board, now);
+		vm_board_changed(vm, now);
+	}
 	host_unlock(&vm->lock);
 }
 
@@ -72,15 +74,17 @@ void vm_board_changed(struct vm *vm, u64 now)
 	if (deadline >= vm->board_armed)
 		return;
 	vm->board_armed = deadline;
-	host_timer_arm(vm->board_timer, deadline);
+	host_timer_arm(vm->board_timer, vm_host_deadline(vm, deadline));
 }
 
 void vm_serial_input(struct vm *vm)
 {
 	host_lock(&vm->lock);
-	u64 now = host_now();
-	board_serial_input(&vm->board, now);
-	vm_board_changed(vm, now);
+	if (!vm->time.stopped) {
+		u64 now = vm_now(vm);
+		board_serial_input(&vm->board, now);
+		vm_board_changed(vm, now);
+	}
 	host_unlock(&vm->lock);
 }
 
@@ -88,7 +92,9 @@ void vm_disk_completed(struct vm *vm, unsigned disk)
 {
 	host_lock(&vm->lock);
 	virtio_block_completed(vm->board.disk[disk]);
-	vm_board_changed(vm, host_now());
+	vm_board_changed(vm, vm_now(vm));
+	if (vm->time.stopped)
+		vm_settled(vm);
 	host_unlock(&vm->lock);
 }
 
@@ -150,7 +156,7 @@ static int create_cpu(struct vm *vm, unsigned index)
 	if (!cpu->timer || mmu_create(v) < 0 || v->engine->vcpu_create(v) < 0)
 		return -1;
 	v->tsc_offset = vm->tsc_offset;
-	lapic_set_tsc(&cpu->lapic, __builtin_ia32_rdtsc() + v->tsc_offset, host_now(), host_tsc_hz());
+	lapic_set_tsc(&cpu->lapic, __builtin_ia32_rdtsc() + v->tsc_offset, vm_now(vm), host_tsc_hz());
 	vm_reset_cpu(cpu, false);
 	return 0;
 }
@@ -164,7 +170,7 @@ static bool create_machine(struct vm *vm)
 	vm->tsc_offset = -__builtin_ia32_rdtsc(); /* the guest's counter starts at 0, as after power-on */
 	if (!vm->board_timer || add_memory(vm) < 0)
 		return false;
-	if (board_create(&vm->board, &vm->config.backends, &vm->ram, vm->config.cpus, host_now(), board_message,
+	if (board_create(&vm->board, &vm->config.backends, &vm->ram, vm->config.cpus, vm_now(vm), board_message,
 			 pic_intr_changed, vm) < 0)
 		return false;
 	for (unsigned i = 0; i < vm->config.cpus; i++)

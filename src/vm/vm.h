@@ -57,6 +57,16 @@ struct vm_config {
 #define REQUEST_SIPI BIT(1) /* its vector is in sipi_vector */
 #define REQUEST_CRASH BIT(2) /* the watchdog found it hung */
 
+/* Guest time: the host's monotonic clock without the times at which the VM was held (vm/pause.c). Written under the lock while every vCPU
+ * is parked; read by vCPUs that are not, and under the lock. */
+struct vm_time {
+	u64 lost; /* vm_now() is host_now() less this */
+	bool stopped; /* it stands still, since: */
+	u64 stopped_now; /* this value of vm_now() */
+	u64 stopped_tsc; /* the host's counter */
+	u64 stopped_wallclock;
+};
+
 struct vm_cpu {
 	struct vcpu vcpu;
 	struct lapic lapic; /* this vCPU's thread only */
@@ -91,14 +101,18 @@ struct vm {
 	struct host_timer *watchdog;
 	u64 suspicion; /* the watchdog's: tenths of seconds without a sign of life */
 	struct boot_entry entry;
-	struct pvclock clock; /* constant after creation */
+	struct pvclock clock; /* changes with `time` */
 	u64 tsc_offset; /* of all vCPUs at power-on */
 	u32 end; /* enum vm_end, atomic: set once */
 	int exit_status; /* with VM_DEBUG_EXIT */
 	const char *crash_reason; /* with VM_CRASHED */
 	bool reset_wanted; /* atomic */
-	bool pause_wanted; /* atomic */
-	unsigned parked; /* vCPUs waiting for a reset or the end of a pause; lock */
+	bool pause_wanted; /* `holds` is not 0; atomic, written under the lock */
+	unsigned holds; /* who holds the VM still; lock */
+	bool paused; /* one of them is vm_pause; lock */
+	unsigned parked; /* vCPUs waiting for a reset or to be released; lock */
+	struct vm_time time;
+	u32 settles; /* sleeping place of vm_settle, atomic */
 	struct vm_cpu *cpu[VM_CPUS_MAX];
 };
 
@@ -113,7 +127,17 @@ void vm_run_vcpu(struct vm *vm, unsigned index);
 /* From any thread. */
 void vm_stop(struct vm *vm); /* as pulling the plug */
 void vm_reset(struct vm *vm); /* as the reset button */
+
+/* Hold the VM still. Holders are counted, and each releases it once; the guest goes on when none is left. It returns at once: vCPUs park one
+ * after the other, and then the guest's time stops. vm_settle waits for that and for requests in the hands of back ends: from then on until
+ * the release neither CPUs, devices, memory nor time change, but for a reset (vm_reset is obeyed at once, and its memory is the new guest's). False: the
+ * VM has ended instead. Not on a vCPU's thread, and without the lock. Input from outside waits in the back ends meanwhile. */
+void vm_hold(struct vm *vm);
+bool vm_settle(struct vm *vm);
+void vm_release(struct vm *vm);
+/* The user's pause: a holder of its own, on or off. */
 void vm_pause(struct vm *vm, bool pause);
+
 void vm_power_button(struct vm *vm);
 static inline enum vm_end vm_ended(const struct vm *vm)
 {
@@ -147,6 +171,14 @@ void vm_end(struct vm *vm, enum vm_end how, int status, const char *reason);
 void vm_kick(struct vm_cpu *cpu, u32 pending);
 /* Deliver an interrupt message to the local APICs it addresses. From any thread. */
 void vm_interrupt(struct vm *vm, const struct interrupt *interrupt, struct vm_cpu *sender);
+void vm_kick_all(struct vm *vm);
+/* What devices and local APICs are told as `now`, and when on the host's clock a deadline of theirs is. */
+u64 vm_now(const struct vm *vm);
+u64 vm_host_deadline(const struct vm *vm, u64 deadline);
+/* Every vCPU is parked: stop the guest's time, if it has not been. The lock is held. */
+void vm_time_stop(struct vm *vm);
+/* What vm_settle waits for may have come. */
+void vm_settled(struct vm *vm);
 /* The board's or local APIC's deadlines may have changed. */
 void vm_board_changed(struct vm *vm, u64 now); /* lock held */
 void vm_lapic_changed(struct vm_cpu *cpu, u64 now);

@@ -23,7 +23,7 @@ static void on_transmit(void *opaque, u8 byte)
 	CHECK(!(((const struct uart *)opaque)->mcr & MCR_LOOP));
 }
 
-static void on_room(void *opaque)
+static void on_room(void *opaque, u64 now)
 {
 	CHECK(uart_room(opaque));
 	rooms++;

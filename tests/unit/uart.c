@@ -39,7 +39,7 @@ static void on_transmit(void *opaque, u8 byte)
 	b->sent[b->sent_count++] = byte;
 }
 
-static void on_room(void *opaque)
+static void on_room(void *opaque, u64 now)
 {
 	((struct board *)opaque)->room_calls++;
 }

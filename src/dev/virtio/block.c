@@ -216,6 +216,8 @@ static void notify(struct virtio_device *device, unsigned queue)
 		u8 status = begin(b, r);
 		if (status != PENDING)
 			finish(b, r, status);
+		else
+			b->submitted++;
 	}
 	device->again |= BIT(queue);
 }
@@ -224,9 +226,11 @@ void virtio_block_completed(struct virtio_block *block)
 {
 	struct virtio_block *b = block;
 	struct block_request *done;
-	while ((done = b->backend.completed(b->backend.disk)))
+	while ((done = b->backend.completed(b->backend.disk))) {
+		b->submitted--;
 		finish(b, container_of(done, struct virtio_block_request, request),
 		       done->error ? STATUS_IO_ERROR : STATUS_OK);
+	}
 	b->virtio.again |= b->stalled;
 	b->stalled = 0;
 	if (virtio_due(&b->virtio))
@@ -241,7 +245,13 @@ static void stop(struct virtio_device *device)
 		;
 	b->idle = NULL;
 	b->fresh = 0;
+	b->submitted = 0;
 	b->stalled = 0;
+}
+
+static bool busy(const struct virtio_device *device)
+{
+	return container_of(device, struct virtio_block, virtio)->submitted;
 }
 
 /* ---- assembly ---- */
@@ -281,6 +291,7 @@ int virtio_block_attach(struct virtio_block *block, const struct block_backend *
 	v->config_size = offsetof(struct block_config, unused1) + sizeof(block->config.unused1);
 	v->notify = notify;
 	v->stop = stop;
+	v->busy = busy;
 	describe(block);
 	return virtio_attach(v, host, ram, slot);
 }

@@ -65,6 +65,7 @@ struct virtio_block {
 	struct virtio_block_request *request; /* all there are */
 	struct virtio_block_request *idle;    /* those that were in use before */
 	unsigned fresh;                       /* the first that was never used: their memory is not there yet */
+	unsigned submitted;                   /* requests in the hands of the backend */
 	u32 stalled;                          /* queues that wait for an idle request, a bit each */
 };
 

@@ -31,6 +31,8 @@ struct virtio_device {
 	void (*notify)(struct virtio_device *device, unsigned queue);
 	/* Forget all buffers: when this returns, nothing that they belong to is read or written any more. May be NULL. */
 	void (*stop)(struct virtio_device *device);
+	/* Whether buffers are in the hands of a back end that will give them back by itself. May be NULL: never. */
+	bool (*busy)(const struct virtio_device *device);
 
 	struct pci_function function;
 	struct msix msix;
