@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "engine/insn/classify.h"
+#include "engine/insn/decode.h"
 #include "flat_guest.h"
 
 #define CODE 0x400000ull
@@ -156,6 +156,30 @@ static void test_complete(void **state)
 			fail_msg("not classified: %s", ZydisMnemonicGetString((ZydisMnemonic)m));
 }
 
+/* Which masked instructions suppress faults of elements that are masked off: with (%rdi) and {%k1}. */
+static void test_masked_kinds(void **state)
+{
+	static const struct {
+		u8 code[8];
+		enum insn_kind kind;
+	} rows[] = {
+		{ { 0x62, 0xf1, 0x7e, 0x49, 0x6f, 0x07 }, KIND_MASKED }, /* vmovdqu32 load */
+		{ { 0x62, 0xf1, 0x7e, 0x49, 0x7f, 0x07 }, KIND_MASKED }, /* vmovdqu32 store */
+		{ { 0x62, 0xf2, 0x75, 0x49, 0x36, 0x07 }, KIND_NATIVE }, /* vpermd: class E4NF */
+		{ { 0x62, 0xf3, 0x7d, 0x49, 0x39, 0x07, 0x00 }, KIND_NATIVE }, /* vextracti32x4: E6NF */
+		{ { 0x62, 0xf1, 0x7e, 0x48, 0x6f, 0x07 }, KIND_NATIVE }, /* no mask */
+	};
+	struct flat_guest *g = flat_create("host");
+	struct insn_decoder decoder;
+	struct insn insn;
+	insn_decoder_init(&decoder, g->policy, true);
+	for (unsigned i = 0; i < ARRAY_SIZE(rows) && cpuid_has(g->policy, FEATURE_AVX512F); i++) {
+		assert_int_equal(insn_decode(&decoder, INSN_MODE_64, rows[i].code, sizeof(rows[i].code), &insn), DECODE_OK);
+		assert_int_equal(insn.kind, rows[i].kind);
+	}
+	flat_destroy(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -163,6 +187,7 @@ int main(void)
 		cmocka_unit_test(test_memory),   cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_vectors),  cmocka_unit_test(test_bit_scans_of_zero),
 		cmocka_unit_test(test_patched),  cmocka_unit_test(test_pointers),
+		cmocka_unit_test(test_masked_kinds),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

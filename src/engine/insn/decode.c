@@ -56,6 +56,25 @@ bool insn_names_high_byte(const struct insn *insn)
 	return false;
 }
 
+/* Whether elements of the memory operand that are masked off cannot fault: its exception class says so. Intel SDM volume 2, "EVEX Exceptions". */
+static bool suppresses_faults(const ZydisDecodedInstruction *z)
+{
+	switch (z->meta.exception_class) {
+	case ZYDIS_EXCEPTION_CLASS_E1NF:
+	case ZYDIS_EXCEPTION_CLASS_E2NF:
+	case ZYDIS_EXCEPTION_CLASS_E3NF:
+	case ZYDIS_EXCEPTION_CLASS_E4NF:
+	case ZYDIS_EXCEPTION_CLASS_E5NF:
+	case ZYDIS_EXCEPTION_CLASS_E6NF:
+	case ZYDIS_EXCEPTION_CLASS_E9NF:
+	case ZYDIS_EXCEPTION_CLASS_E10NF:
+	case ZYDIS_EXCEPTION_CLASS_E11NF:
+		return false;
+	default:
+		return z->avx.mask.mode != ZYDIS_MASK_MODE_DISABLED && z->avx.mask.mode != ZYDIS_MASK_MODE_INVALID;
+	}
+}
+
 static enum insn_kind refine_kind(const struct insn *insn)
 {
 	const ZydisDecodedInstruction *z = &insn->z;
@@ -76,8 +95,7 @@ static enum insn_kind refine_kind(const struct insn *insn)
 				return KIND_REFUSED;
 		}
 	}
-	if (kind == KIND_NATIVE && insn->memory >= 0 && z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX &&
-	    z->avx.mask.mode != ZYDIS_MASK_MODE_DISABLED && z->avx.mask.mode != ZYDIS_MASK_MODE_INVALID)
+	if (kind == KIND_NATIVE && insn->memory >= 0 && z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && suppresses_faults(z))
 		return KIND_MASKED;
 	return kind;
 }

@@ -96,14 +96,16 @@ static int masked_slow(struct vcpu *vcpu, const struct op *op, gva_t gva)
 {
 	struct step *step = step_of(vcpu);
 	struct masked m = unpack(op);
-	u8 *buffer = step->bounce + (gva & 63);
+	gla_t gla = gva + (op->flags & OP_LONG ? *vcpu_u64(vcpu, op->segment_base) : vcpu->seg[op->segment].base);
+	u8 *buffer = step->bounce + (gla & 63);
 	if (!vector_ready(vcpu, step, op->xstate))
 		return OP_FAULT;
 	vector_sync(vcpu);
 	u64 active = active_elements(vcpu, &m);
 	if ((op->flags & OP_WAITS) && image_x87_pending(vcpu))
 		return vcpu_raise(vcpu, VEC_MF);
-	if ((op->flags & OP_ALIGNED) && ((gva + vcpu->seg[op->segment].base) & (op->mem_size - 1u)))
+	/* With no element at all, the CPU that runs it tells. */
+	if (active && (op->flags & OP_ALIGNED) && (gla & (op->mem_size - 1u)))
 		return vcpu_raise_gp(vcpu, 0);
 	if (op->kind == KIND_MASKMOV) { /* its whole operand must be writable, whatever the mask says */
 		if (!probe_elements(vcpu, op, gva, op->mem_size, 1))
