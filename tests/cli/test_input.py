@@ -62,7 +62,8 @@ class Options(run.Case):
         (["--disk", "path=/dev/null"], "/dev/null"),
         (["--disk", "path=/dev/null,colour=red"], "colour"),
         (["--kernel"], "--kernel"),
-        (["stray"], "stray"),
+        (["stray"], "'stray' cannot be read as the description"),
+        (["stray", "astray"], "astray"),
     ]
 
     def test_bad(self):

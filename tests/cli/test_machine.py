@@ -121,6 +121,26 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+class Description(run.Case):
+    """nadir run FILE."""
+
+    def write(self, text):
+        guest = self.file("guest", guests.say("bye") + guests.POWER_OFF)
+        return self.file("vm.conf", f"kernel = {guest}\nprotocol = flat\n{text}".encode())
+
+    def test_run(self):
+        done = run.nadir("run", self.write("memory = 4M # enough\nno-reboot\n"))
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"bye", b""))
+
+    def test_option_wins(self):
+        done = run.nadir("run", "--serial", "none", self.write("memory = 4M\nserial = stdio\n"))
+        self.assertEqual((done.returncode, done.stdout), (0, b""))
+
+    def test_wrong(self):
+        self.refused("run", self.write("memory = lots\n"), words=["vm.conf:3: memory: 'lots' is not a size"])
+        self.refused("run", self.write("colour = red\n"), words=["vm.conf:3: there is no key 'colour'"])
+
+
 class StandardFiles(run.Case):
     def shell(self, redirection, guest, *more):
         """Run the guest with redirections in the shell's notation."""

@@ -36,7 +36,7 @@ static void check(const struct run_options *o)
 	CHECK(o->cpus >= 1 && o->cpus <= 64);
 	CHECK(o->hang_timeout <= 86400);
 	CHECK(o->append && o->cpu && o->serial);
-	CHECK(!strcmp(o->engine, "auto") || !strcmp(o->engine, "step") || !strcmp(o->engine, "bt"));
+	CHECK(!strcmp(o->engine, "auto") || !strcmp(o->engine, "step") || !strcmp(o->engine, "bt") || !strcmp(o->engine, "lockstep"));
 	CHECK(!strcmp(o->sandbox, "on") || !strcmp(o->sandbox, "off"));
 	CHECK(!strchr(o->protocol, '|') && !strchr(o->on_crash, '|') && !strchr(o->log_level, '|'));
 }
@@ -52,8 +52,10 @@ int LLVMFuzzerTestOneInput(const u8 *bytes, size_t size)
 	while (in.left && count <= WORDS_MAX)
 		word[count++] = take_word(&in);
 	memcpy(permuted, word, sizeof(word));
-	if (!options_parse(&options, count, permuted))
+	if (!options_parse(&options, count, permuted)) {
 		check(&options);
+		options_release(&options);
+	}
 	for (int i = 0; i < count; i++)
 		free(word[i]);
 	return 0;

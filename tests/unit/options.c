@@ -250,15 +250,78 @@ static void test_bad_options(void **state)
 	bad("--bogus=1", "no option --bogus=1");
 	bad("-z", "no option -z");
 	bad("-hz", "no option -z");
-	bad("-", "unexpected argument '-'");
+	bad("-", "'-' cannot be read");
 	bad("--debug", "--debug"); /* of --debug-console and --debug-exit */
 	bad("--stats=1", "--stats takes no argument");
 	bad("--kernel", "option --kernel needs an argument");
 	bad("-k", "option -k needs an argument");
 	bad("-hk", "option -k needs an argument");
-	bad("--stats kernel", "unexpected argument 'kernel'");
-	bad("-- --stats", "unexpected argument '--stats'");
-	bad("~", "unexpected argument ''");
+	bad("--stats kernel stray", "unexpected argument 'stray'");
+	bad("-- --stats", "'--stats' cannot be read as the description of a VM: No such file");
+	bad("~", "'' cannot be read");
+}
+
+/* ---- the description file ---- */
+
+static char path[64];
+
+/* Write it: the line with its path in front. */
+static const char *with_file(const char *text, const char *line)
+{
+	static char words[256];
+	FILE *f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+	snprintf(words, sizeof(words), "%s %s", path, line);
+	return words;
+}
+
+static void test_file(void **state)
+{
+	struct run_options o = good(with_file("# a machine\n"
+					      "kernel = vmlinuz\n"
+					      "append=\"a  b # c\"   # quoted\n"
+					      "\n"
+					      "memory = 1G\r\n"
+					      "disk = path=a\n"
+					      "disk = path=b,readonly=on\n"
+					      "no-reboot\n"
+					      "stats = on\n"
+					      "json = off\n",
+					      "--memory 2G --disk path=c --kernel other"));
+	assert_string_equal(o.kernel, "other");
+	assert_string_equal(o.append, "a  b # c");
+	assert_int_equal(o.memory, 2ull << 30);
+	assert_int_equal(o.disk.count, 3);
+	assert_string_equal(o.disk.item[1], "path=b,readonly=on");
+	assert_string_equal(o.disk.item[2], "path=c");
+	assert_true(o.no_reboot && o.stats && !o.json);
+	assert_string_equal(o.engine, "auto");
+	options_release(&o);
+}
+
+static void test_bad_files(void **state)
+{
+	static const struct {
+		const char *text, *words;
+	} rows[] = {
+		{ "kernel = a\n\nmemory = lots\n", ":3: memory: 'lots' is not a size" },
+		{ "cpus 2\n", ":1: this is not KEY = VALUE" },
+		{ "--cpus = 2\n", ":1: there is no key '--cpus'" },
+		{ "memroy = 1G\n", ":1: there is no key 'memroy'" },
+		{ "help\n", ":1: there is no key 'help'" },
+		{ "kernel\n", ":1: kernel needs a value; write kernel = FILE" },
+		{ "kernel =\n", ":1: a value is missing" },
+		{ "stats = yes\n", ":1: stats: 'yes' is not on or off" },
+		{ "append = \"a\n", ":1: a closing \" is missing" },
+		{ "engine = warp", ":1: engine: 'warp' is not one of" },
+		{ "\x7f" "ELF\1\2\n", ":1: there is a control character" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		bad(with_file(rows[i].text, ""), rows[i].words);
+	bad("/tmp", "it is not a file of 1 MiB at most");
+	bad("/dev/zero", "it is not a file of 1 MiB at most");
 }
 
 static void test_help(void **state)
@@ -278,7 +341,10 @@ int main(void)
 		cmocka_unit_test(test_presets), cmocka_unit_test(test_texts),       cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_forms),   cmocka_unit_test(test_sizes),       cmocka_unit_test(test_bad_sizes),
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_bad_choices), cmocka_unit_test(test_bad_options),
-		cmocka_unit_test(test_help),
+		cmocka_unit_test(test_help),    cmocka_unit_test(test_file),        cmocka_unit_test(test_bad_files),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	snprintf(path, sizeof(path), "/tmp/nadir-unit-options.%d", (int)getpid());
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	unlink(path);
+	return failed;
 }

@@ -14,6 +14,7 @@ static void help(FILE *out)
 	fputs("nadir " NADIR_VERSION ": run unmodified operating systems in virtual machines, with or without virtualization hardware\n"
 	      "\n"
 	      "usage: nadir run --kernel FILE [OPTION...]   boot a virtual machine\n"
+	      "       nadir run FILE [OPTION...]            boot the virtual machine that a file describes\n"
 	      "       nadir probe [--json]                  tell what this machine offers to virtual machines\n"
 	      "       nadir --help | --version\n"
 	      "\n"
@@ -35,14 +36,17 @@ static int run_command(int argc, char **argv)
 	if (options_parse(&options, argc, argv) < 0)
 		return STATUS_USAGE;
 	if (options.help) {
-		printf("usage: nadir run --kernel FILE [OPTION...]\n\n");
+		printf("usage: nadir run [FILE] [OPTION...]\n\n"
+		       "FILE describes the machine: a line KEY = VALUE for each option, without its dashes. Options given beside it win.\n\n");
 		options_help(stdout);
 		print_cpu_models();
 		printf("\nOn a terminal, Ctrl-a x ends the machine and Ctrl-a h helps.\n"
 		       "Exit status: 0 the guest powered off; 1 nadir failed; 2 an option or file is wrong; 3 the guest crashed.\n");
 		return STATUS_OK;
 	}
-	return run_main(&options);
+	int status = run_main(&options);
+	options_release(&options);
+	return status;
 }
 
 static int probe_command(int argc, char **argv)

@@ -1,12 +1,18 @@
-/* The options of `nadir run`, one row each. Their names are those that users of QEMU, Cloud Hypervisor and Firecracker would guess. */
+/* The options of `nadir run`, one row each. Their names are those that users of QEMU, Cloud Hypervisor and Firecracker would guess. They are
+ * given on the command line, or in a VM description file (vm/description.h), or both: then those of the command line come after. */
 #define _GNU_SOURCE
 #include "host/linux/options.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vm/description.h"
 
 enum option_type { TYPE_TEXT, TYPE_FLAG, TYPE_SIZE, TYPE_NUMBER, TYPE_CHOICE, TYPE_LIST };
 
@@ -23,6 +29,7 @@ struct option_row {
 
 #define FIELD(name) offsetof(struct run_options, name)
 #define MIB BIT(20)
+#define FILE_MAX MIB
 
 static const struct option_row rows[] = {
 	{ "kernel", 'k', TYPE_TEXT, FIELD(kernel), "FILE", NULL, 0, 0,
@@ -60,9 +67,18 @@ static const struct option_row rows[] = {
 	{ "help", 'h', TYPE_FLAG, FIELD(help), NULL, NULL, 0, 0, "show this help" },
 };
 
-static int complain(const struct option_row *row, const char *text, const char *expected)
+/* Where an option was given: in a line of a file, or (file: NULL) on the command line. */
+struct source {
+	const char *file;
+	unsigned line;
+};
+
+static int complain(struct source from, const struct option_row *row, const char *text, const char *expected)
 {
-	fprintf(stderr, "nadir: --%s: '%s' is not %s\n", row->name, text, expected);
+	if (from.file)
+		fprintf(stderr, "nadir: %s:%u: %s: '%s' is not %s\n", from.file, from.line, row->name, text, expected);
+	else
+		fprintf(stderr, "nadir: --%s: '%s' is not %s\n", row->name, text, expected);
 	return -1;
 }
 
@@ -77,7 +93,7 @@ static int unit_shift(const char *text)
 }
 
 /* A decimal number or 0x and a hexadecimal one, with an optional unit for sizes. */
-static int parse_number(const struct option_row *row, const char *text, u64 *value)
+static int parse_number(struct source from, const struct option_row *row, const char *text, u64 *value)
 {
 	char expected[96];
 	bool is_size = row->type == TYPE_SIZE;
@@ -89,9 +105,9 @@ static int parse_number(const struct option_row *row, const char *text, u64 *val
 	u64 n = strtoull(text, &end, text[0] == '0' && (text[1] | 0x20) == 'x' ? 16 : 10);
 	int shift = is_size ? unit_shift(end) : *end ? -1 : 0;
 	if (!isdigit((unsigned char)*text) || errno || shift < 0 || n > (~0ull >> shift))
-		return complain(row, text, expected);
+		return complain(from, row, text, expected);
 	if (n << shift < row->minimum || n << shift > row->maximum)
-		return complain(row, text, expected);
+		return complain(from, row, text, expected);
 	*value = n << shift;
 	return 0;
 }
@@ -115,7 +131,7 @@ static int append(const struct option_row *row, struct option_list *list, const 
 	return 0;
 }
 
-static int set(struct run_options *options, const struct option_row *row, const char *text)
+static int set(struct run_options *options, struct source from, const struct option_row *row, const char *text)
 {
 	void *field = (char *)options + row->offset;
 	switch (row->type) {
@@ -124,14 +140,14 @@ static int set(struct run_options *options, const struct option_row *row, const 
 		return 0;
 	case TYPE_SIZE:
 	case TYPE_NUMBER:
-		return parse_number(row, text, field);
+		return parse_number(from, row, text, field);
 	case TYPE_LIST:
 		return append(row, field, text);
 	case TYPE_CHOICE:
 		if (!is_choice(row->argument, text)) {
 			char expected[160];
 			snprintf(expected, sizeof(expected), "one of %s", row->argument);
-			return complain(row, text, expected);
+			return complain(from, row, text, expected);
 		}
 		/* fall through */
 	case TYPE_TEXT:
@@ -188,35 +204,155 @@ static void complain_option(bool needs_argument, const char *word)
 		fprintf(stderr, "nadir: there is no option %s; see nadir run --help\n", what);
 }
 
-int options_parse(struct run_options *options, int argc, char **argv)
+/* ---- the description file ---- */
+
+/* Read into memory of one byte more. NULL after one sentence on stderr. */
+static char *read_file(const char *path, size_t *size)
+{
+	struct stat st;
+	char *text = NULL;
+	const char *why = NULL;
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		why = strerror(errno);
+	else if (!S_ISREG(st.st_mode) || st.st_size > (off_t)FILE_MAX)
+		why = "it is not a file of 1 MiB at most";
+	else if (!(text = malloc((size_t)st.st_size + 1)))
+		why = "out of memory";
+	ssize_t n = why ? 0 : read(fd, text, (size_t)st.st_size);
+	if (n < 0)
+		why = strerror(errno);
+	if (why) {
+		fprintf(stderr, "nadir: '%s' cannot be read as the description of a VM: %s\n", path, why);
+		free(text);
+		text = NULL;
+	}
+	if (fd >= 0)
+		close(fd);
+	*size = (size_t)n;
+	return text;
+}
+
+static const struct option_row *row_of_name(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (!strcmp(rows[i].name, name))
+			return &rows[i];
+	return NULL;
+}
+
+static int set_entry(struct run_options *options, struct source from, const struct description_entry *entry)
+{
+	const struct option_row *row = row_of_name(entry->key);
+	if (!row || row->offset == FIELD(help)) {
+		fprintf(stderr, "nadir: %s:%u: there is no key '%s'; the keys are the options that nadir run --help lists\n", from.file, from.line,
+			entry->key);
+		return -1;
+	}
+	if (row->type != TYPE_FLAG && !entry->value) {
+		fprintf(stderr, "nadir: %s:%u: %s needs a value; write %s = %s\n", from.file, from.line, row->name, row->name, row->argument);
+		return -1;
+	}
+	if (row->type != TYPE_FLAG)
+		return set(options, from, row, entry->value);
+	bool on = !entry->value || !strcmp(entry->value, "on");
+	if (!on && strcmp(entry->value, "off"))
+		return complain(from, row, entry->value, "on or off");
+	*(bool *)((char *)options + row->offset) = on;
+	return 0;
+}
+
+static int parse_file(struct run_options *options, const char *path)
+{
+	struct description description;
+	struct description_entry entry;
+	const char *why;
+	size_t size;
+	options->file = read_file(path, &size);
+	if (!options->file)
+		return -1;
+	description_open(&description, options->file, size);
+	for (;;) {
+		enum description_result result = description_next(&description, &entry, &why);
+		if (result == DESCRIPTION_END)
+			return 0;
+		if (result == DESCRIPTION_WRONG) {
+			fprintf(stderr, "nadir: %s:%u: %s\n", path, description.line, why);
+			return -1;
+		}
+		if (set_entry(options, (struct source){ path, description.line }, &entry) < 0)
+			return -1;
+	}
+}
+
+/* ---- the command line ---- */
+
+/* What getopt found, until the file has been read. */
+struct given {
+	const struct option_row *row;
+	const char *text;
+};
+
+/* How many, or -1 after one sentence on stderr. */
+static int collect(struct given *given, int argc, char **argv)
 {
 	struct option longs[ARRAY_SIZE(rows) + 1];
 	char shorts[2 * ARRAY_SIZE(rows) + 2];
+	int count = 0;
 	make_getopt(longs, shorts);
-	*options = (struct run_options){ 0 };
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		if (rows[i].preset && set(options, &rows[i], rows[i].preset) < 0)
-			return -1;
 	optind = 0; /* start anew, whatever an earlier parse left */
 	opterr = 0;
 	for (;;) {
 		int index = -1;
 		int c = getopt_long(argc, argv, shorts, longs, &index);
 		if (c == -1)
-			break;
+			return count;
 		if (c == '?' || c == ':') {
 			complain_option(c == ':', argv[optind - 1]);
 			return -1;
 		}
-		const struct option_row *row = index >= 0 ? &rows[index] : row_of_letter(c);
-		if (set(options, row, optarg) < 0)
+		given[count++] = (struct given){ index >= 0 ? &rows[index] : row_of_letter(c), optarg };
+	}
+}
+
+static int set_all(struct run_options *options, const struct given *given, int count)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].preset && set(options, (struct source){ 0 }, &rows[i], rows[i].preset) < 0)
 			return -1;
-	}
-	if (optind < argc) {
-		fprintf(stderr, "nadir: unexpected argument '%s'; files are given by options such as --kernel\n", argv[optind]);
+	if (options->description && parse_file(options, options->description) < 0)
 		return -1;
-	}
+	for (int i = 0; i < count; i++)
+		if (set(options, (struct source){ 0 }, given[i].row, given[i].text) < 0)
+			return -1;
 	return 0;
+}
+
+int options_parse(struct run_options *options, int argc, char **argv)
+{
+	*options = (struct run_options){ 0 };
+	size_t letters = 0; /* -abc is three options */
+	for (int i = 1; i < argc; i++)
+		letters += strlen(argv[i]) + 1;
+	struct given *given = calloc(letters + 1, sizeof(*given));
+	int count = given ? collect(given, argc, argv) : -1, result = -1;
+	if (count >= 0 && optind < argc - 1)
+		fprintf(stderr, "nadir: unexpected argument '%s'; one file describes a VM, and others are given by options such as --kernel\n",
+			argv[optind + 1]);
+	else if (count >= 0) {
+		options->description = optind < argc ? argv[optind] : NULL;
+		result = set_all(options, given, count);
+	}
+	free(given);
+	if (result < 0)
+		options_release(options);
+	return result;
+}
+
+void options_release(struct run_options *options)
+{
+	free(options->file);
+	options->file = NULL;
 }
 
 void options_help(FILE *out)

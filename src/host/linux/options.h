@@ -15,6 +15,8 @@ struct option_list {
 };
 
 struct run_options {
+	const char *description; /* the file that was given, or NULL */
+	char *file; /* its text, changed by reading */
 	const char *kernel;
 	const char *initrd;
 	const char *append;
@@ -41,8 +43,10 @@ struct run_options {
 	bool help;
 };
 
-/* Parse the arguments after `run` (argv[0] is "run"). 0, or -1 after one sentence on stderr. */
+/* Parse the arguments after `run` (argv[0] is "run"), and the VM description file among them; options given beside it win. 0, or -1 after one
+ * sentence on stderr. Until options_release. */
 int options_parse(struct run_options *options, int argc, char **argv);
+void options_release(struct run_options *options);
 /* The list of options, as --help shows it. */
 void options_help(FILE *out);
 

@@ -210,7 +210,7 @@ static int open_files(struct machine *m)
 {
 	const struct run_options *o = m->options;
 	if (!o->kernel) {
-		fprintf(stderr, "nadir: no guest given; name a kernel with --kernel FILE (see nadir run --help)\n");
+		fprintf(stderr, "nadir: no guest given; name a kernel with --kernel FILE, or a file that describes the machine (see nadir run --help)\n");
 		return -1;
 	}
 	if (open_log(o) < 0 || open_perf_map(o) < 0 || file_load(&m->kernel, "kernel", o->kernel, o->memory) < 0)
