@@ -95,10 +95,10 @@ static void drop_without_xcr0(struct cpuid_policy *policy, u64 xcr0)
 	drop_dependents(policy);
 }
 
-/* What a guest may have on this host. */
-static void read_available(struct cpuid_policy *available)
+void cpuid_available(struct cpuid_policy *available)
 {
 	struct cpuid_regs regs = { 0 };
+	memset(available, 0, sizeof(*available));
 	for (unsigned i = 0; i < FEATURE_COUNT; i++) {
 		if (i == 0 || rows[i].leaf != rows[i - 1].leaf || rows[i].subleaf != rows[i - 1].subleaf)
 			regs = host_cpuid_checked(rows[i].leaf, rows[i].subleaf);
@@ -325,7 +325,7 @@ static bool build(struct builder *b, const char *spec)
 	const struct cpu_model *model = find_model(spec, length);
 	if (!model)
 		return fail(b, "there is no CPU model named '%.*s': nadir run --help names them", spec, length);
-	read_available(&b->available);
+	cpuid_available(&b->available);
 	set_identity(b->policy, model);
 	add_model_features(b->policy, model, &b->available);
 	if (!b->policy->amd)

@@ -47,6 +47,9 @@ static inline bool cpuid_has(const struct cpuid_policy *policy, enum cpu_feature
 	return policy->features[feature / 64] >> (feature % 64) & 1;
 }
 
+/* The features that a guest may have on this host; nothing else of `policy` is set. */
+void cpuid_available(struct cpuid_policy *policy);
+
 /* What the CPUID instruction gives on this vCPU now (OSXSAVE, APIC ID, XSAVE sizes by XCR0...). */
 void cpuid_answer(struct vcpu *vcpu, u32 leaf, u32 subleaf, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
 /* Fill the vCPU's derived fields (cr4_valid, efer_valid, physical_bits...) from the policy, and vcpu->cpuid. */

@@ -156,6 +156,15 @@ static u32 host_mxcsr_mask(void)
 	return area.mxcsr_mask ? area.mxcsr_mask : 0xffbf;
 }
 
+/* Intel SDM volume 1, "Operation of XRSTOR". */
+bool xstate_possible(const struct vcpu *vcpu)
+{
+	const struct xsave_area *image = (const struct xsave_area *)(const void *)vcpu->xsave;
+	static const u64 zeros[6];
+	return !(image->header.xstate_bv & ~xstate_host_mask()) && !image->header.xcomp_bv &&
+	       !memcmp(image->header.reserved, zeros, sizeof(zeros)) && !((image->legacy.mxcsr | image->legacy.mxcsr_mask) & ~host_mxcsr_mask());
+}
+
 /* x87 after RESET is not its initial configuration: FCW is 40H, and all registers are valid zeros (tags 5555H).
  * Intel SDM volume 3, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT". INIT changes nothing
  * here. */

@@ -12,6 +12,8 @@ u64 xstate_host_mask(void);
 void xstate_component(unsigned index, u32 *offset, u32 *size);
 /* Whether two vCPUs of one policy have the same state in their images. */
 bool xstate_same(struct vcpu *a, struct vcpu *b);
+/* Whether the host's XRSTOR takes the image. */
+bool xstate_possible(const struct vcpu *vcpu);
 void xstate_reset(struct vcpu *vcpu);
 
 enum xsave_kind { XSAVE_PLAIN, XSAVE_OPT, XSAVE_COMPACT, XSAVE_SUPERVISOR };

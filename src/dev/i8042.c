@@ -302,3 +302,11 @@ void i8042_mouse(struct i8042 *i8042, s32 dx, s32 dy, u8 buttons)
 	ps2_mouse_move(&i8042->mouse, dx, dy, buttons);
 	update(i8042);
 }
+
+const struct state_table i8042_state = STATE_TABLE(struct i8042, NULL,
+	STATE_IN(struct i8042, keyboard_irq, wire_state), STATE_IN(struct i8042, mouse_irq, wire_state),
+	STATE_IN(struct i8042, a20, wire_state), STATE_NONE(struct i8042, reset), STATE_NONE(struct i8042, opaque),
+	STATE(struct i8042, ram), STATE(struct i8042, output_port), STATE(struct i8042, command), STATE(struct i8042, last_command),
+	STATE(struct i8042, output), STATE(struct i8042, source), STATE(struct i8042, answer), STATE(struct i8042, answer_source),
+	STATE(struct i8042, release), STATE_IN(struct i8042, keyboard, ps2_keyboard_state),
+	STATE_IN(struct i8042, mouse, ps2_mouse_state));

@@ -6,6 +6,7 @@
 #include "dev/bus.h"
 #include "dev/ps2.h"
 #include "irq/wire.h"
+#include "lib/state.h"
 
 #define I8042_RAM_SIZE 32
 
@@ -37,5 +38,7 @@ int i8042_attach(struct i8042 *i8042, struct bus *io);
 /* Input, as ps2_keyboard_key and ps2_mouse_move. */
 bool i8042_key(struct i8042 *i8042, u16 code, bool down);
 void i8042_mouse(struct i8042 *i8042, s32 dx, s32 dy, u8 buttons);
+
+extern const struct state_table i8042_state;
 
 #endif

@@ -104,3 +104,11 @@ int msix_add(struct msix *msix, struct pci_function *function, unsigned bar, uns
 	msix_reset(msix);
 	return 0;
 }
+
+static const struct state_table entry_state = STATE_TABLE(struct msix_entry, NULL,
+	STATE(struct msix_entry, address_low), STATE(struct msix_entry, address_high), STATE(struct msix_entry, data),
+	STATE(struct msix_entry, control));
+
+const struct state_table msix_state = STATE_TABLE(struct msix, NULL,
+	STATE_NONE(struct msix, function), STATE_SAME(struct msix, capability), STATE_SAME(struct msix, vectors),
+	STATE_IN(struct msix, table, entry_state), STATE(struct msix, pending));

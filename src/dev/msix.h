@@ -4,6 +4,7 @@
 #define NADIR_DEV_MSIX_H
 
 #include "dev/pci.h"
+#include "lib/state.h"
 
 #define MSIX_VECTORS_MAX 64
 
@@ -30,5 +31,7 @@ void msix_config_written(struct msix *msix);
 bool msix_enabled(const struct msix *msix);
 /* Send the message of `vector`, or remember it while it is masked. Vectors that do not exist are ignored. */
 void msix_signal(struct msix *msix, unsigned vector);
+
+extern const struct state_table msix_state;
 
 #endif

@@ -237,3 +237,24 @@ void pci_reset(struct pci_host *host)
 			function_reset(host->function[i]);
 	map_all(host);
 }
+
+/* ---- state ---- */
+
+/* BARs follow the registers: when all functions are loaded (the host is loaded last). */
+static bool host_loaded(void *host)
+{
+	map_all(host);
+	return true;
+}
+
+const struct state_table pci_function_state = STATE_TABLE(struct pci_function, NULL,
+	STATE_NONE(struct pci_function, written), STATE_NONE(struct pci_function, reading), STATE_NONE(struct pci_function, opaque),
+	STATE_NONE(struct pci_function, host), STATE_SAME(struct pci_function, devfn), STATE_SAME(struct pci_function, capabilities_end),
+	STATE(struct pci_function, intx), STATE(struct pci_function, intx_driven), STATE_NONE(struct pci_function, bar),
+	STATE(struct pci_function, config), STATE_NONE(struct pci_function, writable), STATE_NONE(struct pci_function, write_clears));
+
+const struct state_table pci_host_state = STATE_TABLE(struct pci_host, host_loaded,
+	STATE_IN(struct pci_host, intx, wire_state), STATE_NONE(struct pci_host, message), STATE_NONE(struct pci_host, opaque),
+	STATE_NONE(struct pci_host, io), STATE_NONE(struct pci_host, memory), STATE_NONE(struct pci_host, behind),
+	STATE(struct pci_host, address), STATE(struct pci_host, asserted), STATE_NONE(struct pci_host, function),
+	STATE_IN(struct pci_host, bridge, pci_function_state));

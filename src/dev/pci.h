@@ -14,6 +14,7 @@
 #include "dev/bus.h"
 #include "irq/msi.h"
 #include "irq/wire.h"
+#include "lib/state.h"
 
 #define PCI_CONFIG_SIZE 4096
 #define PCI_BARS 6
@@ -129,5 +130,8 @@ u32 pci_get(const struct pci_function *function, unsigned offset, unsigned size)
 void pci_put(struct pci_function *function, unsigned offset, unsigned size, u32 value);
 /* Let the guest change exactly these bits. */
 void pci_allow(struct pci_function *function, unsigned offset, unsigned size, u32 bits);
+
+/* The state of a function is part of its device's; that of the host is loaded after all of these. */
+extern const struct state_table pci_function_state, pci_host_state;
 
 #endif

@@ -388,3 +388,18 @@ static void system_control_write(void *device, u64 offset, unsigned size, u64 va
 }
 
 const struct region_ops system_control_ops = { .read = system_control_read, .write = system_control_write };
+
+/* ---- state ---- */
+
+static const struct state_table channel_state = STATE_TABLE(struct pit_channel, NULL,
+	STATE_MAX(struct pit_channel, mode, 5), STATE_MAX(struct pit_channel, access, 3), STATE(struct pit_channel, bcd),
+	STATE(struct pit_channel, gate), STATE(struct pit_channel, running), STATE(struct pit_channel, low_before),
+	STATE(struct pit_channel, paused), STATE_MAX(struct pit_channel, count, 0x10000), STATE(struct pit_channel, start),
+	STATE(struct pit_channel, frozen), STATE(struct pit_channel, pending), STATE_MAX(struct pit_channel, next_count, 0x10000),
+	STATE(struct pit_channel, pending_at), STATE(struct pit_channel, write_high), STATE(struct pit_channel, read_high),
+	STATE(struct pit_channel, write_low), STATE_MAX(struct pit_channel, latched_bytes, 2), STATE(struct pit_channel, latched),
+	STATE(struct pit_channel, status_latched), STATE(struct pit_channel, status));
+
+const struct state_table pit_state = STATE_TABLE(struct pit, NULL,
+	STATE_IN(struct pit, channel, channel_state), STATE_IN(struct pit, irq, wire_state), STATE(struct pit, edge),
+	STATE(struct pit, not_before), STATE(struct pit, control));

@@ -16,6 +16,7 @@
 
 #include "dev/bus.h"
 #include "irq/wire.h"
+#include "lib/state.h"
 
 #define PIT_HZ 1193182ull
 #define PIT_PORT_COUNT 4
@@ -64,5 +65,7 @@ void pit_advance(struct pit *pit, u64 now);
 
 extern const struct region_ops pit_ops;            /* ports 40H-43H; the device is a struct pit */
 extern const struct region_ops system_control_ops; /* port 61H; the device is the same struct pit */
+
+extern const struct state_table pit_state;
 
 #endif

@@ -136,3 +136,7 @@ void pm_advance(struct pm *pm, u64 now)
 	pm->status |= PM1_TMR;
 	update_sci(pm);
 }
+
+const struct state_table pm_state = STATE_TABLE(struct pm, NULL,
+	STATE_IN(struct pm, sci, wire_state), STATE_NONE(struct pm, power_off), STATE_NONE(struct pm, opaque), STATE(struct pm, status),
+	STATE(struct pm, enable), STATE(struct pm, control), STATE(struct pm, half_periods));

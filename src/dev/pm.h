@@ -9,6 +9,7 @@
 
 #include "dev/bus.h"
 #include "irq/wire.h"
+#include "lib/state.h"
 
 #define PM_TIMER_HZ 3579545ull
 #define PM_REGION_SIZE 12
@@ -33,5 +34,7 @@ void pm_power_button(struct pm *pm);
 /* The next change of the timer's top bit while it would interrupt, or HOST_NEVER. */
 u64 pm_deadline(const struct pm *pm);
 void pm_advance(struct pm *pm, u64 now);
+
+extern const struct state_table pm_state;
 
 #endif

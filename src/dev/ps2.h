@@ -5,6 +5,7 @@
 #define NADIR_DEV_PS2_H
 
 #include "arch/types.h"
+#include "lib/state.h"
 
 #define PS2_QUEUE_SIZE 32
 
@@ -76,5 +77,7 @@ static inline bool ps2_get(struct ps2_queue *queue, u8 *byte)
 #define PS2_SELF_TEST_PASSED 0xaa
 #define PS2_RELEASE 0xf0 /* set 2: the next code is a key going up */
 #define PS2_EXTENDED 0xe0
+
+extern const struct state_table ps2_queue_state, ps2_keyboard_state, ps2_mouse_state;
 
 #endif

@@ -166,3 +166,12 @@ bool ps2_keyboard_key(struct ps2_keyboard *keyboard, u16 code, bool down)
 	ps2_put(&keyboard->queue, set2);
 	return true;
 }
+
+const struct state_table ps2_queue_state = STATE_TABLE(struct ps2_queue, NULL,
+	STATE(struct ps2_queue, data), STATE_MAX(struct ps2_queue, head, PS2_QUEUE_SIZE - 1),
+	STATE_MAX(struct ps2_queue, count, PS2_QUEUE_SIZE));
+
+const struct state_table ps2_keyboard_state = STATE_TABLE(struct ps2_keyboard, NULL,
+	STATE_IN(struct ps2_keyboard, queue, ps2_queue_state), STATE(struct ps2_keyboard, command), STATE(struct ps2_keyboard, last),
+	STATE_MAX(struct ps2_keyboard, set, 2), STATE(struct ps2_keyboard, leds), STATE(struct ps2_keyboard, typematic),
+	STATE(struct ps2_keyboard, scanning));

@@ -173,3 +173,9 @@ void ps2_mouse_move(struct ps2_mouse *mouse, s32 dx, s32 dy, u8 buttons)
 		changed = false;
 	}
 }
+
+const struct state_table ps2_mouse_state = STATE_TABLE(struct ps2_mouse, NULL,
+	STATE_IN(struct ps2_mouse, queue, ps2_queue_state), STATE(struct ps2_mouse, command), STATE(struct ps2_mouse, last),
+	STATE(struct ps2_mouse, resolution), STATE(struct ps2_mouse, rate), STATE(struct ps2_mouse, buttons),
+	STATE(struct ps2_mouse, enabled), STATE(struct ps2_mouse, remote), STATE(struct ps2_mouse, wrap),
+	STATE(struct ps2_mouse, scaling), STATE(struct ps2_mouse, dx), STATE(struct ps2_mouse, dy));

@@ -64,3 +64,7 @@ int reset_attach(struct reset *reset, struct bus *io, struct bus *behind)
 	int error = bus_add(io, "port 92", PORT_FAST_A20, 1, &port92_ops, reset);
 	return error ? error : bus_add(behind, "reset control", PORT_RESET, 1, &control_ops, reset);
 }
+
+const struct state_table reset_state = STATE_TABLE(struct reset, NULL,
+	STATE_NONE(struct reset, reset), STATE_NONE(struct reset, opaque), STATE_IN(struct reset, a20, wire_state),
+	STATE(struct reset, control), STATE(struct reset, port92));

@@ -8,6 +8,7 @@
 
 #include "dev/bus.h"
 #include "irq/wire.h"
+#include "lib/state.h"
 
 struct reset {
 	/* Wired by the board before reset_attach, kept by reset_reset. */
@@ -24,5 +25,7 @@ void reset_reset(struct reset *reset);
 /* Reset and answer at 0x92 of `io` and at 0xcf9 of `behind`, the bus behind the PCI bridge. 0, or a negative value as
  * bus_add. */
 int reset_attach(struct reset *reset, struct bus *io, struct bus *behind);
+
+extern const struct state_table reset_state;
 
 #endif

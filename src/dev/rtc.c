@@ -422,3 +422,8 @@ void rtc_set_memory_size(struct rtc *rtc, u64 below_4g, u64 above_4g)
 	set_le(rtc, 0x34, above_16m >> 16, 2); /* above 16 MiB, 64 KiB */
 	set_le(rtc, 0x5b, above_4g >> 16, 3);  /* above 4 GiB, 64 KiB */
 }
+
+const struct state_table rtc_state = STATE_TABLE(struct rtc, NULL,
+	STATE(struct rtc, cmos), STATE_MAX(struct rtc, index, RTC_CMOS_SIZE - 1), STATE_IN(struct rtc, irq, wire_state),
+	STATE(struct rtc, base), STATE(struct rtc, base_now), STATE_MAX(struct rtc, phase, NANOSECONDS_PER_SECOND - 1),
+	STATE(struct rtc, periodic_seen), STATE(struct rtc, seconds_seen));

@@ -8,6 +8,7 @@
 
 #include "dev/bus.h"
 #include "irq/wire.h"
+#include "lib/state.h"
 
 #define RTC_PORT_COUNT 2
 #define RTC_CMOS_SIZE 128
@@ -44,5 +45,7 @@ u64 rtc_deadline(const struct rtc *rtc);
 void rtc_advance(struct rtc *rtc, u64 now);
 
 extern const struct region_ops rtc_ops; /* ports 70H-71H */
+
+extern const struct state_table rtc_state;
 
 #endif

@@ -340,3 +340,10 @@ void uart_advance(struct uart *uart, u64 now)
 	}
 	update_irq(uart);
 }
+
+const struct state_table uart_state = STATE_TABLE(struct uart, NULL,
+	STATE_IN(struct uart, irq, wire_state), STATE_NONE(struct uart, transmit), STATE_NONE(struct uart, room),
+	STATE_NONE(struct uart, opaque), STATE(struct uart, ier), STATE(struct uart, fcr), STATE(struct uart, lcr),
+	STATE(struct uart, mcr), STATE(struct uart, scr), STATE(struct uart, modem_delta), STATE(struct uart, divisor),
+	STATE(struct uart, overrun), STATE(struct uart, thre_pending), STATE(struct uart, timed_out), STATE(struct uart, timeout),
+	STATE(struct uart, fifo), STATE_MAX(struct uart, head, UART_FIFO_SIZE - 1), STATE_MAX(struct uart, count, UART_FIFO_SIZE));

@@ -9,6 +9,7 @@
 
 #include "dev/bus.h"
 #include "irq/wire.h"
+#include "lib/state.h"
 
 #define UART_FIFO_SIZE 16
 #define UART_REGION_SIZE 8
@@ -44,5 +45,7 @@ bool uart_receive(struct uart *uart, u8 byte, u64 now);
 /* The receive time-out, as time on host_now()'s scale, or HOST_NEVER. */
 u64 uart_deadline(const struct uart *uart);
 void uart_advance(struct uart *uart, u64 now);
+
+extern const struct state_table uart_state;
 
 #endif

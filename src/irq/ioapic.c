@@ -165,3 +165,7 @@ void ioapic_write(void *opaque, u64 offset, unsigned size, u64 value, u64 now)
 	else if (offset == IOEOI)
 		ioapic_eoi(ioapic, (u8)value);
 }
+
+const struct state_table ioapic_state = STATE_TABLE(struct ioapic, NULL,
+	STATE(struct ioapic, redirection), STATE(struct ioapic, lines), STATE(struct ioapic, select), STATE(struct ioapic, id),
+	STATE_NONE(struct ioapic, deliver), STATE_NONE(struct ioapic, opaque));

@@ -7,6 +7,7 @@
 #define NADIR_IRQ_IOAPIC_H
 
 #include "irq/interrupt.h"
+#include "lib/state.h"
 
 #define IOAPIC_PIN_COUNT 24
 #define IOAPIC_MMIO_SIZE 0x1000
@@ -34,5 +35,7 @@ void ioapic_eoi(struct ioapic *ioapic, u8 vector);
 /* The register window, IOAPIC_MMIO_SIZE bytes; the signatures are those of a bus region. */
 u64 ioapic_read(void *ioapic, u64 offset, unsigned size, u64 now);
 void ioapic_write(void *ioapic, u64 offset, unsigned size, u64 value, u64 now);
+
+extern const struct state_table ioapic_state;
 
 #endif

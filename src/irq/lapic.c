@@ -337,3 +337,19 @@ void lapic_set_virtual_wire(struct lapic *lapic)
 	lapic->reg[REG_LVT + LVT_LINT1] = DELIVERY_NMI << LVT_DELIVERY_SHIFT;
 	lapic_update_match(lapic);
 }
+
+static bool loaded(void *object)
+{
+	struct lapic *lapic = object;
+	lapic_update_match(lapic);
+	return lapic->tsc.hz;
+}
+
+const struct state_table lapic_state = STATE_TABLE(struct lapic, loaded,
+	STATE(struct lapic, reg), STATE(struct lapic, irr), STATE(struct lapic, isr), STATE(struct lapic, tmr), STATE(struct lapic, base),
+	STATE(struct lapic, errors), STATE(struct lapic, lint_line), STATE(struct lapic, lint_remote_irr),
+	STATE(struct lapic, timer.deadline), STATE(struct lapic, timer.not_before), STATE(struct lapic, timer.tsc_deadline),
+	STATE(struct lapic, tsc.anchor), STATE(struct lapic, tsc.anchor_now), STATE(struct lapic, tsc.hz),
+	STATE_NONE(struct lapic, match), STATE_SAME(struct lapic, id), STATE_SAME(struct lapic, physical_bits),
+	STATE_SAME(struct lapic, has_x2apic), STATE_SAME(struct lapic, has_tsc_deadline), STATE_NONE(struct lapic, ops),
+	STATE_NONE(struct lapic, opaque));

@@ -13,6 +13,7 @@
 
 #include "irq/interrupt.h"
 #include "irq/posted.h"
+#include "lib/state.h"
 
 #define LAPIC_MMIO_SIZE 0x1000
 
@@ -147,5 +148,7 @@ void lapic_advance(struct lapic *lapic, u64 now);
 bool lapic_matches(const struct lapic *lapic, u32 destination, bool logical);
 /* Whether it is enabled, in hardware and by software, so that fixed interrupts are accepted. */
 bool lapic_enabled(const struct lapic *lapic);
+
+extern const struct state_table lapic_state;
 
 #endif

@@ -319,3 +319,15 @@ void pic_elcr_write(void *opaque, u64 offset, unsigned size, u64 value, u64 now)
 	}
 	update(pic);
 }
+
+/* ---- state ---- */
+
+static const struct state_table chip_state = STATE_TABLE(struct pic_chip, NULL,
+	STATE(struct pic_chip, irr), STATE(struct pic_chip, isr), STATE(struct pic_chip, imr), STATE(struct pic_chip, lines),
+	STATE(struct pic_chip, elcr), STATE_NONE(struct pic_chip, elcr_writable), STATE(struct pic_chip, vector_base),
+	STATE(struct pic_chip, icw1), STATE(struct pic_chip, icw4), STATE_MAX(struct pic_chip, next_icw, 4),
+	STATE_MAX(struct pic_chip, lowest, 7), STATE(struct pic_chip, rotate_on_aeoi), STATE(struct pic_chip, special_mask),
+	STATE(struct pic_chip, poll), STATE(struct pic_chip, read_isr));
+
+const struct state_table pic_state = STATE_TABLE(struct pic, NULL,
+	STATE_IN(struct pic, chip, chip_state), STATE_IN(struct pic, intr, wire_state));

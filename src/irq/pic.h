@@ -7,6 +7,7 @@
 #define NADIR_IRQ_PIC_H
 
 #include "irq/wire.h"
+#include "lib/state.h"
 
 #define PIC_PIN_COUNT 16
 
@@ -52,5 +53,7 @@ u64 pic_slave_read(void *pic, u64 offset, unsigned size, u64 now);
 void pic_slave_write(void *pic, u64 offset, unsigned size, u64 value, u64 now);
 u64 pic_elcr_read(void *pic, u64 offset, unsigned size, u64 now);
 void pic_elcr_write(void *pic, u64 offset, unsigned size, u64 value, u64 now);
+
+extern const struct state_table pic_state;
 
 #endif

@@ -53,3 +53,7 @@ void posted_suppress(struct posted *posted, bool suppress)
 	else
 		__atomic_fetch_and(&posted->descriptor.control, ~POSTED_SN, __ATOMIC_SEQ_CST);
 }
+
+const struct state_table posted_state = STATE_TABLE(struct posted, NULL,
+	STATE(struct posted, descriptor.pir), STATE(struct posted, descriptor.control), STATE_NONE(struct posted, descriptor.reserved),
+	STATE(struct posted, level));

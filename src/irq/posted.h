@@ -5,6 +5,7 @@
 #define NADIR_IRQ_POSTED_H
 
 #include "arch/types.h"
+#include "lib/state.h"
 
 /* Fields of `control`. */
 #define POSTED_ON BIT(0)     /* outstanding notification: the owner has been told */
@@ -42,5 +43,7 @@ bool posted_drain(struct posted *posted, u64 vectors[4], u64 level[4]);
 
 /* Suppress or allow notifications. When they are allowed again, the owner must look at posted_pending once. */
 void posted_suppress(struct posted *posted, bool suppress);
+
+extern const struct state_table posted_state;
 
 #endif

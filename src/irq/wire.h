@@ -4,6 +4,7 @@
 #define NADIR_IRQ_WIRE_H
 
 #include "arch/types.h"
+#include "lib/state.h"
 
 struct wire {
 	void (*sink)(void *opaque, unsigned pin, bool level);
@@ -20,5 +21,7 @@ static inline void wire_set(struct wire *w, bool level)
 	if (w->sink)
 		w->sink(w->opaque, w->pin, level);
 }
+
+extern const struct state_table wire_state;
 
 #endif

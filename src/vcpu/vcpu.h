@@ -16,6 +16,7 @@
 #include "arch/regs.h"
 #include "arch/segment.h"
 #include "arch/types.h"
+#include "lib/state.h"
 #include "vcpu/debug.h"
 #include "vcpu/exit.h"
 #include "vcpu/trace.h"
@@ -285,5 +286,7 @@ static inline u32 vcpu_pending(const struct vcpu *v)
 {
 	return __atomic_load_n(&v->pending, __ATOMIC_RELAXED);
 }
+
+extern const struct state_table vcpu_state; /* state.c */
 
 #endif

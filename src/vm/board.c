@@ -210,6 +210,31 @@ bool board_busy(const struct board *board)
 	return false;
 }
 
+/* A device whose driver has no table cannot be saved. */
+static void virtio_state(struct state *s, struct virtio_device *device, unsigned index)
+{
+	if (device->state)
+		state_section(s, device->name, index, device->state, device);
+	else
+		state_fail(s, STATE_LACKING, device->name);
+}
+
+void board_state(struct state *s, struct board *board)
+{
+	struct board *b = board;
+	state_section(s, "PIC", 0, &pic_state, &b->pic);
+	state_section(s, "I/O APIC", 0, &ioapic_state, &b->ioapic);
+	state_section(s, "PIT", 0, &pit_state, &b->pit);
+	state_section(s, "RTC", 0, &rtc_state, &b->rtc);
+	state_section(s, "UART", 0, &uart_state, &b->uart);
+	state_section(s, "i8042", 0, &i8042_state, &b->i8042);
+	state_section(s, "ACPI", 0, &pm_state, &b->pm);
+	state_section(s, "reset", 0, &reset_state, &b->reset);
+	for (unsigned i = 0; i < b->virtio_count; i++)
+		virtio_state(s, b->virtio[i], i);
+	state_section(s, "PCI", 0, &pci_host_state, &b->pci); /* after its functions */
+}
+
 /* ---- time ---- */
 
 u64 board_deadline(const struct board *board)

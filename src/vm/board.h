@@ -68,6 +68,9 @@ int board_create(struct board *board, const struct board_backends *backends, str
 void board_destroy(struct board *board);
 void board_reset(struct board *board, u64 now);
 
+/* Save or load everything, when no back end has requests (board_busy). */
+void board_state(struct state *s, struct board *board);
+
 /* When something happens by itself, and let it happen. */
 u64 board_deadline(const struct board *board);
 void board_advance(struct board *board, u64 now);

@@ -6,6 +6,7 @@
 #include "host/port.h"
 #include "lib/string.h"
 #include "mmu/mmu.h"
+#include "vm/state.h"
 #include "vm/watchdog.h"
 
 static const struct vcpu_ops vcpu_ops = {
@@ -191,8 +192,10 @@ static bool check_memory(const struct vm *vm, char *error, size_t error_size)
 	return false;
 }
 
-static bool load_guest(struct vm *vm, char *error, size_t error_size)
+static bool load_guest(struct vm *vm, struct state *saved, char *error, size_t error_size)
 {
+	if (saved)
+		return vm_load(vm, saved, error, error_size);
 	if (!boot_load(&vm->ram, &vm->config.boot, &vm->entry, error, error_size))
 		return false;
 	boot_set_cpu(&vm->cpu[0]->vcpu, &vm->entry);
@@ -208,6 +211,12 @@ static bool check_cpus(const struct vm_config *config, char *error, size_t size)
 	return false;
 }
 
+static bool make_policy(struct vm *vm, struct state *saved, char *error, size_t error_size)
+{
+	vm->policy = cpuid_policy_create(vm->config.cpu_model, vm->config.cpus, host_tsc_hz(), error, error_size);
+	return vm->policy && (!saved || vm_load_model(vm, saved, error, error_size));
+}
+
 struct vm *vm_create(const struct vm_config *config, char *error, size_t error_size, bool *user_error)
 {
 	*user_error = false;
@@ -220,14 +229,15 @@ struct vm *vm_create(const struct vm_config *config, char *error, size_t error_s
 	vm->config.boot.ram_size = config->memory;
 	vm->config.boot.cpus = config->cpus;
 	host_lock_init(&vm->lock);
-	vm->policy = cpuid_policy_create(config->cpu_model, config->cpus, host_tsc_hz(), error, error_size);
-	if (!vm->policy || !check_memory(vm, error, error_size) || !check_cpus(config, error, error_size)) {
+	struct state state = { .loading = true, .data = (u8 *)config->state, .size = config->state_size };
+	struct state *saved = config->state ? &state : NULL;
+	if (!make_policy(vm, saved, error, error_size) || !check_memory(vm, error, error_size) || !check_cpus(config, error, error_size)) {
 		*user_error = true;
 	} else if (!create_machine(vm)) {
 		host_snprintf(error, error_size,
 			      "the host lacks the memory or the resources for a guest of %llu MiB and %u CPUs",
 			      (unsigned long long)(config->memory >> 20), config->cpus);
-	} else if (!load_guest(vm, error, error_size)) {
+	} else if (!load_guest(vm, saved, error, error_size)) {
 		*user_error = true;
 	} else if (watchdog_start(vm) < 0) {
 		host_snprintf(error, error_size, "out of memory");

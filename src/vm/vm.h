@@ -39,6 +39,10 @@ struct vm_config {
 	const struct engine_ops *engine;
 	enum direct_mode direct;
 	struct boot_source boot; /* buffers and strings stay the host's until vm_destroy */
+	/* A saved state (vm/state.h) to go on from instead of loading the guest; needed by vm_create only. The VM is held once then: memory must be as it was
+	 * before vm_release. */
+	const u8 *state;
+	size_t state_size;
 	struct board_backends backends;
 	enum vm_crash_action on_crash;
 	u64 hang_timeout; /* seconds; 0: never */

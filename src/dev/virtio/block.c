@@ -286,6 +286,7 @@ int virtio_block_attach(struct virtio_block *block, const struct block_backend *
 	v->id = ID;
 	v->class_code = CLASS;
 	v->name = "virtio-blk";
+	v->state = &virtio_block_state;
 	v->queues = MIN(cpus, VIRTIO_QUEUES_MAX);
 	v->config = &block->config;
 	v->config_size = offsetof(struct block_config, unused1) + sizeof(block->config.unused1);
@@ -301,3 +302,11 @@ void virtio_block_destroy(struct virtio_block *block)
 	if (block->request)
 		host_table_destroy(block->request, POOL_SIZE);
 }
+
+/* ---- state: of a disk without requests in work (virtio_device.busy) ---- */
+
+const struct state_table virtio_block_state = STATE_TABLE(struct virtio_block, NULL,
+	STATE_IN(struct virtio_block, virtio, virtio_device_state), STATE_NONE(struct virtio_block, backend),
+	STATE_SAME(struct virtio_block, config.capacity), STATE_NONE(struct virtio_block, config),
+	STATE_NONE(struct virtio_block, request), STATE_NONE(struct virtio_block, idle), STATE_NONE(struct virtio_block, fresh), STATE_NONE(struct virtio_block, submitted),
+	STATE(struct virtio_block, stalled));

@@ -7,6 +7,7 @@
 #define NADIR_DEV_VIRTIO_BLOCK_H
 
 #include "dev/virtio/device.h"
+#include "lib/state.h"
 
 #define BLOCK_SECTOR 512u
 #define BLOCK_SERIAL_SIZE 20u
@@ -76,5 +77,7 @@ void virtio_block_destroy(struct virtio_block *block);
 
 /* Requests are complete. */
 void virtio_block_completed(struct virtio_block *block);
+
+extern const struct state_table virtio_block_state;
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "dev/msix.h"
 #include "dev/virtio/queue.h"
+#include "lib/state.h"
 
 #define VIRTIO_QUEUES_MAX 8
 
@@ -23,6 +24,7 @@ struct virtio_device {
 	u16 id; /* "Device Types" */
 	u32 class_code;
 	const char *name;
+	const struct state_table *state; /* of the struct that begins with this one */
 	u64 features; /* offered, beside VERSION_1 */
 	unsigned queues;
 	const void *config; /* the device-specific part, read-only for the driver */
@@ -67,5 +69,7 @@ static inline bool virtio_due(const struct virtio_device *device)
 	return device->again;
 }
 void virtio_advance(struct virtio_device *device);
+
+extern const struct state_table virtio_device_state; /* part of each device's own */
 
 #endif

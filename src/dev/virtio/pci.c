@@ -379,3 +379,26 @@ int virtio_attach(struct virtio_device *device, struct pci_host *host, struct ra
 	virtio_reset(d);
 	return pci_add(host, &d->function, slot, 0);
 }
+
+/* ---- state ---- */
+
+static bool loaded(void *object)
+{
+	struct virtio_device *d = object;
+	for (unsigned i = 0; i < d->queues; i++)
+		if (!virtq_loaded(&d->queue[i], d->ram))
+			return false;
+	return true;
+}
+
+const struct state_table virtio_device_state = STATE_TABLE(struct virtio_device, loaded,
+	STATE_SAME(struct virtio_device, id), STATE_NONE(struct virtio_device, class_code), STATE_NONE(struct virtio_device, name),
+	STATE_NONE(struct virtio_device, state), STATE_SAME(struct virtio_device, features), STATE_SAME(struct virtio_device, queues),
+	STATE_NONE(struct virtio_device, config), STATE_NONE(struct virtio_device, config_size), STATE_NONE(struct virtio_device, notify),
+	STATE_NONE(struct virtio_device, stop), STATE_NONE(struct virtio_device, busy), STATE_IN(struct virtio_device, function, pci_function_state),
+	STATE_IN(struct virtio_device, msix, msix_state), STATE_NONE(struct virtio_device, ram),
+	STATE_IN(struct virtio_device, queue, virtq_state), STATE(struct virtio_device, vector),
+	STATE(struct virtio_device, driver_features), STATE(struct virtio_device, again), STATE(struct virtio_device, feature_select),
+	STATE(struct virtio_device, driver_feature_select), STATE(struct virtio_device, config_vector),
+	STATE(struct virtio_device, queue_select), STATE(struct virtio_device, status), STATE(struct virtio_device, isr),
+	STATE_NONE(struct virtio_device, window));

@@ -65,16 +65,26 @@ static bool break_queue(struct virtq *q)
 	return false;
 }
 
-bool virtq_enable(struct virtq *q, struct ram *ram)
+static bool possible_size(const struct virtq *q)
 {
 	u64 size = q->size;
-	q->ram = ram;
-	if (!size || size > VIRTQ_SIZE_MAX || (!q->packed && (size & (size - 1))))
-		return break_queue(q);
+	return size && size <= VIRTQ_SIZE_MAX && (q->packed || !(size & (size - 1)));
+}
+
+static bool find_areas(struct virtq *q)
+{
+	struct ram *ram = q->ram;
+	u64 size = q->size;
 	q->ring = area(ram, q->descriptors, size * sizeof(struct descriptor), 16, q->packed);
 	q->driver_area = area(ram, q->driver, q->packed ? 4 : RING_ENTRIES + size * 2 + 2, q->packed ? 4 : 2, false);
 	q->device_area = area(ram, q->device, q->packed ? 4 : RING_ENTRIES + size * USED_ENTRY_SIZE + 2, 4, true);
-	if (!q->ring || !q->driver_area || !q->device_area)
+	return q->ring && q->driver_area && q->device_area;
+}
+
+bool virtq_enable(struct virtq *q, struct ram *ram)
+{
+	q->ram = ram;
+	if (!possible_size(q) || !find_areas(q))
 		return break_queue(q);
 	q->next_available = q->next_used = 0;
 	q->available_wrap = q->used_wrap = true;
@@ -347,3 +357,19 @@ u64 virtq_writable(const struct virtq_chain *chain)
 {
 	return sum(chain, chain->readable, chain->pieces);
 }
+
+/* ---- state ---- */
+
+bool virtq_loaded(struct virtq *q, struct ram *ram)
+{
+	bool places = !q->packed || (q->next_available < q->size && q->next_used < q->size);
+	q->ram = ram;
+	return !q->enabled || (possible_size(q) && places && find_areas(q));
+}
+
+const struct state_table virtq_state = STATE_TABLE(struct virtq, NULL,
+	STATE_MAX(struct virtq, size, VIRTQ_SIZE_MAX), STATE(struct virtq, packed), STATE(struct virtq, event_index),
+	STATE(struct virtq, descriptors), STATE(struct virtq, driver), STATE(struct virtq, device), STATE_NONE(struct virtq, ram),
+	STATE(struct virtq, enabled), STATE(struct virtq, broken), STATE_NONE(struct virtq, ring), STATE_NONE(struct virtq, driver_area),
+	STATE_NONE(struct virtq, device_area), STATE(struct virtq, next_available), STATE(struct virtq, next_used),
+	STATE(struct virtq, available_wrap), STATE(struct virtq, used_wrap));

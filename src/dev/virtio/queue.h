@@ -9,6 +9,7 @@
 #ifndef NADIR_DEV_VIRTIO_QUEUE_H
 #define NADIR_DEV_VIRTIO_QUEUE_H
 
+#include "lib/state.h"
 #include "mmu/ram.h"
 
 #define VIRTQ_SIZE_MAX 128
@@ -56,5 +57,9 @@ bool virtq_take(struct virtq_chain *chain, void *buffer, u32 size);
 /* Bytes to read and to write. */
 u64 virtq_readable(const struct virtq_chain *chain);
 u64 virtq_writable(const struct virtq_chain *chain);
+
+/* What a queue needs beside its table: to be called when it was loaded. False: it cannot be. */
+bool virtq_loaded(struct virtq *q, struct ram *ram);
+extern const struct state_table virtq_state;
 
 #endif

@@ -34,8 +34,13 @@ int virtio_random_attach(struct virtio_random *random, struct pci_host *host, st
 	v->id = ID;
 	v->class_code = CLASS;
 	v->name = "virtio-rng";
+	v->state = &virtio_random_state;
 	v->features = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
 	v->queues = 1;
 	v->notify = notify;
 	return virtio_attach(v, host, ram, slot);
 }
+
+const struct state_table virtio_random_state = STATE_TABLE(struct virtio_random, NULL,
+	STATE_IN(struct virtio_random, virtio, virtio_device_state), STATE_NONE(struct virtio_random, fill),
+	STATE_NONE(struct virtio_random, chain));

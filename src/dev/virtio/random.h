@@ -3,6 +3,7 @@
 #define NADIR_DEV_VIRTIO_RANDOM_H
 
 #include "dev/virtio/device.h"
+#include "lib/state.h"
 
 struct virtio_random {
 	struct virtio_device virtio;
@@ -12,5 +13,7 @@ struct virtio_random {
 };
 
 int virtio_random_attach(struct virtio_random *random, struct pci_host *host, struct ram *ram, unsigned slot);
+
+extern const struct state_table virtio_random_state;
 
 #endif
