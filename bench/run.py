@@ -24,12 +24,16 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 LINE = re.compile(r"^(bench|out|sum): (\S+) ?(.*)$")
 OUTPUT_LINES = 40
 APPEND = "console=ttyS0 quiet panic=-1"
+MODULES = ["virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_modern_dev", "virtio/virtio_pci_legacy_dev", "virtio/virtio_pci",
+           "block/virtio_blk"]
+DISK_SIZE = 256 << 20
 PRELUDE = r"""
 echo "bench: boot end"
 export PATH=/bin:/usr/bin HOME=/tmp LC_ALL=C
 cd /bench
 grep -q " /tmp tmpfs " /proc/mounts || mount -t tmpfs tmpfs /tmp
 ip link set lo up 2>/dev/null
+[ -e disk ] || for module in modules/*.ko; do insmod "$module" 2>/dev/null; done
 run() {
 	N=$2
 	rm -rf /tmp/*
@@ -123,6 +127,13 @@ def measure(command, silence, begun_workload):
     return seconds, outputs, "\n".join([f"ended with status {status}" + ("" if ended else " before the last workload"), *other])
 
 
+def make_disk(path):
+    """A disk of random data, written in small pieces, as a guest does: it decides how the host's page cache keeps the file."""
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(DISK_SIZE >> 12):
+            file.write(os.urandom(4096))
+
+
 class Group:
     """The workloads of one boot, their tree and initramfs."""
 
@@ -143,19 +154,31 @@ class Group:
                 made.software(name, software[name])
             needed = [package for name in program.get("software", []) for package in software[name]["packages"]]
             made.program(row, program, needed)
+        self.disk = os.path.join(work, name + ".disk") if any(workload.get("disk") for workload in workloads) else None
+        if self.disk:
+            made.modules(os.path.join(args.cache, "linux-cloud"), MODULES)
         self.script = made.script("script", script(workloads, args))
         subprocess.run([os.path.join(tree.SCRIPTS, "initramfs.sh"), busybox, self.initrd, self.root + self.script], check=True)
         if any(workload["group"] != "boot" for workload in workloads):
             made.pack(self.initrd)
+        if self.disk:
+            make_disk(self.disk)
+            os.link(self.disk, os.path.join(self.root, "bench", "disk"))
 
     def command(self, who):
         args = self.args
+        if self.disk:  # so that nobody pays for what was written before
+            with open(self.disk, "rb") as file:
+                os.fsync(file.fileno())
         if who == "native":
             return tree.enter(self.root, self.script)
         if who == "tcg":
-            return ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", args.memory, "-display", "none", "-serial", "stdio",
+            disk = ["-drive", f"file={self.disk},format=raw,if=virtio,cache=writeback"] if self.disk else []
+            return ["qemu-system-x86_64", *disk, "-accel", "tcg", "-cpu", "max", "-m", args.memory, "-display", "none", "-serial", "stdio",
                     "-monitor", "none", "-no-reboot", "-nodefaults", "-kernel", self.kernel, "-initrd", self.initrd, "-append", APPEND]
-        return [args.nadir, "run", "--engine", args.engine, "--kernel", self.kernel, "--initrd", self.initrd, "--memory", args.memory, "--append", APPEND, *args.options]
+        disk = ["--disk", f"path={self.disk}"] if self.disk else []
+        return [args.nadir, "run", "--engine", args.engine, "--kernel", self.kernel, "--initrd", self.initrd, "--memory", args.memory, *disk,
+                "--append", APPEND, *args.options]
 
 
 def difference(expected, got, who):

@@ -139,6 +139,14 @@ class Tree:
         if packages:
             self.libraries(needed(target), packages)
 
+    def modules(self, folder, names):
+        """Take drivers of the kernel unpacked in FOLDER, to be loaded in this order."""
+        target = os.path.join(self.root, "bench", "modules")
+        os.makedirs(target)
+        for number, name in enumerate(names):
+            path = glob.glob(os.path.join(folder, "lib/modules/*/kernel/drivers", name + ".ko"))[0]
+            shutil.copy2(path, os.path.join(target, f"{number:02}-{os.path.basename(path)}"))
+
     def script(self, name, text):
         with open(os.path.join(self.root, "bench", name), "w", encoding="utf-8") as file:
             file.write(text)

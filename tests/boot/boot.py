@@ -61,6 +61,7 @@ def expected_virtio(append, cpus, disk, read_only):
         "cdrom": f"{READ_ONLY_SIZE // 512} 1",
         "queues": str(cpus),
         "cache": "write back",
+        "switched": "write through write through ",
         "read": short_md5(disk[:8 << 20]),
         "read-only": short_md5(read_only),
         "fsync": "done",

@@ -10,6 +10,9 @@ echo "disk: $(cat /sys/block/vda/size) $(cat /sys/block/vda/ro) $(cat /sys/block
 echo "cdrom: $(cat /sys/block/vdb/size) $(cat /sys/block/vdb/ro)"
 echo "queues: $(ls /sys/block/vda/mq | wc -l)"
 echo "cache: $(cat /sys/block/vda/queue/write_cache)"
+echo "write through" >/sys/block/vda/cache_type && echo "switched: $(cat /sys/block/vda/cache_type /sys/block/vda/queue/write_cache | tr '\n' ' ')"
+seq 1 1000 | dd of=/dev/vda bs=512 seek=100000 conv=fsync 2>/dev/null
+echo "write back" >/sys/block/vda/cache_type
 echo "read: $(dd if=/dev/vda bs=1M count=8 2>/dev/null | md5sum | cut -c 1-12)"
 echo "read-only: $(md5sum </dev/vdb | cut -c 1-12)"
 forget() { sync; echo 3 >/proc/sys/vm/drop_caches; }

@@ -11,6 +11,7 @@
 #define F_RO BIT(5)
 #define F_BLK_SIZE BIT(6)
 #define F_FLUSH BIT(9)
+#define F_CONFIG_WCE BIT(11)
 #define F_MQ BIT(12)
 #define F_DISCARD BIT(13)
 #define F_WRITE_ZEROES BIT(14)
@@ -61,11 +62,22 @@ static struct virtio_block_request *take(struct virtio_block *b)
 	return r;
 }
 
+/* A read that failed, or that nobody waits for any more, may have written anything of its buffer. */
+static void tell_touched(struct virtio_block *b, const struct virtio_block_request *r)
+{
+	for (unsigned i = r->chain.readable; r->request.kind == BLOCK_READ && i < r->chain.pieces; i++)
+		ram_written(b->virtio.ram, r->chain.piece[i].gpa, r->chain.piece[i].size);
+}
+
 static void finish(struct virtio_block *b, struct virtio_block_request *r, u8 status)
 {
 	if (r->status) {
 		*r->status = status;
 		ram_written(b->virtio.ram, r->status_gpa, 1);
+	}
+	if (status != STATUS_OK) {
+		tell_touched(b, r);
+		r->written = r->status != NULL;
 	}
 	virtio_push(&b->virtio, r->queue, &r->chain, r->written);
 	r->idle = b->idle;
@@ -74,9 +86,15 @@ static void finish(struct virtio_block *b, struct virtio_block_request *r, u8 st
 
 /* ---- requests: each begins one, and says its status or PENDING ---- */
 
+/* "Device Operation": without VIRTIO_BLK_F_FLUSH the driver knows of no cache, and with F_CONFIG_WCE it can switch it off. */
+static bool has_cache(const struct virtio_block *b)
+{
+	return virtio_has(&b->virtio, F_FLUSH) && (!virtio_has(&b->virtio, F_CONFIG_WCE) || b->config.writeback);
+}
+
 static u8 submit(struct virtio_block *b, struct virtio_block_request *r)
 {
-	r->request.durable = r->request.kind != BLOCK_READ && !virtio_has(&b->virtio, F_FLUSH);
+	r->request.durable = r->request.kind != BLOCK_READ && !has_cache(b);
 	if (!b->backend.submit(b->backend.disk, &r->request))
 		return PENDING;
 	return r->request.error ? STATUS_IO_ERROR : STATUS_OK;
@@ -237,16 +255,25 @@ void virtio_block_completed(struct virtio_block *block)
 		virtio_advance(&b->virtio);
 }
 
+/* The only field that the driver may write is the one byte that switches the cache. */
+static void configure(struct virtio_device *device, u64 offset, unsigned size, u64 value)
+{
+	if (offset == offsetof(struct block_config, writeback) && size == 1 && virtio_has(device, F_CONFIG_WCE))
+		block_of(device)->config.writeback = value & 1;
+}
+
 static void stop(struct virtio_device *device)
 {
 	struct virtio_block *b = block_of(device);
+	struct block_request *done;
 	b->backend.drain(b->backend.disk);
-	while (b->backend.completed(b->backend.disk))
-		;
+	while ((done = b->backend.completed(b->backend.disk)))
+		tell_touched(b, container_of(done, struct virtio_block_request, request));
 	b->idle = NULL;
 	b->fresh = 0;
 	b->submitted = 0;
 	b->stalled = 0;
+	b->config.writeback = 1;
 }
 
 static bool busy(const struct virtio_device *device)
@@ -262,6 +289,7 @@ static void describe(struct virtio_block *b)
 		.capacity = b->backend.size / BLOCK_SECTOR,
 		.seg_max = VIRTQ_PIECES_MAX - 2,
 		.block_size = BLOCK_SECTOR,
+		.writeback = 1,
 		.queues = (u16)b->virtio.queues,
 		.max_discard_sectors = BLOCK_ZERO_MAX / BLOCK_SECTOR,
 		.max_discard_segments = 1,
@@ -271,7 +299,7 @@ static void describe(struct virtio_block *b)
 		.zero_may_unmap = 1,
 	};
 	b->virtio.features = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_RING_PACKED | F_SEG_MAX | F_BLK_SIZE |
-			     F_FLUSH | F_MQ;
+			     F_FLUSH | F_CONFIG_WCE | F_MQ;
 	b->virtio.features |= b->backend.readonly ? F_RO : F_DISCARD | F_WRITE_ZEROES;
 }
 
@@ -293,6 +321,7 @@ int virtio_block_attach(struct virtio_block *block, const struct block_backend *
 	v->notify = notify;
 	v->stop = stop;
 	v->busy = busy;
+	v->configure = configure;
 	describe(block);
 	return virtio_attach(v, host, ram, slot);
 }

@@ -27,8 +27,10 @@ struct virtio_device {
 	const struct state_table *state; /* of the struct that begins with this one */
 	u64 features; /* offered, beside VERSION_1 */
 	unsigned queues;
-	const void *config; /* the device-specific part, read-only for the driver */
+	const void *config; /* the device-specific part, as the driver reads it */
 	unsigned config_size;
+	/* The driver wrote to it. NULL: such writes have no effect. */
+	void (*configure)(struct virtio_device *device, u64 offset, unsigned size, u64 value);
 	/* The driver notified a queue that works, or `again` asked for this call. */
 	void (*notify)(struct virtio_device *device, unsigned queue);
 	/* Forget all buffers: when this returns, nothing that they belong to is read or written any more. May be NULL. */

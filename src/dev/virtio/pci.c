@@ -270,6 +270,8 @@ static void bar_write(void *device, u64 offset, unsigned size, u64 value, u64 no
 	u64 at = offset & ~PAGE_MASK;
 	if (offset >> PAGE_SHIFT == PAGE_COMMON)
 		common_write(d, at, size, value);
+	else if (offset >> PAGE_SHIFT == PAGE_DEVICE && d->configure)
+		d->configure(d, at, size, value);
 	else if (offset >> PAGE_SHIFT == PAGE_NOTIFY)
 		notify(d, (unsigned)(at / NOTIFY_MULTIPLIER));
 }

@@ -1,55 +1,47 @@
-/* Disks (disk.h): requests of virtual disks become reads and writes of files.
+/* The cable between a block device and an image. A request is carried out at once, by the vCPU's thread that submits it, if that does not
+ * take long; else by one of the disk's threads.
  *
- * What the page cache can take or give without waiting is done at once, by the thread that asks; everything else waits in one queue for a
- * few threads, which may be kept waiting by the host's disks as long as it takes. */
+ * Waking a thread, and the sleeping vCPU after it, takes longer than a small transfer to or from the host's page cache. Reads can ask for no
+ * waiting (RWF_NOWAIT), but file systems refuse this for writes. So a write is made at once as long as writes are found to be quick. Several
+ * slow ones within a few are paid for with a hundred times the duration of the last, during which all writes go to the threads. A single one
+ * is taken for bad luck: our thread lost its CPU. Large transfers want several CPUs: they are made at once only while a thread has something to do. */
 #define _GNU_SOURCE
 #include "host/linux/disk.h"
 
+#include "host/linux/image.h"
 #include "host/port.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/falloc.h>
-#include <linux/fs.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/file.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #define THREADS 4
-#define ZERO_PIECE 65536u
+#define AT_ONCE_MAX 65536u /* bytes */
+#define SLOW 1000000u	   /* ns */
+#define VERY_SLOW 20000000u
+#define SLOW_COSTS 100u
+#define STRIKE 4u /* how many quick writes make up for a slow one */
+
+static_assert(VIRTQ_PIECES_MAX <= IMAGE_VECTOR_MAX, "a request is one vector");
 
 struct disk {
-	unsigned index;
-	int fd;
-	bool no_wait[2]; /* BLOCK_READ, BLOCK_WRITE: the file system knows RWF_NOWAIT. Submitting thread only. */
-	unsigned running; /* requests in the threads' hands */
+	struct image *image;
+	u64 writes_wait_until; /* host_now(): writes go to the threads. The submitting thread's, as are the next two. */
+	unsigned strikes;
+	struct iovec vector[VIRTQ_PIECES_MAX];
+
+	pthread_mutex_t lock; /* of all that follows */
+	pthread_cond_t work, idle;
+	struct block_request *first, **last; /* those that wait for a thread, oldest first */
+	_Atomic unsigned unfinished; /* that wait, or are in a thread's hands; read without the lock by whom a guess is enough */
 	struct block_request *done;
 	bool told; /* `completed` was called, and has not yet found `done` empty */
-};
-
-/* All disks of the process. `lock` guards the queue and the last three fields of each disk. */
-static struct {
-	pthread_mutex_t lock;
-	pthread_cond_t work, idle;
-	struct job {
-		struct disk *disk;
-		struct block_request *request;
-	} job[DISKS_MAX * BLOCK_REQUESTS_MAX];
-	unsigned first, jobs;
 	bool stop;
+	void (*completed)(void *opaque); /* this and what follows: set by disk_start */
+	void *opaque;
 	pthread_t thread[THREADS];
 	unsigned threads;
-	struct disk disk[DISKS_MAX];
-	unsigned disks;
-	void (*completed)(void *opaque, unsigned index);
-	void *opaque;
-} pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER };
+};
 
 /* ---- carrying out ---- */
 
@@ -60,340 +52,212 @@ static unsigned make_vector(const struct block_request *r, struct iovec *vector)
 	return r->pieces;
 }
 
-/* Cut `n` bytes off the front. */
-static void skip(struct iovec **vector, unsigned *count, size_t n)
+static int carry_out(struct image *image, const struct block_request *r, struct iovec *vector)
 {
-	while (*count && n >= (*vector)->iov_len) {
-		n -= (*vector)->iov_len;
-		(*vector)++;
-		(*count)--;
-	}
-	if (*count) {
-		(*vector)->iov_base = (u8 *)(*vector)->iov_base + n;
-		(*vector)->iov_len -= n;
-	}
-}
-
-static int transfer(int fd, const struct block_request *r)
-{
-	struct iovec room[VIRTQ_PIECES_MAX], *vector = room;
-	unsigned count = make_vector(r, room);
-	for (u64 done = 0; done < r->size;) {
-		off_t offset = (off_t)(r->offset + done);
-		ssize_t n = r->kind == BLOCK_READ ? preadv(fd, vector, (int)count, offset) : pwritev(fd, vector, (int)count, offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO; /* the file was cut short */
-		done += (u64)n;
-		skip(&vector, &count, (size_t)n);
-	}
-	return 0;
-}
-
-/* The file system cannot do it in one go. */
-static int write_zeros(int fd, u64 offset, u64 size)
-{
-	static const u8 zeros[ZERO_PIECE];
-	while (size) {
-		ssize_t n = pwrite(fd, zeros, MIN(size, sizeof(zeros)), (off_t)offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		offset += (u64)n;
-		size -= (u64)n;
-	}
-	return 0;
-}
-
-static int allocate(int fd, int mode, const struct block_request *r)
-{
-	int result;
-	do
-		result = r->size ? fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)r->offset, (off_t)r->size) : 0;
-	while (result < 0 && errno == EINTR);
-	return result < 0 ? -errno : 0;
-}
-
-static int zero(int fd, const struct block_request *r)
-{
-	int error = allocate(fd, r->unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE, r);
-	return error == -EOPNOTSUPP ? write_zeros(fd, r->offset, r->size) : error;
-}
-
-/* A file system that cannot give storage back keeps it: that is allowed. */
-static int discard(int fd, const struct block_request *r)
-{
-	int error = allocate(fd, FALLOC_FL_PUNCH_HOLE, r);
-	return error == -EOPNOTSUPP ? 0 : error;
-}
-
-static int flush(int fd)
-{
-	int result;
-	do
-		result = fdatasync(fd);
-	while (result < 0 && errno == EINTR);
-	return result < 0 ? -errno : 0;
-}
-
-static int carry_out(int fd, const struct block_request *r)
-{
-	int error = 0;
 	switch (r->kind) {
 	case BLOCK_READ:
+		return image->ops->read(image, vector, make_vector(r, vector), r->offset, r->size);
 	case BLOCK_WRITE:
-		error = transfer(fd, r);
-		break;
+		return image->ops->write(image, vector, make_vector(r, vector), r->offset, r->size);
 	case BLOCK_FLUSH:
-		return flush(fd);
+		return image->ops->flush(image);
 	case BLOCK_DISCARD:
-		error = discard(fd, r);
-		break;
+		return image->ops->discard(image, r->offset, r->size);
 	case BLOCK_ZERO:
-		error = zero(fd, r);
-		break;
+		return image->ops->zero(image, r->offset, r->size, r->unmap);
 	}
-	return !error && r->durable ? flush(fd) : error;
+	return -EINVAL;
 }
 
-/* Try without waiting. False: nothing is settled, though part of it may have been done; it can be done again. */
+static int carry_out_durably(struct image *image, const struct block_request *r, struct iovec *vector)
+{
+	int error = carry_out(image, r, vector);
+	return !error && r->durable && r->kind != BLOCK_FLUSH ? image->ops->flush(image) : error;
+}
+
+static void judge(struct disk *d, u64 now, u64 duration)
+{
+	if (duration <= SLOW)
+		d->strikes -= d->strikes > 0;
+	else
+		d->strikes += STRIKE;
+	if (d->strikes <= STRIKE && duration < VERY_SLOW)
+		return;
+	d->strikes = 0;
+	d->writes_wait_until = now + duration * SLOW_COSTS;
+}
+
+static bool write_at_once(struct disk *d, struct block_request *r)
+{
+	u64 begin = host_now();
+	if (begin < d->writes_wait_until)
+		return false;
+	r->error = carry_out(d->image, r, d->vector);
+	u64 end = host_now();
+	judge(d, end, end - begin);
+	return true;
+}
+
 static bool at_once(struct disk *d, struct block_request *r)
 {
-	if (r->kind > BLOCK_WRITE || r->durable || !d->no_wait[r->kind])
+	const struct image_ops *ops = d->image->ops;
+	if (r->kind > BLOCK_WRITE || r->durable || (r->size > AT_ONCE_MAX && !d->unfinished))
 		return false;
-	struct iovec vector[VIRTQ_PIECES_MAX];
-	int count = (int)make_vector(r, vector);
-	ssize_t n = r->kind == BLOCK_READ ? preadv2(d->fd, vector, count, (off_t)r->offset, RWF_NOWAIT)
-					  : pwritev2(d->fd, vector, count, (off_t)r->offset, RWF_NOWAIT);
-	if (n < 0 && errno == EOPNOTSUPP)
-		d->no_wait[r->kind] = false;
+	bool (*try)(struct image *, const struct iovec *, unsigned, u64, u64) = r->kind == BLOCK_READ ? ops->try_read : ops->try_write;
 	r->error = 0;
-	return n >= 0 && (u64)n == r->size;
+	if (try && try(d->image, d->vector, make_vector(r, d->vector), r->offset, r->size))
+		return true;
+	return r->kind == BLOCK_WRITE && write_at_once(d, r);
 }
 
 /* ---- the queue ---- */
 
-static void put_done(struct disk *d, struct block_request *r)
+/* With the lock. */
+static void finish(struct disk *d, struct block_request *r)
 {
 	r->next = d->done;
 	d->done = r;
+	if (!--d->unfinished)
+		pthread_cond_broadcast(&d->idle);
 }
 
-static void run_job(struct job job)
+/* With the lock, which is let go meanwhile. */
+static void run(struct disk *d, struct block_request *r, struct iovec *vector)
 {
-	pthread_mutex_unlock(&pool.lock);
-	job.request->error = carry_out(job.disk->fd, job.request);
-	pthread_mutex_lock(&pool.lock);
-	put_done(job.disk, job.request);
-	if (!--job.disk->running)
-		pthread_cond_broadcast(&pool.idle);
-	if (job.disk->told)
+	pthread_mutex_unlock(&d->lock);
+	r->error = carry_out_durably(d->image, r, vector);
+	pthread_mutex_lock(&d->lock);
+	finish(d, r);
+	if (d->told)
 		return;
-	job.disk->told = true;
-	pthread_mutex_unlock(&pool.lock);
-	pool.completed(pool.opaque, job.disk->index);
-	pthread_mutex_lock(&pool.lock);
+	d->told = true;
+	pthread_mutex_unlock(&d->lock);
+	d->completed(d->opaque);
+	pthread_mutex_lock(&d->lock);
+}
+
+static struct block_request *take(struct disk *d)
+{
+	struct block_request *r = d->first;
+	d->first = r->next;
+	if (!d->first)
+		d->last = &d->first;
+	return r;
 }
 
 static void *disk_thread(void *opaque)
 {
-	pthread_mutex_lock(&pool.lock);
+	struct disk *d = opaque;
+	struct iovec vector[VIRTQ_PIECES_MAX];
+	pthread_mutex_lock(&d->lock);
 	for (;;) {
-		while (!pool.jobs && !pool.stop)
-			pthread_cond_wait(&pool.work, &pool.lock);
-		if (!pool.jobs)
+		while (!d->first && !d->stop)
+			pthread_cond_wait(&d->work, &d->lock);
+		if (!d->first)
 			break;
-		struct job job = pool.job[pool.first];
-		pool.first = (pool.first + 1) % ARRAY_SIZE(pool.job);
-		pool.jobs--;
-		job.disk->running++;
-		run_job(job);
+		run(d, take(d), vector);
 	}
-	pthread_mutex_unlock(&pool.lock);
+	pthread_mutex_unlock(&d->lock);
 	return NULL;
 }
 
 static bool disk_submit(void *disk, struct block_request *request)
 {
-	if (at_once(disk, request))
+	struct disk *d = disk;
+	if (at_once(d, request))
 		return true;
-	pthread_mutex_lock(&pool.lock);
-	if (pool.jobs == ARRAY_SIZE(pool.job))
-		host_panic("more requests for disks than the devices can have");
-	pool.job[(pool.first + pool.jobs++) % ARRAY_SIZE(pool.job)] = (struct job){ disk, request };
-	pthread_cond_signal(&pool.work);
-	pthread_mutex_unlock(&pool.lock);
+	pthread_mutex_lock(&d->lock);
+	request->next = NULL;
+	*d->last = request;
+	d->last = &request->next;
+	d->unfinished++;
+	pthread_cond_signal(&d->work);
+	pthread_mutex_unlock(&d->lock);
 	return false;
 }
 
 static struct block_request *disk_completed(void *disk)
 {
 	struct disk *d = disk;
-	pthread_mutex_lock(&pool.lock);
+	pthread_mutex_lock(&d->lock);
 	struct block_request *r = d->done;
 	if (r)
 		d->done = r->next;
 	else
 		d->told = false;
-	pthread_mutex_unlock(&pool.lock);
+	pthread_mutex_unlock(&d->lock);
 	return r;
-}
-
-/* Take a disk's requests out of the queue; the others keep their order. */
-static void give_up(struct disk *d)
-{
-	unsigned kept = 0;
-	for (unsigned i = 0; i < pool.jobs; i++) {
-		struct job job = pool.job[(pool.first + i) % ARRAY_SIZE(pool.job)];
-		if (job.disk != d)
-			pool.job[(pool.first + kept++) % ARRAY_SIZE(pool.job)] = job;
-		else
-			put_done(d, job.request);
-	}
-	pool.jobs = kept;
 }
 
 static void disk_drain(void *disk)
 {
 	struct disk *d = disk;
-	pthread_mutex_lock(&pool.lock);
-	give_up(d);
-	while (d->running)
-		pthread_cond_wait(&pool.idle, &pool.lock);
-	pthread_mutex_unlock(&pool.lock);
-}
-
-/* ---- opening ---- */
-
-struct wishes {
-	char *path, *serial;
-	bool readonly;
-};
-
-static int complain(const char *what, const char *why)
-{
-	fprintf(stderr, "nadir: --disk: %s: %s\n", what, why);
-	return -1;
-}
-
-static int parse_readonly(const char *value, bool *readonly)
-{
-	*readonly = !strcmp(value, "on");
-	return *readonly || !strcmp(value, "off") ? 0 : complain(value, "readonly is on or off");
-}
-
-/* One KEY=VALUE of the option. */
-static int parse_word(char *word, struct wishes *w)
-{
-	char *value = strchr(word, '=');
-	if (!value)
-		return complain(word, "it is not of the form path=FILE[,readonly=on|off][,serial=TEXT]");
-	*value++ = 0;
-	if (!strcmp(word, "path"))
-		w->path = value;
-	else if (!strcmp(word, "readonly"))
-		return parse_readonly(value, &w->readonly);
-	else if (!strcmp(word, "serial"))
-		w->serial = value;
-	else
-		return complain(word, "there is no such key; the keys are path, readonly and serial");
-	return 0;
-}
-
-static int parse(char *text, struct wishes *w)
-{
-	char *rest = text;
-	for (char *word = strsep(&rest, ","); word; word = strsep(&rest, ","))
-		if (parse_word(word, w) < 0)
-			return -1;
-	if (!w->path || !*w->path)
-		return complain("path", "no file is given; write path=FILE");
-	if (w->serial && strlen(w->serial) > BLOCK_SERIAL_SIZE)
-		return complain(w->serial, "a serial number has 20 characters at most");
-	return 0;
-}
-
-static int find_size(int fd, const char *path, u64 *size)
-{
-	struct stat st;
-	if (fstat(fd, &st) < 0)
-		return complain(path, strerror(errno));
-	*size = (u64)st.st_size;
-	if (S_ISBLK(st.st_mode) ? ioctl(fd, BLKGETSIZE64, size) < 0 : !S_ISREG(st.st_mode))
-		return complain(path, S_ISDIR(st.st_mode) ? "it is a directory" : "it is neither a file nor a block device");
-	if (!*size || *size % BLOCK_SECTOR)
-		return complain(path, "its size is not a multiple of 512 bytes, as that of a raw disk image is; truncate -s %512 rounds it up");
-	return 0;
-}
-
-static int open_file(const struct wishes *w, u64 *size)
-{
-	int fd = open(w->path, (w->readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return complain(w->path, strerror(errno));
-	if (flock(fd, (w->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0) {
-		close(fd);
-		return complain(w->path, errno == EWOULDBLOCK ? "it is in use by another virtual machine or as another disk" : strerror(errno));
-	}
-	if (find_size(fd, w->path, size) < 0) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-int disk_open(unsigned index, const char *option, struct block_backend *backend)
-{
-	struct wishes w = { 0 };
-	u64 size;
-	char *text = strdup(option);
-	int fd = text && !parse(text, &w) ? open_file(&w, &size) : -1;
-	if (fd >= 0) {
-		pool.disk[index] = (struct disk){ .index = index, .fd = fd, .no_wait = { true, true } };
-		pool.disks = index + 1;
-		*backend = (struct block_backend){ .submit = disk_submit,
-						   .completed = disk_completed,
-						   .drain = disk_drain,
-						   .disk = &pool.disk[index],
-						   .size = size,
-						   .readonly = w.readonly };
-		memcpy(backend->serial, w.serial ? w.serial : "", w.serial ? strlen(w.serial) : 0);
-	}
-	free(text);
-	return fd < 0 ? -1 : 0;
+	pthread_mutex_lock(&d->lock);
+	while (d->first)
+		finish(d, take(d));
+	while (d->unfinished)
+		pthread_cond_wait(&d->idle, &d->lock);
+	pthread_mutex_unlock(&d->lock);
 }
 
 /* ---- life ---- */
 
-int disks_start(void (*completed)(void *opaque, unsigned index), void *opaque)
+int disk_flush(struct disk *disk)
 {
-	pool.completed = completed;
-	pool.opaque = opaque;
-	while (pool.disks && pool.threads < THREADS) {
-		int error = pthread_create(&pool.thread[pool.threads], NULL, disk_thread, NULL);
+	return disk->image->readonly ? 0 : disk->image->ops->flush(disk->image);
+}
+
+struct disk *disk_create(struct image *image, struct block_backend *backend)
+{
+	struct disk *d = calloc(1, sizeof(*d));
+	if (!d) {
+		image_close(image);
+		return NULL;
+	}
+	d->image = image;
+	d->last = &d->first;
+	pthread_mutex_init(&d->lock, NULL);
+	pthread_cond_init(&d->work, NULL);
+	pthread_cond_init(&d->idle, NULL);
+	*backend = (struct block_backend){ .submit = disk_submit,
+					   .completed = disk_completed,
+					   .drain = disk_drain,
+					   .disk = d,
+					   .size = image->size,
+					   .readonly = image->readonly };
+	return d;
+}
+
+int disk_start(struct disk *disk, void (*completed)(void *opaque), void *opaque)
+{
+	disk->completed = completed;
+	disk->opaque = opaque;
+	while (disk->threads < THREADS) {
+		int error = pthread_create(&disk->thread[disk->threads], NULL, disk_thread, disk);
 		if (error)
 			return error;
-		pool.threads++;
+		disk->threads++;
 	}
 	return 0;
 }
 
-void disks_stop(void)
+void disk_stop(struct disk *disk)
 {
-	pthread_mutex_lock(&pool.lock);
-	pool.stop = true;
-	pthread_cond_broadcast(&pool.work);
-	pthread_mutex_unlock(&pool.lock);
-	for (unsigned i = 0; i < pool.threads; i++)
-		pthread_join(pool.thread[i], NULL);
-	pool.threads = 0;
+	pthread_mutex_lock(&disk->lock);
+	disk->stop = true;
+	pthread_cond_broadcast(&disk->work);
+	pthread_mutex_unlock(&disk->lock);
+	while (disk->threads)
+		pthread_join(disk->thread[--disk->threads], NULL);
 }
 
-void disks_close(void)
+void disk_close(struct disk *disk)
 {
-	for (unsigned i = 0; i < pool.disks; i++)
-		close(pool.disk[i].fd);
-	pool.disks = 0;
+	if (!disk)
+		return;
+	image_close(disk->image);
+	pthread_mutex_destroy(&disk->lock);
+	pthread_cond_destroy(&disk->work);
+	pthread_cond_destroy(&disk->idle);
+	free(disk);
 }

@@ -1,4 +1,4 @@
-/* Disks: raw image files and block devices, and the threads that read and write them (disk.c). */
+/* Disks of virtual machines: images (image.h), and the threads that read and write them (disk.c). */
 #ifndef NADIR_HOST_LINUX_DISK_H
 #define NADIR_HOST_LINUX_DISK_H
 
@@ -6,15 +6,22 @@
 
 #define DISKS_MAX 16
 
-/* Open disk `index` as the option says: "path=FILE[,readonly=on|off][,serial=TEXT]". The file is locked against other users that
- * lock as well. 0, or -1 after one sentence on stderr. Its cable goes to `backend`, and lives until disks_close. */
-int disk_open(unsigned index, const char *option, struct block_backend *backend);
+struct disk;
+struct image;
 
-/* Start the threads, if there are disks; `completed` is called by any of them, without locks, when requests of a disk are complete. 0 or
- * an error number. Before the process is confined. */
-int disks_start(void (*completed)(void *opaque, unsigned index), void *opaque);
+/* What `--disk` says (disk_option.c): the keys are in the manual page. The image is opened and locked, the cable between it and a device
+ * goes to `backend`. NULL after one sentence on stderr. */
+struct disk *disk_open(const char *option, struct block_backend *backend);
+/* The same with an image, which belongs to the disk from then on. */
+struct disk *disk_create(struct image *image, struct block_backend *backend);
+/* Start the disk's threads; `completed` is called by any of them, without locks, when requests are complete. 0 or an error number. Before the
+ * process is confined. */
+int disk_start(struct disk *disk, void (*completed)(void *opaque), void *opaque);
+/* Bring what is complete to stable storage, whatever the guest asked for; for a snapshot after vm_settle. 0 or a negative error number. */
+int disk_flush(struct disk *disk);
 /* Finish what was submitted and end the threads. No more requests come. */
-void disks_stop(void);
-void disks_close(void);
+void disk_stop(struct disk *disk);
+/* NULL is allowed. */
+void disk_close(struct disk *disk);
 
 #endif

@@ -33,7 +33,12 @@ struct machine {
 	const struct run_options *options;
 	struct file kernel, initrd;
 	struct console *serial, *debug;
-	struct block_backend disk[DISKS_MAX];
+	struct block_backend backend[DISKS_MAX];
+	struct machine_disk {
+		struct machine *machine;
+		unsigned index;
+		struct disk *disk;
+	} disk[DISKS_MAX];
 	struct vm *vm;
 	pthread_t thread[VM_CPUS_MAX];
 	struct vcpu_start {
@@ -86,9 +91,10 @@ static void serial_input(void *opaque)
 	vm_serial_input(machine.vm);
 }
 
-static void disk_completed(void *opaque, unsigned index)
+static void disk_completed(void *opaque)
 {
-	vm_disk_completed(machine.vm, index);
+	const struct machine_disk *d = opaque;
+	vm_disk_completed(d->machine->vm, d->index);
 }
 
 static void loop_woken(void *opaque)
@@ -217,9 +223,11 @@ static int open_files(struct machine *m)
 		return -1;
 	if (o->initrd && file_load(&m->initrd, "initrd", o->initrd, o->memory) < 0)
 		return -1;
-	for (unsigned i = 0; i < o->disk.count; i++)
-		if (disk_open(i, o->disk.item[i], &m->disk[i]) < 0)
+	for (unsigned i = 0; i < o->disk.count; i++) {
+		m->disk[i] = (struct machine_disk){ m, i, disk_open(o->disk.item[i], &m->backend[i]) };
+		if (!m->disk[i].disk)
 			return -1;
+	}
 	m->serial = console_open("serial", o->serial);
 	m->debug = console_open("debug-console", o->debug_console ? o->debug_console : "none");
 	return m->serial && m->debug ? 0 : -1;
@@ -244,7 +252,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.boot = { .kernel = m->kernel.data, .kernel_size = m->kernel.size, .initrd = m->initrd.data, .initrd_size = m->initrd.size,
 			  .cmdline = o->append, .copied = file_settle_part },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
-			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->disk, .disks = o->disk.count },
+			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = o->disk.count },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
 		.no_reboot = o->no_reboot,
@@ -266,6 +274,18 @@ static void *vcpu_thread(void *opaque)
 	return NULL;
 }
 
+static int start_disks(struct machine *m)
+{
+	for (unsigned i = 0; i < m->options->disk.count; i++) {
+		int error = disk_start(m->disk[i].disk, disk_completed, &m->disk[i]);
+		if (error) {
+			fprintf(stderr, "nadir: cannot start the threads of disk %u: %s\n", i, strerror(error));
+			return -1;
+		}
+	}
+	return 0;
+}
+
 static int start_threads(struct machine *m)
 {
 	unsigned cpus = m->vm->config.cpus;
@@ -278,10 +298,7 @@ static int start_threads(struct machine *m)
 			return -1;
 		}
 	}
-	int error = disks_start(disk_completed, m);
-	if (error)
-		fprintf(stderr, "nadir: cannot start the threads of the disks: %s\n", strerror(error));
-	return error ? -1 : 0;
+	return start_disks(m);
 }
 
 static int confine(const struct run_options *o)
@@ -348,7 +365,8 @@ static int run_machine(struct machine *m)
 	vm_stop(m->vm);
 	for (unsigned i = 0; i < m->vm->config.cpus; i++)
 		pthread_join(m->thread[i], NULL);
-	disks_stop();
+	for (unsigned i = 0; i < m->options->disk.count; i++)
+		disk_stop(m->disk[i].disk);
 	console_flush(m->serial);
 	console_flush(m->debug);
 	terminal_restore();
@@ -381,7 +399,8 @@ int run_main(const struct run_options *options)
 	catch_signals();
 	int status = run_machine(m);
 	vm_destroy(m->vm);
-	disks_close();
+	for (unsigned i = 0; i < ARRAY_SIZE(m->disk); i++)
+		disk_close(m->disk[i].disk);
 	console_close(m->serial);
 	console_close(m->debug);
 	file_release(&m->kernel);
