@@ -48,6 +48,7 @@
 /* Devices of PCI bus 0; the host bridge is 0. */
 #define PCI_SLOT_RANDOM 1
 #define PCI_SLOT_DISK 4 /* the first */
+#define PCI_SLOT_NET 20 /* the first */
 
 /* Values that the ACPI tables tell the guest to write. */
 #define PM_SLP_TYP_S5 5 /* SLP_TYP of PM1a control: soft off */

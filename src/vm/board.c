@@ -100,6 +100,12 @@ static void serial_room(void *opaque, u64 now)
 	board_serial_input(opaque, now);
 }
 
+void board_net_input(struct board *board)
+{
+	for (unsigned i = 0; i < board->backends.nets; i++)
+		virtio_net_resume(board->net[i]);
+}
+
 /* ---- assembly ---- */
 
 static int attach_irq_chips(struct board *b)
@@ -127,12 +133,8 @@ static int attach_devices(struct board *b, u64 now)
 	return error;
 }
 
-static int attach_virtio(struct board *b, struct ram *ram, unsigned cpus)
+static int attach_disks(struct board *b, struct ram *ram, unsigned cpus)
 {
-	b->random.fill = host_random;
-	if (virtio_random_attach(&b->random, &b->pci, ram, PCI_SLOT_RANDOM) < 0)
-		return -1;
-	b->virtio[b->virtio_count++] = &b->random.virtio;
 	for (unsigned i = 0; i < b->backends.disks; i++) {
 		b->disk[i] = host_alloc(sizeof(*b->disk[i]));
 		if (!b->disk[i] ||
@@ -141,6 +143,26 @@ static int attach_virtio(struct board *b, struct ram *ram, unsigned cpus)
 		b->virtio[b->virtio_count++] = &b->disk[i]->virtio;
 	}
 	return 0;
+}
+
+static int attach_nets(struct board *b, struct ram *ram)
+{
+	for (unsigned i = 0; i < b->backends.nets; i++) {
+		b->net[i] = host_alloc(sizeof(*b->net[i]));
+		if (!b->net[i] || virtio_net_attach(b->net[i], &b->backends.net[i], &b->pci, ram, PCI_SLOT_NET + i) < 0)
+			return -1;
+		b->virtio[b->virtio_count++] = &b->net[i]->virtio;
+	}
+	return 0;
+}
+
+static int attach_virtio(struct board *b, struct ram *ram, unsigned cpus)
+{
+	b->random.fill = host_random;
+	if (virtio_random_attach(&b->random, &b->pci, ram, PCI_SLOT_RANDOM) < 0)
+		return -1;
+	b->virtio[b->virtio_count++] = &b->random.virtio;
+	return attach_disks(b, ram, cpus) | attach_nets(b, ram);
 }
 
 int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, unsigned cpus, u64 now,
@@ -182,6 +204,8 @@ void board_destroy(struct board *board)
 			virtio_block_destroy(board->disk[i]);
 		host_free(board->disk[i]);
 	}
+	for (unsigned i = 0; i < ARRAY_SIZE(board->net); i++)
+		host_free(board->net[i]);
 }
 
 void board_reset(struct board *board, u64 now)

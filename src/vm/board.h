@@ -14,12 +14,14 @@
 #include "dev/rtc.h"
 #include "dev/uart.h"
 #include "dev/virtio/block.h"
+#include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
 #include "irq/ioapic.h"
 #include "irq/pic.h"
 
 #define BOARD_DISKS_MAX 16
-#define BOARD_VIRTIO_MAX (1 + BOARD_DISKS_MAX)
+#define BOARD_NETS_MAX 8
+#define BOARD_VIRTIO_MAX (1 + BOARD_DISKS_MAX + BOARD_NETS_MAX)
 
 /* The other ends of the board's cables, on the host. put is called under the board's lock and must not call back. */
 struct board_backends {
@@ -31,6 +33,8 @@ struct board_backends {
 	bool debug_exit; /* fit the debug-exit port */
 	const struct block_backend *disk; /* the caller's, needed by board_create only */
 	unsigned disks; /* BOARD_DISKS_MAX at most */
+	const struct net_backend *net; /* likewise */
+	unsigned nets; /* BOARD_NETS_MAX at most */
 };
 
 /* What a register access may ask of the machine. It is kept until the access is over, then taken. */
@@ -49,6 +53,7 @@ struct board {
 	struct pci_host pci;
 	struct virtio_random random;
 	struct virtio_block *disk[BOARD_DISKS_MAX];
+	struct virtio_net *net[BOARD_NETS_MAX];
 	struct virtio_device *virtio[BOARD_VIRTIO_MAX]; /* all of them */
 	unsigned virtio_count;
 	struct debug_console debug_console;
@@ -80,6 +85,9 @@ bool board_busy(const struct board *board);
 
 /* Give the serial port what waits for it on the host. */
 void board_serial_input(struct board *board, u64 now);
+
+/* Give the network cards what waits for them, after a time in which nobody looked. */
+void board_net_input(struct board *board);
 
 /* What the last access asked for; it is then forgotten. */
 enum board_event board_take_event(struct board *board);

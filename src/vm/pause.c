@@ -51,6 +51,7 @@ static void vm_time_start(struct vm *vm)
 	/* Every deadline moved. */
 	vm->board_armed = HOST_NEVER;
 	board_serial_input(&vm->board, now);
+	board_net_input(&vm->board);
 	vm_board_changed(vm, now);
 	for (unsigned i = 0; i < vm->config.cpus; i++) {
 		vm->cpu[i]->timer_armed = HOST_NEVER;

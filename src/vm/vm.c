@@ -99,6 +99,16 @@ void vm_disk_completed(struct vm *vm, unsigned disk)
 	host_unlock(&vm->lock);
 }
 
+bool vm_net_ready(struct vm *vm, unsigned net)
+{
+	host_lock(&vm->lock);
+	bool more = !vm->time.stopped && virtio_net_ready(vm->board.net[net]);
+	if (!vm->time.stopped)
+		vm_board_changed(vm, vm_now(vm));
+	host_unlock(&vm->lock);
+	return more;
+}
+
 void vm_power_button(struct vm *vm)
 {
 	host_lock(&vm->lock);

@@ -152,6 +152,8 @@ static inline enum vm_end vm_ended(const struct vm *vm)
 void vm_serial_input(struct vm *vm);
 /* Requests of a disk are complete. From any thread. */
 void vm_disk_completed(struct vm *vm, unsigned disk);
+/* A network has frames, room, or another state of its link. True: there is more; call again, soon. From any thread. */
+bool vm_net_ready(struct vm *vm, unsigned net);
 
 /* Add up the statistics of all vCPUs. */
 void vm_stats(const struct vm *vm, struct stats *sum);

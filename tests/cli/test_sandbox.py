@@ -1,6 +1,8 @@
 """The running machine is confined (A7)."""
 import glob
 import os
+import re
+import time
 
 import guests
 import run
@@ -21,6 +23,35 @@ class Sandbox(run.Case):
 
     def test_on(self):
         self.assertEqual(set(self.status()[0]), {("2", "1")})
+
+    def test_network(self):
+        """The process of a user-mode network is confined, too, and has but its socket open."""
+        process = self.start_guest(guests.say("a") + guests.DEAF_SPIN, "--hang-timeout", "0", "--net", "user")
+        self.assertEqual(process.stdout.read(1), b"a")
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as f:
+            children = {open(f"/proc/{pid}/comm", encoding="ascii").read().strip(): pid for pid in f.read().split()}
+        pid = children["nadir-net"]
+        with open(f"/proc/{pid}/status", encoding="ascii") as f:
+            status = f.read()
+        self.assertIn("Seccomp:\t2\n", status)
+        self.assertIn("NoNewPrivs:\t1\n", status)
+        targets = [os.readlink(path) for path in glob.glob(f"/proc/{pid}/fd/*")]
+        self.assertEqual(sorted(re.sub(r"\d+", "", target) for target in targets), 3 * ["/dev/null"] + ["socket:[]"])
+        process.kill()
+        process.wait()
+        self.assertTrue(self.ends(pid), "it outlives its machine")
+
+    @staticmethod
+    def ends(pid):
+        for _ in range(300):
+            if not os.path.exists(f"/proc/{pid}/exe"):
+                return True
+            try:
+                os.readlink(f"/proc/{pid}/exe")
+            except OSError:
+                return True  # gone, or waiting for its parent to notice
+            time.sleep(0.1)
+        return False
 
     def test_off(self):
         self.assertEqual({s for s, _ in self.status("--sandbox", "off")[0]}, {self.mine()})

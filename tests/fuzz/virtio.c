@@ -1,6 +1,7 @@
 /* A virtio device behind PCI, the first byte says which, whose driver does anything: registers in any order, rings of both kinds with any contents. */
 #include "dev/map.h"
 #include "dev/virtio/block.h"
+#include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
 #include "host/port.h"
 #include "input.h"
@@ -18,7 +19,11 @@ static struct {
 	struct pci_host pci;
 	struct virtio_random random;
 	struct virtio_block block;
+	struct virtio_net net;
 	struct virtio_device *device;
+	u8 frame[sizeof(struct net_header) + 2048]; /* the one that waits at the network */
+	u32 frame_size; /* 0: none */
+	bool full; /* so that nothing can be sent */
 	struct block_request *waiting[BLOCK_REQUESTS_MAX], *done;
 	unsigned waits;
 } machine;
@@ -97,6 +102,57 @@ static void complete_one(u8 which)
 
 static const struct block_backend disk = { .submit = submit, .completed = completed, .drain = drain, .size = DISK_SIZE };
 
+/* ---- a network with room for one frame ---- */
+
+static bool net_send(void *net, const struct net_header *header, const struct virtq_piece *piece, unsigned pieces)
+{
+	u64 size = 0;
+	for (unsigned i = 0; i < pieces; i++) {
+		CHECK(!piece[i].size || (piece[i].data >= bytes && piece[i].data + piece[i].size <= bytes + RAM_SIZE));
+		size += piece[i].size;
+	}
+	CHECK(size >= NET_FRAME_MIN && size <= NET_FRAME_MAX);
+	CHECK(!(header->flags & NET_NEEDS_CHECKSUM) || (u64)header->checksum_start + header->checksum_offset + 2 <= size);
+	CHECK(!header->gso_type || (header->gso_size && header->flags));
+	return !machine.full;
+}
+
+static const u8 *net_peek(void *net, u32 *size)
+{
+	*size = machine.frame_size;
+	return *size ? machine.frame : NULL;
+}
+
+static void net_next(void *net)
+{
+	machine.frame_size = 0;
+}
+
+static void net_accept(void *net, u32 offloads)
+{
+	CHECK(!(offloads & ~(u32)NET_OFFLOADS));
+}
+
+static bool net_poll(void *net)
+{
+	return !machine.full;
+}
+
+static const struct net_backend network = { .send = net_send, .peek = net_peek, .next = net_next, .accept = net_accept, .poll = net_poll,
+					    .offloads = NET_OFFLOADS };
+
+static void net_step(struct input *in)
+{
+	u8 what = input_u8(in);
+	machine.full = what & 1;
+	if (!machine.frame_size && (what & 2)) {
+		machine.frame_size = (u32)input_take(in, 2) % sizeof(machine.frame);
+		for (unsigned i = 0; i < 32; i++)
+			machine.frame[i] = input_u8(in);
+	}
+	virtio_net_ready(&machine.net);
+}
+
 /* ---- the driver ---- */
 
 static void set(u64 address, unsigned size, u64 value)
@@ -107,19 +163,22 @@ static void set(u64 address, unsigned size, u64 value)
 /* A driver that does everything right, up to DRIVER_OK. */
 static void start(u8 kind)
 {
-	u64 features = VIRTIO_F_VERSION_1 | (kind & 1 ? VIRTIO_F_RING_PACKED : 0) | (kind & 2 ? VIRTIO_F_EVENT_IDX : 0);
+	bool net = machine.device == &machine.net.virtio;
+	u64 features = (net ? machine.device->features & ~(VIRTIO_F_RING_PACKED | VIRTIO_F_EVENT_IDX) : 0) | VIRTIO_F_VERSION_1 | (kind & 1 ? VIRTIO_F_RING_PACKED : 0) | (kind & 2 ? VIRTIO_F_EVENT_IDX : 0);
 	set(BAR + 20, 1, 0);
 	for (u32 i = 0; i < 2; i++) {
 		set(BAR + 8, 4, i);
 		set(BAR + 12, 4, (u32)(features >> (32 * i)));
 	}
 	set(BAR + 20, 1, 11);
-	set(BAR + 22, 2, 0);
-	set(BAR + 24, 2, 1u << (kind >> 4 & 7));
-	set(BAR + 32, 4, 0);
-	set(BAR + 40, 4, 0x1000);
-	set(BAR + 48, 4, 0x1800);
-	set(BAR + 28, 2, 1);
+	for (unsigned queue = 0; queue < (net ? 3 : 1); queue++) {
+		set(BAR + 22, 2, queue);
+		set(BAR + 24, 2, 1u << (kind >> 4 & 7));
+		set(BAR + 32, 4, 0); /* all share their descriptors */
+		set(BAR + 40, 4, 0x1000 + queue * 0x200);
+		set(BAR + 48, 4, 0x1800 + queue * 0x500);
+		set(BAR + 28, 2, 1);
+	}
 	set(BAR + 20, 1, 15);
 }
 
@@ -146,7 +205,7 @@ static void step(struct input *in)
 		put_descriptor(in);
 		break;
 	case 2: /* the driver's area: available ring or event suppression */
-		bytes[0x1000 + input_take(in, 2) % 0x200] = input_u8(in);
+		bytes[0x1000 + input_take(in, 2) % 0x600] = input_u8(in);
 		break;
 	case 3:
 		bytes[input_take(in, 2) % RAM_SIZE] = input_u8(in);
@@ -175,13 +234,15 @@ static void step(struct input *in)
 	case 11:
 		if (machine.device == &machine.block.virtio)
 			complete_one(input_u8(in));
+		if (machine.device == &machine.net.virtio)
+			net_step(in);
 		break;
 	case 12: /* a request's header: a sensible type and place */
 		bytes[0x2000 + (op >> 4) * 16] = input_u8(in) & 15;
 		bytes[0x2008 + (op >> 4) * 16] = input_u8(in);
 		break;
 	default:
-		set(BAR + 0x3000, 2, 0);
+		set(BAR + 0x3000 + 4 * ((op >> 4) % 3), 2, 0);
 	}
 }
 
@@ -196,8 +257,10 @@ static void attach(u8 kind)
 {
 	struct block_backend backend = disk;
 	backend.readonly = kind & 2;
-	machine.device = kind & 1 ? &machine.block.virtio : &machine.random.virtio;
-	if (kind & 1)
+	machine.device = kind & 8 ? &machine.net.virtio : kind & 1 ? &machine.block.virtio : &machine.random.virtio;
+	if (kind & 8)
+		CHECK(!virtio_net_attach(&machine.net, &network, &machine.pci, &ram, SLOT));
+	else if (kind & 1)
 		CHECK(!virtio_block_attach(&machine.block, &backend, 1 + (kind >> 4), &machine.pci, &ram, SLOT));
 	else
 		CHECK(!virtio_random_attach(&machine.random, &machine.pci, &ram, SLOT));

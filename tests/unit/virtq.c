@@ -382,6 +382,49 @@ static void places_of_rings_are_checked(void **state)
 	}
 }
 
+/* Several buffers, of several descriptors each, that come back at once: the driver sees nothing of them before. */
+static void buffers_come_back_together(void **state)
+{
+	struct ground *g = *state;
+	for (unsigned packed = 0; packed < 2; packed++) {
+		struct virtq *q = queue(g, packed, false);
+		struct virtq_used used[4];
+		for (u16 i = 0; i < 4; i++) {
+			descriptor(g, RING, 2u * i, DATA, 16, packed ? i : NEXT | WRITE, packed ? NEXT | WRITE | AVAILABLE : (u16)(2 * i + 1));
+			descriptor(g, RING, 2u * i + 1, DATA, 16, packed ? i : WRITE, packed ? WRITE | AVAILABLE : 0);
+			if (!packed)
+				offer(g, (u16)(2 * i));
+		}
+		struct virtq_place place = virtq_mark(q);
+		for (unsigned round = 0; round < 2; round++) { /* the first time they are taken in vain */
+			if (round)
+				virtq_rewind(q, place);
+			for (u16 i = 0; i < 4; i++) {
+				assert_true(virtq_pop(q, &g->chain));
+				used[i] = (struct virtq_used){ g->chain.id, g->chain.descriptors, 100u + i };
+			}
+			assert_false(virtq_pop(q, &g->chain));
+		}
+		assert_int_equal(packed ? get16(g, RING + 14) & USED : get16(g, DEVICE + 2), 0);
+		assert_true(virtq_push_all(q, used, 4)); /* the whole ring */
+		assert_int_equal(packed ? get16(g, RING + 14) : get16(g, DEVICE + 2), packed ? USED | AVAILABLE | WRITE : 4);
+		for (u16 i = 0; i < 4; i++)
+			assert_int_equal(get32(g, packed ? RING + 32ull * i + 8 : DEVICE + 8 + 8ull * i), 100u + i);
+		assert_false(q->broken);
+	}
+}
+
+/* A whole lap at once passes every event. */
+static void a_lap_passes_the_event(void **state)
+{
+	struct ground *g = *state;
+	struct virtq *q = queue(g, true, true);
+	put16(g, DRIVER, 5 | 0x8000);
+	put16(g, DRIVER + 2, 2);
+	const struct virtq_used all = { 0, SIZE, 1 };
+	assert_true(virtq_push_all(q, &all, 1));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -395,6 +438,8 @@ int main(void)
 		cmocka_unit_test(split_hostile),
 		cmocka_unit_test(split_impossible_indices),
 		cmocka_unit_test(packed_hostile),
+		cmocka_unit_test(buffers_come_back_together),
+		cmocka_unit_test(a_lap_passes_the_event),
 		cmocka_unit_test(places_of_rings_are_checked),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -33,6 +33,8 @@ struct virtio_device {
 	void (*configure)(struct virtio_device *device, u64 offset, unsigned size, u64 value);
 	/* The driver notified a queue that works, or `again` asked for this call. */
 	void (*notify)(struct virtio_device *device, unsigned queue);
+	/* The driver is ready (DRIVER_OK): features and queues are settled. May be NULL. */
+	void (*start)(struct virtio_device *device);
 	/* Forget all buffers: when this returns, nothing that they belong to is read or written any more. May be NULL. */
 	void (*stop)(struct virtio_device *device);
 	/* Whether buffers are in the hands of a back end that will give them back by itself. May be NULL: never. */
@@ -47,7 +49,7 @@ struct virtio_device {
 	u32 again; /* queues that the device model wants to be notified of soon: a bit each (virtio_advance) */
 	u32 feature_select, driver_feature_select;
 	u16 config_vector, queue_select;
-	u8 status, isr;
+	u8 status, isr, generation; /* the last: how often the device-specific part changed */
 	unsigned window; /* of VIRTIO_PCI_CAP_PCI_CFG, in configuration space */
 };
 
@@ -64,6 +66,13 @@ static inline bool virtio_has(const struct virtio_device *device, u64 feature)
 bool virtio_pop(struct virtio_device *device, unsigned queue, struct virtq_chain *chain);
 /* Give it back, and interrupt the driver if it wants that. */
 void virtio_push(struct virtio_device *device, unsigned queue, const struct virtq_chain *chain, u32 written);
+/* Several at once (virtq_push_all). */
+void virtio_push_all(struct virtio_device *device, unsigned queue, const struct virtq_used *used, unsigned count);
+
+/* Whether the driver is ready and the device needs no reset. */
+bool virtio_works(const struct virtio_device *device);
+/* The device-specific part has changed. */
+void virtio_config_changed(struct virtio_device *device);
 
 /* Whether virtio_advance has something to do: what a device left for later, so that no driver keeps the lock for ever. */
 static inline bool virtio_due(const struct virtio_device *device)

@@ -57,15 +57,22 @@ static void need_reset(struct virtio_device *d)
 
 /* ---- what device models call ---- */
 
-static bool works(const struct virtio_device *d)
+bool virtio_works(const struct virtio_device *device)
 {
-	return (d->status & STATUS_DRIVER_OK) && !(d->status & STATUS_NEEDS_RESET);
+	return (device->status & STATUS_DRIVER_OK) && !(device->status & STATUS_NEEDS_RESET);
+}
+
+void virtio_config_changed(struct virtio_device *device)
+{
+	device->generation++;
+	if (device->status & STATUS_DRIVER_OK)
+		interrupt(device, device->config_vector, ISR_CONFIG);
 }
 
 bool virtio_pop(struct virtio_device *device, unsigned queue, struct virtq_chain *chain)
 {
 	struct virtq *q = &device->queue[queue];
-	if (!works(device))
+	if (!virtio_works(device))
 		return false;
 	bool any = virtq_pop(q, chain);
 	if (q->broken)
@@ -75,13 +82,19 @@ bool virtio_pop(struct virtio_device *device, unsigned queue, struct virtq_chain
 
 void virtio_push(struct virtio_device *device, unsigned queue, const struct virtq_chain *chain, u32 written)
 {
-	if (works(device) && virtq_push(&device->queue[queue], chain, written))
+	if (virtio_works(device) && virtq_push(&device->queue[queue], chain, written))
+		interrupt(device, device->vector[queue], ISR_QUEUE);
+}
+
+void virtio_push_all(struct virtio_device *device, unsigned queue, const struct virtq_used *used, unsigned count)
+{
+	if (virtio_works(device) && virtq_push_all(&device->queue[queue], used, count))
 		interrupt(device, device->vector[queue], ISR_QUEUE);
 }
 
 static void notify(struct virtio_device *d, unsigned queue)
 {
-	if (queue < d->queues && works(d) && d->queue[queue].enabled)
+	if (queue < d->queues && virtio_works(d) && d->queue[queue].enabled)
 		d->notify(d, queue);
 }
 
@@ -116,6 +129,7 @@ static void fill_common(const struct virtio_device *d, struct common *c)
 		.config_vector = d->config_vector,
 		.queues = (u16)d->queues,
 		.status = d->status,
+		.generation = d->generation,
 		.queue_select = d->queue_select,
 	};
 	if (d->queue_select >= d->queues)
@@ -152,7 +166,10 @@ static void write_status(struct virtio_device *d, u8 value)
 		value &= (u8)~STATUS_FEATURES_OK;
 	if (!((d->status | value) & STATUS_FEATURES_OK))
 		value &= (u8)~STATUS_DRIVER_OK;
+	bool starts = value & ~d->status & STATUS_DRIVER_OK;
 	d->status |= value & (u8)~STATUS_NEEDS_RESET;
+	if (starts && d->start)
+		d->start(d);
 }
 
 static void write_driver_features(struct virtio_device *d, u32 value)
@@ -397,10 +414,11 @@ const struct state_table virtio_device_state = STATE_TABLE(struct virtio_device,
 	STATE_SAME(struct virtio_device, id), STATE_NONE(struct virtio_device, class_code), STATE_NONE(struct virtio_device, name),
 	STATE_NONE(struct virtio_device, state), STATE_SAME(struct virtio_device, features), STATE_SAME(struct virtio_device, queues),
 	STATE_NONE(struct virtio_device, config), STATE_NONE(struct virtio_device, config_size), STATE_NONE(struct virtio_device, notify),
+	STATE_NONE(struct virtio_device, configure), STATE_NONE(struct virtio_device, start),
 	STATE_NONE(struct virtio_device, stop), STATE_NONE(struct virtio_device, busy), STATE_IN(struct virtio_device, function, pci_function_state),
 	STATE_IN(struct virtio_device, msix, msix_state), STATE_NONE(struct virtio_device, ram),
 	STATE_IN(struct virtio_device, queue, virtq_state), STATE(struct virtio_device, vector),
 	STATE(struct virtio_device, driver_features), STATE(struct virtio_device, again), STATE(struct virtio_device, feature_select),
 	STATE(struct virtio_device, driver_feature_select), STATE(struct virtio_device, config_vector),
-	STATE(struct virtio_device, queue_select), STATE(struct virtio_device, status), STATE(struct virtio_device, isr),
+	STATE(struct virtio_device, queue_select), STATE(struct virtio_device, status), STATE(struct virtio_device, isr), STATE(struct virtio_device, generation),
 	STATE_NONE(struct virtio_device, window));

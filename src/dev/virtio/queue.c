@@ -187,18 +187,21 @@ static bool passes(u16 event, u16 now, u16 before)
 	return (u16)(now - event - 1) < (u16)(now - before);
 }
 
-static bool split_push(struct virtq *q, const struct virtq_chain *chain, u32 written)
+static bool split_push(struct virtq *q, const struct virtq_used *used, unsigned count)
 {
-	unsigned offset = RING_ENTRIES + (q->next_used % q->size) * USED_ENTRY_SIZE;
-	const u32 entry[2] = { chain->id, written };
-	memcpy(q->device_area + offset, entry, sizeof(entry));
-	device_area_written(q, offset, sizeof(entry));
-	store16(q->device_area + RING_INDEX, ++q->next_used);
+	u16 before = q->next_used;
+	for (unsigned i = 0; i < count; i++) {
+		unsigned offset = RING_ENTRIES + (q->next_used++ % q->size) * USED_ENTRY_SIZE;
+		const u32 entry[2] = { used[i].id, used[i].written };
+		memcpy(q->device_area + offset, entry, sizeof(entry));
+		device_area_written(q, offset, sizeof(entry));
+	}
+	store16(q->device_area + RING_INDEX, q->next_used);
 	device_area_written(q, RING_INDEX, 2);
 	full_barrier();
 	if (!q->event_index)
 		return !(load16(q->driver_area) & AVAILABLE_NO_INTERRUPT);
-	return passes(load16(used_event(q)), q->next_used, (u16)(q->next_used - 1));
+	return passes(load16(used_event(q)), q->next_used, before);
 }
 
 /* ---- packed ---- */
@@ -274,23 +277,42 @@ static bool packed_wanted(const struct virtq *q, u16 before)
 	u16 event = load16(q->driver_area + EVENT_PLACE);
 	bool same_lap = (event & EVENT_WRAP ? 1 : 0) == q->used_wrap;
 	u16 now = q->next_used, place = event & (u16)~EVENT_WRAP;
-	if (now < before) /* the ring's end was passed: `before` and the event count from where the new lap began */
+	if (now <= before) /* the ring's end was passed: `before` and the event count from where the new lap began */
 		before -= q->size;
 	if (!same_lap)
 		place -= q->size;
 	return passes(place, now, before);
 }
 
-static bool packed_push(struct virtq *q, const struct virtq_chain *chain, u32 written)
+/* Fill the next used descriptor but for its flags, which are given back: storing them hands it over. */
+static u16 packed_fill(struct virtq *q, const struct virtq_used *used)
 {
-	u16 before = q->next_used;
-	unsigned offset = before * (unsigned)sizeof(struct descriptor);
-	u16 flags = (q->used_wrap ? PACKED_AVAILABLE | PACKED_USED : 0) | (written ? DESC_WRITE : 0);
-	memcpy(q->ring + offset + offsetof(struct descriptor, length), &written, sizeof(written));
-	memcpy(q->ring + offset + offsetof(struct descriptor, third), &chain->id, sizeof(chain->id));
-	store16(packed_flags(q, before), flags); /* last: it hands the descriptor over */
-	ram_written(q->ram, q->descriptors + offset, sizeof(struct descriptor));
-	advance(q, &q->next_used, &q->used_wrap, chain->descriptors);
+	unsigned offset = q->next_used * (unsigned)sizeof(struct descriptor);
+	u16 flags = (q->used_wrap ? PACKED_AVAILABLE | PACKED_USED : 0) | (used->written ? DESC_WRITE : 0);
+	memcpy(q->ring + offset + offsetof(struct descriptor, length), &used->written, sizeof(used->written));
+	memcpy(q->ring + offset + offsetof(struct descriptor, third), &used->id, sizeof(used->id));
+	return flags;
+}
+
+static void packed_hand_over(struct virtq *q, u16 place, u16 flags)
+{
+	store16(packed_flags(q, place), flags);
+	ram_written(q->ram, q->descriptors + place * sizeof(struct descriptor), sizeof(struct descriptor));
+}
+
+/* The driver goes from one used descriptor to the next: the first is handed over last. */
+static bool packed_push(struct virtq *q, const struct virtq_used *used, unsigned count)
+{
+	u16 before = q->next_used, first = 0;
+	for (unsigned i = 0; i < count; i++) {
+		u16 flags = packed_fill(q, &used[i]);
+		if (i)
+			packed_hand_over(q, q->next_used, flags);
+		else
+			first = flags;
+		advance(q, &q->next_used, &q->used_wrap, used[i].descriptors);
+	}
+	packed_hand_over(q, before, first);
 	full_barrier();
 	return packed_wanted(q, before);
 }
@@ -319,7 +341,14 @@ bool virtq_push(struct virtq *q, const struct virtq_chain *chain, u32 written)
 	if (!q->enabled || q->broken)
 		return false;
 	tell_written(q, chain, written);
-	return q->packed ? packed_push(q, chain, written) : split_push(q, chain, written);
+	return virtq_push_all(q, &(struct virtq_used){ chain->id, chain->descriptors, written }, 1);
+}
+
+bool virtq_push_all(struct virtq *q, const struct virtq_used *used, unsigned count)
+{
+	if (!q->enabled || q->broken)
+		return false;
+	return q->packed ? packed_push(q, used, count) : split_push(q, used, count);
 }
 
 bool virtq_take(struct virtq_chain *chain, void *buffer, u32 size)
@@ -330,11 +359,12 @@ bool virtq_take(struct virtq_chain *chain, void *buffer, u32 size)
 	for (unsigned i = 0; size; i++) {
 		struct virtq_piece *p = &chain->piece[i];
 		u32 n = MIN(size, p->size);
-		memcpy(to, p->data, n);
+		if (to)
+			memcpy(to, p->data, n);
 		p->data += n;
 		p->gpa += n;
 		p->size -= n;
-		to += n;
+		to += to ? n : 0;
 		size -= n;
 	}
 	return true;
@@ -367,9 +397,11 @@ bool virtq_loaded(struct virtq *q, struct ram *ram)
 	return !q->enabled || (possible_size(q) && places && find_areas(q));
 }
 
+/* NOLINTBEGIN(bugprone-sizeof-expression) the sizes of pointers that are no state */
 const struct state_table virtq_state = STATE_TABLE(struct virtq, NULL,
 	STATE_MAX(struct virtq, size, VIRTQ_SIZE_MAX), STATE(struct virtq, packed), STATE(struct virtq, event_index),
 	STATE(struct virtq, descriptors), STATE(struct virtq, driver), STATE(struct virtq, device), STATE_NONE(struct virtq, ram),
 	STATE(struct virtq, enabled), STATE(struct virtq, broken), STATE_NONE(struct virtq, ring), STATE_NONE(struct virtq, driver_area),
 	STATE_NONE(struct virtq, device_area), STATE(struct virtq, next_available), STATE(struct virtq, next_used),
 	STATE(struct virtq, available_wrap), STATE(struct virtq, used_wrap));
+/* NOLINTEND(bugprone-sizeof-expression) */

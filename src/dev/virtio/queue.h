@@ -46,13 +46,41 @@ struct virtq {
 /* Begin at an empty ring. False, and broken, if size, alignment or place are wrong. */
 bool virtq_enable(struct virtq *q, struct ram *ram);
 
+/* Where the next buffer is taken from. */
+struct virtq_place {
+	u16 next_available;
+	bool available_wrap;
+};
+
+/* A buffer that was taken, to be given back: its first `written` bytes are new. */
+struct virtq_used {
+	u16 id, descriptors;
+	u32 written;
+};
+
 /* Take the next buffer. False: there is none (then the driver will notify when there is), or the queue is broken. */
 bool virtq_pop(struct virtq *q, struct virtq_chain *chain);
 /* Give a buffer back of which the device wrote the first `written` bytes, told to ram_written here. True: interrupt the
  * driver. */
 bool virtq_push(struct virtq *q, const struct virtq_chain *chain, u32 written);
 
-/* Copy the first bytes that the device reads and cut them off the chain; false if there are fewer. */
+/* Give several back at once: the driver sees all of them or none. What was written must have been told to ram_written. At least one, and of
+ * those that were taken in a row, in that order. True: interrupt the driver. */
+bool virtq_push_all(struct virtq *q, const struct virtq_used *used, unsigned count);
+
+/* Buffers that were taken since `place` and not given back can be taken again: as if they had not been touched. */
+static inline struct virtq_place virtq_mark(const struct virtq *q)
+{
+	return (struct virtq_place){ q->next_available, q->available_wrap };
+}
+
+static inline void virtq_rewind(struct virtq *q, struct virtq_place place)
+{
+	q->next_available = place.next_available;
+	q->available_wrap = place.available_wrap;
+}
+
+/* Copy the first bytes that the device reads (to nowhere, if buffer is NULL) and cut them off the chain; false if there are fewer. */
 bool virtq_take(struct virtq_chain *chain, void *buffer, u32 size);
 /* Bytes to read and to write. */
 u64 virtq_readable(const struct virtq_chain *chain);

@@ -1,5 +1,6 @@
-/* The command line: `nadir run`, `nadir probe`. */
+/* The command line: `nadir run`, `nadir probe`, `nadir switch`. */
 #include "cpu/cpuid.h"
+#include "host/linux/net_switch.h"
 #include "host/linux/options.h"
 #include "host/linux/probe.h"
 #include "host/linux/run.h"
@@ -15,6 +16,7 @@ static void help(FILE *out)
 	      "\n"
 	      "usage: nadir run --kernel FILE [OPTION...]   boot a virtual machine\n"
 	      "       nadir run FILE [OPTION...]            boot the virtual machine that a file describes\n"
+	      "       nadir switch --path SOCKET            connect the networks of virtual machines\n"
 	      "       nadir probe [--json]                  tell what this machine offers to virtual machines\n"
 	      "       nadir --help | --version\n"
 	      "\n"
@@ -85,7 +87,7 @@ static int run_named(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*run)(int argc, char **argv);
-	} commands[] = { { "run", run_command }, { "probe", probe_command } };
+	} commands[] = { { "run", run_command }, { "probe", probe_command }, { "switch", switch_main } };
 
 	if (argc < 2) {
 		help(stderr);

@@ -38,6 +38,8 @@ static const struct option_row rows[] = {
 	{ "append", 'a', TYPE_TEXT, FIELD(append), "STRING", "console=ttyS0", 0, 0, "kernel command line" },
 	{ "disk", 'd', TYPE_LIST, FIELD(disk), "path=FILE[,KEY=VALUE]", NULL, 0, 0,
 	  "a disk image or block device as a virtio disk; may be given several times; other keys are readonly, serial, direct" },
+	{ "net", 'n', TYPE_LIST, FIELD(net), "user[,hostfwd=RULE]|tap,ifname=NAME|switch,path=SOCKET", NULL, 0, 0,
+	  "a virtio network card, and what is at its other end; may be given several times" },
 	{ "protocol", 0, TYPE_CHOICE, FIELD(protocol), "auto|linux64|linux32|pvh|multiboot1|multiboot2|firmware|flat", "auto", 0, 0,
 	  "boot protocol" },
 	{ "memory", 'm', TYPE_SIZE, FIELD(memory), "SIZE", "512M", MIB, BIT(40), "guest memory, with a suffix K, M, G or T" },

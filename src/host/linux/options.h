@@ -21,6 +21,7 @@ struct run_options {
 	const char *initrd;
 	const char *append;
 	struct option_list disk;
+	struct option_list net;
 	const char *protocol;
 	u64 memory; /* bytes */
 	u64 cpus;

@@ -10,6 +10,7 @@
 #include "host/linux/event.h"
 #include "host/linux/file.h"
 #include "host/linux/log.h"
+#include "host/linux/net.h"
 #include "host/linux/sandbox.h"
 #include "host/linux/space.h"
 #include "host/linux/stats_print.h"
@@ -39,6 +40,7 @@ struct machine {
 		unsigned index;
 		struct disk *disk;
 	} disk[DISKS_MAX];
+	struct net_backend net[NETS_MAX];
 	struct vm *vm;
 	pthread_t thread[VM_CPUS_MAX];
 	struct vcpu_start {
@@ -95,6 +97,11 @@ static void disk_completed(void *opaque)
 {
 	const struct machine_disk *d = opaque;
 	vm_disk_completed(d->machine->vm, d->index);
+}
+
+static bool net_ready(void *opaque, unsigned index)
+{
+	return vm_net_ready(machine.vm, index);
 }
 
 static void loop_woken(void *opaque)
@@ -212,6 +219,24 @@ static int open_perf_map(const struct run_options *o)
 	return 0;
 }
 
+static bool confined(const struct run_options *o)
+{
+	return strcmp(o->sandbox, "off");
+}
+
+static int open_nets(struct machine *m)
+{
+	const struct option_list *net = &m->options->net;
+	if (net->count > NETS_MAX) {
+		fprintf(stderr, "nadir: --net can be given %d times at most\n", NETS_MAX);
+		return -1;
+	}
+	for (unsigned i = 0; i < net->count; i++)
+		if (net_open(i, net->item[i], confined(m->options), &m->net[i]) < 0)
+			return -1;
+	return 0;
+}
+
 static int open_files(struct machine *m)
 {
 	const struct run_options *o = m->options;
@@ -228,6 +253,8 @@ static int open_files(struct machine *m)
 		if (!m->disk[i].disk)
 			return -1;
 	}
+	if (open_nets(m) < 0)
+		return -1;
 	m->serial = console_open("serial", o->serial);
 	m->debug = console_open("debug-console", o->debug_console ? o->debug_console : "none");
 	return m->serial && m->debug ? 0 : -1;
@@ -252,7 +279,8 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.boot = { .kernel = m->kernel.data, .kernel_size = m->kernel.size, .initrd = m->initrd.data, .initrd_size = m->initrd.size,
 			  .cmdline = o->append, .copied = file_settle_part },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
-			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = o->disk.count },
+			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = o->disk.count,
+			      .net = m->net, .nets = o->net.count },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
 		.no_reboot = o->no_reboot,
@@ -298,12 +326,17 @@ static int start_threads(struct machine *m)
 			return -1;
 		}
 	}
-	return start_disks(m);
+	if (start_disks(m) < 0)
+		return -1;
+	int error = nets_start(net_ready, m);
+	if (error)
+		fprintf(stderr, "nadir: cannot start the thread of the networks: %s\n", strerror(error));
+	return error ? -1 : 0;
 }
 
 static int confine(const struct run_options *o)
 {
-	if (!strcmp(o->sandbox, "off"))
+	if (!confined(o))
 		return 0;
 	int error = sandbox_enter(space_socket());
 	if (error)
@@ -365,6 +398,7 @@ static int run_machine(struct machine *m)
 	vm_stop(m->vm);
 	for (unsigned i = 0; i < m->vm->config.cpus; i++)
 		pthread_join(m->thread[i], NULL);
+	nets_stop();
 	for (unsigned i = 0; i < m->options->disk.count; i++)
 		disk_stop(m->disk[i].disk);
 	console_flush(m->serial);
@@ -399,6 +433,7 @@ int run_main(const struct run_options *options)
 	catch_signals();
 	int status = run_machine(m);
 	vm_destroy(m->vm);
+	nets_close();
 	for (unsigned i = 0; i < ARRAY_SIZE(m->disk); i++)
 		disk_close(m->disk[i].disk);
 	console_close(m->serial);

@@ -9,6 +9,7 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <seccomp.h>
+#include <linux/if_tun.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -24,6 +25,8 @@ static const int allowed[] = {
 	/* consoles, logs, events */
 	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(lseek), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(close),
 	SCMP_SYS(fstat), SCMP_SYS(newfstatat),
+	/* networks: frames, and what is waited for */
+	SCMP_SYS(epoll_wait), SCMP_SYS(epoll_ctl),
 	/* disks */
 	SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(preadv2), SCMP_SYS(pwritev2), SCMP_SYS(pwrite64), SCMP_SYS(fdatasync), SCMP_SYS(fallocate),
 	/* time and sleeping */
@@ -58,6 +61,8 @@ static int add_conditions(scmp_filter_ctx filter, int space_socket)
 		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, TCSETS) },
 		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, TCGETS2_REQUEST) },
 		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, TCSETS2_REQUEST) },
+		/* What frames from a tap interface may come with. */
+		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, TUNSETOFFLOAD) },
 		/* Signals to itself alone, and no way around the handler below. */
 		{ SCMP_ACT_ALLOW, SCMP_SYS(tgkill), SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)getpid()) },
 		{ SCMP_ACT_ALLOW, SCMP_SYS(rt_sigaction), SCMP_A0_64(SCMP_CMP_NE, SIGSYS) },

@@ -1,0 +1,353 @@
+/* Networks (net.h): cables between virtio network devices and files that give and take frames.
+ *
+ * Sending is done by the vCPU that asks, in its exit, as far as the file takes it at once. The thread sleeps until frames come, or room that somebody
+ * asked for, and the device fetches them under the board's lock. What a device leaves because its driver has no buffers is fetched by the
+ * vCPU that brings some; files are watched for edges alone. */
+#define _GNU_SOURCE
+#include "host/linux/net.h"
+
+#include "host/linux/net_internal.h"
+#include "host/linux/net_stream.h"
+#include "host/port.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define STOP NETS_MAX /* in place of an index */
+
+struct net {
+	unsigned index;
+	bool waits; /* for room */
+	struct stream stream; /* a tap interface uses `fd` alone */
+	u8 *frame; /* tap: the one that came */
+	u32 size;
+};
+
+/* All networks of the process. A net is guarded by the board's lock; the rest is constant while the thread runs. */
+static struct {
+	struct net net[NETS_MAX];
+	unsigned nets;
+	int epoll, stop;
+	bool running;
+	pthread_t thread;
+	bool (*ready)(void *opaque, unsigned index);
+	void *opaque;
+} all = { .epoll = -1, .stop = -1 };
+
+int net_complain(const char *what, const char *why)
+{
+	fprintf(stderr, "nadir: --net: %s: %s\n", what, why);
+	return -1;
+}
+
+/* ---- cables ---- */
+
+static int watch(struct net *n, int operation)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET | (n->waits ? EPOLLOUT : 0), .data.u32 = n->index };
+	return all.epoll < 0 ? 0 : epoll_ctl(all.epoll, operation, n->stream.fd, &event);
+}
+
+static void wait_for_room(struct net *n, bool waits)
+{
+	if (n->waits == waits)
+		return;
+	n->waits = waits;
+	watch(n, EPOLL_CTL_MOD);
+}
+
+static unsigned make_vector(struct iovec *vector, const struct net_header *header, const struct virtq_piece *piece, unsigned pieces)
+{
+	vector[0] = (struct iovec){ (void *)(uintptr_t)header, sizeof(*header) };
+	for (unsigned i = 0; i < pieces; i++)
+		vector[i + 1] = (struct iovec){ piece[i].data, piece[i].size };
+	return pieces + 1;
+}
+
+static bool link_send(void *net, const struct net_header *header, const struct virtq_piece *piece, unsigned pieces)
+{
+	struct net *n = net;
+	struct iovec vector[STREAM_PIECES_MAX];
+	bool sent = stream_send(&n->stream, vector, make_vector(vector, header, piece, pieces));
+	wait_for_room(n, n->stream.out_end != 0);
+	return sent;
+}
+
+/* Frames without headers came before the other side knew of headers. */
+static const u8 *link_peek(void *net, u32 *size)
+{
+	struct net *n = net;
+	const u8 *frame;
+	while ((frame = stream_peek(&n->stream, size)) && !n->stream.headers_in)
+		stream_next(&n->stream);
+	return frame;
+}
+
+static void link_next(void *net)
+{
+	stream_next(&((struct net *)net)->stream);
+}
+
+static void link_accept(void *net, u32 offloads)
+{
+	stream_accept(&((struct net *)net)->stream, offloads);
+}
+
+static bool link_poll(void *net)
+{
+	struct net *n = net;
+	if (n->waits)
+		wait_for_room(n, !stream_flush(&n->stream));
+	return !n->stream.closed;
+}
+
+static bool tap_send(void *net, const struct net_header *header, const struct virtq_piece *piece, unsigned pieces)
+{
+	struct net *n = net;
+	struct iovec vector[STREAM_PIECES_MAX];
+	int count = (int)make_vector(vector, header, piece, pieces);
+	ssize_t done;
+	do
+		done = writev(n->stream.fd, vector, count);
+	while (done < 0 && errno == EINTR);
+	bool full = done < 0 && errno == EAGAIN; /* else it is sent, or lost: the interface is down, say */
+	wait_for_room(n, full);
+	return !full;
+}
+
+static const u8 *tap_peek(void *net, u32 *size)
+{
+	struct net *n = net;
+	ssize_t got = n->size;
+	while (got <= 0) {
+		got = read(n->stream.fd, n->frame, sizeof(struct net_header) + NET_FRAME_MAX);
+		if (got < 0 && errno != EINTR)
+			return NULL;
+	}
+	n->size = *size = (u32)got;
+	return n->frame;
+}
+
+static void tap_next(void *net)
+{
+	((struct net *)net)->size = 0;
+}
+
+static void tap_accept(void *net, u32 offloads)
+{
+	net_tap_accept(((struct net *)net)->stream.fd, offloads);
+}
+
+static bool tap_poll(void *net)
+{
+	return true;
+}
+
+static const struct net_backend link_backend = { .send = link_send, .peek = link_peek, .next = link_next, .accept = link_accept, .poll = link_poll };
+static const struct net_backend tap_backend = { .send = tap_send, .peek = tap_peek, .next = tap_next, .accept = tap_accept, .poll = tap_poll };
+
+/* ---- options ---- */
+
+static int parse_switch(const char *value, bool *on)
+{
+	*on = !strcmp(value, "on");
+	return *on || !strcmp(value, "off") ? 0 : net_complain(value, "it is on or off");
+}
+
+static int set_path(char *value, struct net_wishes *w)
+{
+	w->path = value;
+	return 0;
+}
+
+static int set_interface(char *value, struct net_wishes *w)
+{
+	w->interface = value;
+	return 0;
+}
+
+static int set_mac(char *value, struct net_wishes *w)
+{
+	return net_parse_mac(value, w);
+}
+
+static int set_restrict(char *value, struct net_wishes *w)
+{
+	return parse_switch(value, &w->restricted);
+}
+
+static int set_ipv6(char *value, struct net_wishes *w)
+{
+	return parse_switch(value, &w->ipv6);
+}
+
+static const struct {
+	const char *kind, *key; /* kind NULL: all */
+	int (*set)(char *value, struct net_wishes *w);
+} keys[] = {
+	{ NULL, "mac", set_mac },
+	{ "user", "hostfwd", net_parse_forward },
+	{ "user", "net", net_parse_network },
+	{ "user", "restrict", set_restrict },
+	{ "user", "ipv6", set_ipv6 },
+	{ "tap", "ifname", set_interface },
+	{ "switch", "path", set_path },
+};
+
+static int parse_word(char *word, struct net_wishes *w)
+{
+	char *value = strchr(word, '=');
+	if (value)
+		*value++ = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		if (!strcmp(keys[i].key, word) && (!keys[i].kind || !strcmp(keys[i].kind, w->kind)))
+			return value && *value ? keys[i].set(value, w) : net_complain(word, "it needs a value: write it as KEY=VALUE");
+	return net_complain(word, !strcmp(w->kind, "user")  ? "the keys of user are hostfwd, net, restrict, ipv6 and mac"
+				  : !strcmp(w->kind, "tap") ? "the keys of tap are ifname and mac"
+							    : "the keys of switch are path and mac");
+}
+
+static int parse(char *text, struct net_wishes *w)
+{
+	char *rest = text;
+	w->kind = strsep(&rest, ",");
+	if (strcmp(w->kind, "user") && strcmp(w->kind, "tap") && strcmp(w->kind, "switch"))
+		return net_complain(w->kind, "it is not one of user, tap and switch");
+	for (char *word = strsep(&rest, ","); word; word = strsep(&rest, ","))
+		if (parse_word(word, w) < 0)
+			return -1;
+	if (!strcmp(w->kind, "tap") && !w->interface)
+		return net_complain("tap", "no interface is given; write tap,ifname=NAME");
+	if (!strcmp(w->kind, "switch") && !w->path)
+		return net_complain("switch", "no socket is given; write switch,path=SOCKET");
+	return 0;
+}
+
+/* ---- opening ---- */
+
+/* Wait for the other side to say what it accepts: then it is ready. */
+static bool greet(struct stream *s)
+{
+	u32 size;
+	stream_accept(s, 0);
+	while (!s->headers_in && !s->closed) {
+		poll(&(struct pollfd){ .fd = s->fd, .events = POLLIN }, 1, -1);
+		if (stream_peek(s, &size) && !s->headers_in)
+			stream_next(s);
+	}
+	return !s->closed;
+}
+
+static int open_link(struct net *n, const struct net_wishes *w, struct net_backend *backend)
+{
+	bool user = !strcmp(w->kind, "user");
+	int fd = user ? net_user_start(w) : net_switch_connect(w->path);
+	if (fd < 0)
+		return -1;
+	*backend = link_backend;
+	if (stream_init(&n->stream, fd, 1) && greet(&n->stream))
+		return 0;
+	stream_release(&n->stream);
+	return user ? -1 /* it has said why */ : net_complain(w->path, "what listens there is not a switch of nadir's");
+}
+
+static int open_tap(struct net *n, const struct net_wishes *w, struct net_backend *backend)
+{
+	n->stream.fd = net_tap_open(w->interface);
+	n->frame = malloc(sizeof(struct net_header) + NET_FRAME_MAX);
+	*backend = tap_backend;
+	return n->stream.fd >= 0 && n->frame ? 0 : -1;
+}
+
+/* Addresses of nobody's, of those that virtual machines use. */
+static void choose_mac(u8 *mac)
+{
+	static const u8 prefix[] = { 0x52, 0x54, 0x00 };
+	memcpy(mac, prefix, sizeof(prefix));
+	host_random(mac + sizeof(prefix), NET_MAC_SIZE - sizeof(prefix));
+}
+
+int net_open(unsigned index, const char *option, bool confine, struct net_backend *backend)
+{
+	struct net *n = &all.net[index];
+	struct net_wishes w = { .ipv6 = true, .confine = confine };
+	char *text = strdup(option), usual[] = "10.0.2.0/24";
+	*n = (struct net){ .index = index, .stream.fd = -1 };
+	int error = !text || net_parse_network(usual, &w) < 0 || parse(text, &w) < 0;
+	if (!error)
+		error = !strcmp(w.kind, "tap") ? open_tap(n, &w, backend) : open_link(n, &w, backend);
+	if (!error) {
+		if (!w.mac_given)
+			choose_mac(w.mac);
+		memcpy(backend->mac, w.mac, sizeof(backend->mac));
+		backend->net = n;
+		backend->offloads = NET_OFFLOADS;
+		all.nets = index + 1;
+	}
+	free(text);
+	return error ? -1 : 0;
+}
+
+/* ---- the thread ---- */
+
+static void *net_thread(void *opaque)
+{
+	for (;;) {
+		struct epoll_event event[NETS_MAX + 1];
+		int count = epoll_wait(all.epoll, event, ARRAY_SIZE(event), -1);
+		for (int i = 0; i < count; i++) {
+			if (event[i].data.u32 == STOP)
+				return NULL;
+			while (all.ready(all.opaque, event[i].data.u32))
+				;
+		}
+	}
+}
+
+int nets_start(bool (*ready)(void *opaque, unsigned index), void *opaque)
+{
+	if (!all.nets)
+		return 0;
+	all.ready = ready;
+	all.opaque = opaque;
+	all.epoll = epoll_create1(EPOLL_CLOEXEC);
+	all.stop = eventfd(0, EFD_CLOEXEC);
+	struct epoll_event event = { .events = EPOLLIN, .data.u32 = STOP };
+	if (all.epoll < 0 || all.stop < 0 || epoll_ctl(all.epoll, EPOLL_CTL_ADD, all.stop, &event) < 0)
+		return errno;
+	for (unsigned i = 0; i < all.nets; i++)
+		if (watch(&all.net[i], EPOLL_CTL_ADD) < 0)
+			return errno;
+	int error = pthread_create(&all.thread, NULL, net_thread, NULL);
+	all.running = !error;
+	return error;
+}
+
+void nets_stop(void)
+{
+	if (!all.running)
+		return;
+	eventfd_write(all.stop, 1);
+	pthread_join(all.thread, NULL);
+	all.running = false;
+}
+
+void nets_close(void)
+{
+	for (unsigned i = 0; i < all.nets; i++) {
+		free(all.net[i].frame);
+		stream_release(&all.net[i].stream);
+	}
+	all.nets = 0;
+	close(all.epoll);
+	close(all.stop);
+	all.epoll = all.stop = -1;
+}

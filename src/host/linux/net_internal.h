@@ -1,0 +1,49 @@
+/* What the files of networks share: the wishes of one option, and how each kind makes a file of it. */
+#ifndef NADIR_HOST_LINUX_NET_INTERNAL_H
+#define NADIR_HOST_LINUX_NET_INTERNAL_H
+
+#include "dev/virtio/net.h"
+
+#include <netinet/in.h>
+
+#define FORWARDS_MAX 32
+
+/* A port of the host's that leads to one of the guest's. */
+struct net_forward {
+	bool udp;
+	struct in_addr host, guest; /* guest: 0 is the address that DHCP gives first */
+	u16 host_port, guest_port;
+	const char *text;
+};
+
+struct net_wishes {
+	const char *kind, *path, *interface;
+	u8 mac[NET_MAC_SIZE];
+	bool mac_given, restricted, ipv6;
+	bool confine;
+	struct in_addr network, mask;
+	struct net_forward forward[FORWARDS_MAX];
+	unsigned forwards;
+};
+
+/* One sentence on stderr, and -1. */
+int net_complain(const char *what, const char *why);
+/* "tcp|udp:[ADDRESS]:PORT-[ADDRESS]:PORT" (net_parse.c) */
+int net_parse_forward(char *text, struct net_wishes *w);
+int net_parse_network(char *text, struct net_wishes *w);
+int net_parse_mac(const char *text, struct net_wishes *w);
+
+/* Start the process of a user-mode network (net_user.c). A connected socket for a stream of frames, or -1 after one sentence on stderr. */
+int net_user_start(const struct net_wishes *w);
+/* Connect to a switch (net_switch.c); likewise. */
+int net_switch_connect(const char *path);
+/* Attach to an existing tap interface (net_tap.c): a file that gives and takes frames with headers; likewise. */
+int net_tap_open(const char *interface);
+/* NET_OFFLOADS that its frames may come with. */
+void net_tap_accept(int fd, u32 offloads);
+
+/* Confine a process that does nothing but networking (net_sandbox.c): what the switch needs, or with `sockets` also new sockets of the internet and
+ * reading what is below /etc and /run. 0 or negative. */
+int net_sandbox_enter(bool sockets);
+
+#endif
