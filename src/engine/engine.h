@@ -18,7 +18,7 @@ struct engine_ops {
 	void (*run)(struct vcpu *vcpu, struct exit *exit);
 	/* The vCPU's state was changed from outside (reset, restore, debugger): drop what was derived from it. */
 	void (*state_changed)(struct vcpu *vcpu);
-	/* Optional: the engine's own counters of a vCPU, line by line, for --stats. The vCPU does not run. */
+	/* Optional: the engine's own counters of a vCPU, line by line: "  VALUE  NAME". While the vCPU runs they may be a moment old. */
 	void (*report)(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);
 };
 

@@ -15,6 +15,14 @@ u64 vm_host_deadline(const struct vm *vm, u64 deadline)
 	return deadline == HOST_NEVER ? HOST_NEVER : deadline + vm->time.lost;
 }
 
+u64 vm_time(struct vm *vm)
+{
+	host_lock(&vm->lock);
+	u64 time = vm_now(vm) - vm->clock.origin;
+	host_unlock(&vm->lock);
+	return time;
+}
+
 /* ---- time; the lock is held and every vCPU parked ---- */
 
 void vm_time_stop(struct vm *vm)
@@ -95,6 +103,8 @@ void vm_release(struct vm *vm)
 void vm_pause(struct vm *vm, bool pause)
 {
 	host_lock(&vm->lock);
+	if (pause != vm->paused)
+		vm_tell(vm, pause ? VM_EVENT_PAUSED : VM_EVENT_RESUMED);
 	if (pause && !vm->paused)
 		hold_locked(vm);
 	else if (!pause && vm->paused)

@@ -83,6 +83,12 @@ static void crash(struct vm_cpu *cpu, const char *reason)
 	}
 }
 
+void vm_tell(struct vm *vm, enum vm_event event)
+{
+	if (vm->config.event)
+		vm->config.event(vm->config.opaque, event);
+}
+
 /* ---- reset ---- */
 
 void vm_reset_cpu(struct vm_cpu *cpu, bool init)
@@ -126,6 +132,7 @@ static void reset_machine(struct vm *vm)
 		host_panic("the guest that was loaded once cannot be loaded again: %s", error);
 	boot_set_cpu(&vm->cpu[0]->vcpu, &vm->entry);
 	vm_board_changed(vm, vm_now(vm));
+	vm_tell(vm, VM_EVENT_RESET);
 }
 
 /* ---- parking ---- */

@@ -30,6 +30,9 @@ enum vm_end {
 	VM_FAILED, /* the VMM could not go on */
 };
 
+/* What happens to a VM that goes on. */
+enum vm_event { VM_EVENT_PAUSED, VM_EVENT_RESUMED, VM_EVENT_RESET };
+
 enum vm_crash_action { CRASH_REPORT, CRASH_RESET, CRASH_DEBUG };
 
 struct vm_config {
@@ -51,6 +54,8 @@ struct vm_config {
 	u32 trace; /* TRACE_* (vcpu/trace.h) */
 	/* Told when the VM has ended, once, on any thread: every vCPU thread is about to return. */
 	void (*ended)(void *opaque);
+	/* Told what happened, on any thread, under the lock. May be NULL. */
+	void (*event)(void *opaque, enum vm_event event);
 	/* One line of a crash report. Lines of one report come in a row from one thread. */
 	void (*report)(void *opaque, const char *line);
 	void *opaque;
@@ -155,6 +160,9 @@ void vm_disk_completed(struct vm *vm, unsigned disk);
 /* A network has frames, room, or another state of its link. True: there is more; call again, soon. From any thread. */
 bool vm_net_ready(struct vm *vm, unsigned net);
 
+/* Nanoseconds of guest time since the VM was made. From any thread. */
+u64 vm_time(struct vm *vm);
+
 /* Add up the statistics of all vCPUs. */
 void vm_stats(const struct vm *vm, struct stats *sum);
 
@@ -181,6 +189,8 @@ void vm_kick_all(struct vm *vm);
 /* What devices and local APICs are told as `now`, and when on the host's clock a deadline of theirs is. */
 u64 vm_now(const struct vm *vm);
 u64 vm_host_deadline(const struct vm *vm, u64 deadline);
+/* Tell the host. The lock is held. */
+void vm_tell(struct vm *vm, enum vm_event event);
 /* Every vCPU is parked: stop the guest's time, if it has not been. The lock is held. */
 void vm_time_stop(struct vm *vm);
 /* What vm_settle waits for may have come. */

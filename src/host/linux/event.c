@@ -133,9 +133,13 @@ int event_init(void)
 
 int event_watch(int fd, void (*ready)(void *opaque), void *opaque)
 {
-	if (loop.watches == WATCHES_MAX)
+	unsigned i = 0;
+	while (i < loop.watches && loop.watch[i].fd >= 0)
+		i++;
+	if (i == WATCHES_MAX)
 		return -1;
-	loop.watch[loop.watches++] = (struct watch){ .fd = fd, .ready = ready, .opaque = opaque, .enabled = true };
+	loop.watch[i] = (struct watch){ .fd = fd, .ready = ready, .opaque = opaque, .enabled = true };
+	loop.watches = MAX(loop.watches, i + 1);
 	return 0;
 }
 
@@ -144,6 +148,14 @@ void event_enable(int fd, bool enabled)
 	for (unsigned i = 0; i < loop.watches; i++)
 		if (loop.watch[i].fd == fd)
 			loop.watch[i].enabled = enabled;
+}
+
+/* Its place is kept, so that those behind it do not move while the loop looks at them. */
+void event_forget(int fd)
+{
+	for (unsigned i = 0; i < loop.watches; i++)
+		if (loop.watch[i].fd == fd)
+			loop.watch[i] = (struct watch){ .fd = -1 };
 }
 
 void event_wake(void)
@@ -188,8 +200,9 @@ void event_run(void (*woken)(void *opaque), void *opaque)
 			drain(loop.wake_fd);
 			woken(opaque);
 		}
-		for (unsigned i = 0; i < loop.watches; i++)
-			if (fds[2 + i].revents)
+		unsigned watches = loop.watches;
+		for (unsigned i = 0; i < watches; i++)
+			if (fds[2 + i].revents && fds[2 + i].fd == loop.watch[i].fd)
 				loop.watch[i].ready(loop.watch[i].opaque);
 	}
 }

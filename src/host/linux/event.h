@@ -10,6 +10,8 @@ int event_init(void);
 /* Call ready(opaque) on the loop's thread whenever fd is readable or at its end. Before event_run, or on its thread. */
 int event_watch(int fd, void (*ready)(void *opaque), void *opaque);
 void event_enable(int fd, bool enabled);
+/* Watch it no more; on the loop's thread. */
+void event_forget(int fd);
 
 /* Make the loop call its `woken` callback soon; from any thread and from signal handlers, which save errno themselves. */
 void event_wake(void);

@@ -1,5 +1,6 @@
 /* The command line: `nadir run`, `nadir probe`, `nadir switch`. */
 #include "cpu/cpuid.h"
+#include "host/linux/commands.h"
 #include "host/linux/net_switch.h"
 #include "host/linux/options.h"
 #include "host/linux/probe.h"
@@ -18,6 +19,11 @@ static void help(FILE *out)
 	      "       nadir run FILE [OPTION...]            boot the virtual machine that a file describes\n"
 	      "       nadir switch --path SOCKET            connect the networks of virtual machines\n"
 	      "       nadir probe [--json]                  tell what this machine offers to virtual machines\n"
+	      "       nadir list [--json]                   show the running machines that have names\n"
+	      "       nadir stop [--force] NAME...          ask them to shut down, or end them\n"
+	      "       nadir pause | resume | reset NAME...  hold them still, let them go on, restart them\n"
+	      "       nadir console NAME                    put this terminal on a machine's console\n"
+	      "       nadir stats [--once | --json] NAME    show what a machine does\n"
 	      "       nadir --help | --version\n"
 	      "\n"
 	      "nadir run --help lists the options.\n",
@@ -87,7 +93,11 @@ static int run_named(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*run)(int argc, char **argv);
-	} commands[] = { { "run", run_command }, { "probe", probe_command }, { "switch", switch_main } };
+	} commands[] = {
+		{ "run", run_command },	    { "probe", probe_command }, { "list", command_list },   { "stop", command_stop },
+		{ "pause", command_pause }, { "resume", command_resume }, { "reset", command_reset }, { "console", command_console },
+		{ "stats", command_stats },    { "switch", switch_main },
+	};
 
 	if (argc < 2) {
 		help(stderr);

@@ -15,6 +15,8 @@ struct option_list {
 };
 
 struct run_options {
+	const char *name;
+	const char *api_socket;
 	const char *description; /* the file that was given, or NULL */
 	char *file; /* its text, changed by reading */
 	const char *kernel;

@@ -6,11 +6,14 @@
 #include "host/linux/run.h"
 
 #include "host/linux/console.h"
+#include "host/linux/control.h"
 #include "host/linux/disk.h"
 #include "host/linux/event.h"
 #include "host/linux/file.h"
 #include "host/linux/log.h"
+#include "host/linux/machine_api.h"
 #include "host/linux/net.h"
+#include "host/linux/runtime.h"
 #include "host/linux/sandbox.h"
 #include "host/linux/space.h"
 #include "host/linux/stats_print.h"
@@ -42,6 +45,7 @@ struct machine {
 	} disk[DISKS_MAX];
 	struct net_backend net[NETS_MAX];
 	struct vm *vm;
+	struct api_vm api;
 	pthread_t thread[VM_CPUS_MAX];
 	struct vcpu_start {
 		struct machine *machine;
@@ -237,6 +241,21 @@ static int open_nets(struct machine *m)
 	return 0;
 }
 
+/* The control socket: at its own place, or at that of the machine's name. */
+static int open_control(const struct run_options *o)
+{
+	char folder[PATH_MAX], path[SOCKET_PATH_SIZE];
+	if (o->name && !runtime_name_ok(o->name)) {
+		fprintf(stderr, "nadir: --name: '%s' is not a name: letters, digits, '.', '_' and '-', at most 64, the first a letter or digit\n", o->name);
+		return -1;
+	}
+	if (o->api_socket)
+		return control_listen("api-socket", o->api_socket);
+	if (!o->name)
+		return 0;
+	return runtime_folder(folder, true) < 0 || runtime_socket(o->name, path) < 0 ? -1 : control_listen("name", path);
+}
+
 static int open_files(struct machine *m)
 {
 	const struct run_options *o = m->options;
@@ -257,7 +276,7 @@ static int open_files(struct machine *m)
 		return -1;
 	m->serial = console_open("serial", o->serial);
 	m->debug = console_open("debug-console", o->debug_console ? o->debug_console : "none");
-	return m->serial && m->debug ? 0 : -1;
+	return m->serial && m->debug ? open_control(o) : -1;
 }
 
 static int make_config(struct machine *m, struct vm_config *config)
@@ -287,6 +306,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.stats_by_site = o->stats || o->json,
 		.trace = trace,
 		.ended = machine_ended,
+		.event = machine_event,
 		.report = report_line,
 	};
 	boot_protocol_find(o->protocol, &config->boot.protocol);
@@ -314,6 +334,24 @@ static int start_disks(struct machine *m)
 	return 0;
 }
 
+static int start_nets(struct machine *m)
+{
+	int error = nets_start(net_ready, m);
+	if (error)
+		fprintf(stderr, "nadir: cannot start the thread of the networks: %s\n", strerror(error));
+	return error ? -1 : 0;
+}
+
+static int start_control(struct machine *m)
+{
+	if (control_wanted())
+		machine_api_init(&m->api, m->vm, m->options, m->thread);
+	int error = control_start(&m->api, m->serial);
+	if (error)
+		fprintf(stderr, "nadir: cannot start the thread of the control socket: %s\n", strerror(error));
+	return error ? -1 : 0;
+}
+
 static int start_threads(struct machine *m)
 {
 	unsigned cpus = m->vm->config.cpus;
@@ -326,12 +364,7 @@ static int start_threads(struct machine *m)
 			return -1;
 		}
 	}
-	if (start_disks(m) < 0)
-		return -1;
-	int error = nets_start(net_ready, m);
-	if (error)
-		fprintf(stderr, "nadir: cannot start the thread of the networks: %s\n", strerror(error));
-	return error ? -1 : 0;
+	return start_disks(m) < 0 || start_nets(m) < 0 ? -1 : start_control(m);
 }
 
 static int confine(const struct run_options *o)
@@ -387,10 +420,11 @@ static int run_machine(struct machine *m)
 	const struct console_keys keys = { .quit = quit, .stats = show_stats, .input = serial_input };
 	if (start_threads(m) < 0)
 		return STATUS_FAILURE;
-	if (!strcmp(m->options->serial, "stdio") && console_start_input(m->serial, &keys) < 0) {
+	if (console_start_input(m->serial, &keys) < 0) {
 		fprintf(stderr, "nadir: the terminal cannot be put into raw mode: %s\n", strerror(errno));
 		return STATUS_FAILURE;
 	}
+	sandbox_allow_accept(console_listening(m->serial));
 	if (confine(m->options) < 0)
 		return STATUS_FAILURE;
 	pthread_barrier_wait(&m->ready);
@@ -403,6 +437,8 @@ static int run_machine(struct machine *m)
 		disk_stop(m->disk[i].disk);
 	console_flush(m->serial);
 	console_flush(m->debug);
+	control_event("ended", machine_end_name(vm_ended(m->vm)));
+	control_stop();
 	terminal_restore();
 	print_final_stats(m);
 	return ended_by_signal ? 128 + ended_by_signal : exit_status(m);

@@ -25,6 +25,7 @@ static const int allowed[] = {
 	/* consoles, logs, events */
 	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(lseek), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(close),
 	SCMP_SYS(fstat), SCMP_SYS(newfstatat),
+	SCMP_SYS(ftruncate),
 	/* networks: frames, and what is waited for */
 	SCMP_SYS(epoll_wait), SCMP_SYS(epoll_ctl),
 	/* disks */
@@ -42,6 +43,17 @@ static const int allowed[] = {
 	/* the C library counts CPUs before a thread's first malloc */
 	SCMP_SYS(sched_getaffinity),
 };
+
+#define LISTENING_MAX 16
+
+static int listening[LISTENING_MAX];
+static unsigned listening_count;
+
+void sandbox_allow_accept(int fd)
+{
+	if (fd >= 0 && listening_count < LISTENING_MAX)
+		listening[listening_count++] = fd;
+}
 
 /* Calls whose arguments matter, and those that are refused without dying of it. */
 static int add_conditions(scmp_filter_ctx filter, int space_socket)
@@ -71,6 +83,8 @@ static int add_conditions(scmp_filter_ctx filter, int space_socket)
 	int error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
 	for (unsigned i = 0; !error && i < ARRAY_SIZE(rows); i++)
 		error = seccomp_rule_add(filter, rows[i].action, rows[i].call, 1, rows[i].argument);
+	for (unsigned i = 0; !error && i < listening_count; i++)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(accept4), 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)listening[i]));
 	/* Requests to the server of spaces. */
 	if (!error && space_socket >= 0)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sendmsg), 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)space_socket));

@@ -1,0 +1,144 @@
+/* The client's side of the control socket. */
+#define _GNU_SOURCE
+#include "host/linux/client.h"
+
+#include "host/linux/runtime.h"
+
+#include <errno.h>
+#include <http_parser.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BODY_MAX (16u << 20)
+
+int client_connect(const char *who)
+{
+	char path[SOCKET_PATH_SIZE];
+	if (runtime_socket(who, path) < 0)
+		return -1;
+	int fd = runtime_connect(path);
+	if (fd >= 0)
+		return fd;
+	if (fd == -ECONNREFUSED || fd == -ENOENT)
+		fprintf(stderr, "nadir: there is no running virtual machine '%s'; nadir list shows those there are\n", who);
+	else
+		fprintf(stderr, "nadir: %s: %s\n", path, strerror(-fd));
+	return -1;
+}
+
+static bool send_request(int fd, const char *method, const char *path, const char *headers)
+{
+	char text[512];
+	size_t size = (size_t)snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\nHost: nadir\r\nContent-Length: 0\r\n%s\r\n", method, path, headers);
+	for (size_t sent = 0; sent < size;) {
+		ssize_t n = send(fd, text + sent, size - sent, MSG_NOSIGNAL);
+		if (n < 0 && errno != EINTR)
+			return false;
+		sent += n > 0 ? (size_t)n : 0;
+	}
+	return true;
+}
+
+/* ---- an answer ---- */
+
+struct reply {
+	char *body;
+	size_t size;
+	bool complete;
+};
+
+static int on_body(http_parser *parser, const char *at, size_t length)
+{
+	struct reply *r = parser->data;
+	char *body = r->size + length > BODY_MAX ? NULL : realloc(r->body, r->size + length + 1);
+	if (!body)
+		return -1;
+	memcpy(body + r->size, at, length);
+	r->body = body;
+	r->size += length;
+	body[r->size] = 0;
+	return 0;
+}
+
+static int on_complete(http_parser *parser)
+{
+	((struct reply *)parser->data)->complete = true;
+	return 0;
+}
+
+static bool read_reply(int fd, http_parser *parser, struct reply *r)
+{
+	static const http_parser_settings settings = { .on_body = on_body, .on_message_complete = on_complete };
+	char buffer[4096];
+	while (!r->complete) {
+		ssize_t n = read(fd, buffer, sizeof(buffer));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 || http_parser_execute(parser, &settings, buffer, (size_t)n) != (size_t)n || (!n && !r->complete))
+			return false;
+	}
+	return true;
+}
+
+int client_ask(int fd, const char *method, const char *path, char **body)
+{
+	http_parser parser;
+	struct reply reply = { 0 };
+	http_parser_init(&parser, HTTP_RESPONSE);
+	parser.data = &reply;
+	bool ok = send_request(fd, method, path, "Connection: close\r\n") && read_reply(fd, &parser, &reply);
+	close(fd);
+	*body = ok ? reply.body : NULL;
+	if (!ok)
+		free(reply.body);
+	return ok ? (int)parser.status_code : -1;
+}
+
+/* ---- for commands ---- */
+
+static int complain(const char *who, struct json_object *json)
+{
+	struct json_object *error = NULL;
+	bool told = json && json_object_object_get_ex(json, "error", &error);
+	fprintf(stderr, "nadir: %s: %s\n", who, told ? json_object_get_string(error) : "what is at this socket does not answer as a virtual machine would");
+	return -1;
+}
+
+int client_request(const char *who, const char *method, const char *path, struct json_object **json)
+{
+	char *body = NULL;
+	int fd = client_connect(who);
+	if (fd < 0)
+		return -1;
+	int status = client_ask(fd, method, path, &body);
+	struct json_object *object = body ? json_tokener_parse(body) : NULL;
+	free(body);
+	int result = status >= 200 && status < 300 && (object || !json) ? 0 : complain(who, object);
+	if (json && !result)
+		*json = object;
+	else
+		json_object_put(object);
+	return result;
+}
+
+/* The head ends with an empty line. It is read byte by byte: what follows is the stream's. */
+static int read_head(int fd)
+{
+	char head[2048];
+	size_t n = 0;
+	while (n < sizeof(head) - 1 && read(fd, head + n, 1) == 1) {
+		n++;
+		if (n >= 4 && !memcmp(head + n - 4, "\r\n\r\n", 4))
+			return !strncmp(head, "HTTP/1.1 ", 9) ? atoi(head + 9) : -1;
+	}
+	return -1;
+}
+
+int client_stream(const char *who, int fd, const char *method, const char *path, bool upgrade)
+{
+	int status = send_request(fd, method, path, upgrade ? "Connection: Upgrade\r\nUpgrade: console\r\n" : "") ? read_head(fd) : -1;
+	return status == (upgrade ? 101 : 200) ? 0 : complain(who, NULL);
+}

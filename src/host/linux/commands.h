@@ -1,0 +1,13 @@
+/* The commands for running VMs (commands.c, command_stats.c, command_console.c): clients of their control sockets. Each returns an exit status. */
+#ifndef NADIR_HOST_LINUX_COMMANDS_H
+#define NADIR_HOST_LINUX_COMMANDS_H
+
+int command_list(int argc, char **argv);
+int command_stop(int argc, char **argv);
+int command_pause(int argc, char **argv);
+int command_resume(int argc, char **argv);
+int command_reset(int argc, char **argv);
+int command_stats(int argc, char **argv);
+int command_console(int argc, char **argv);
+
+#endif

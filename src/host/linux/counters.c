@@ -1,0 +1,197 @@
+/* The forms of what a VM counts. */
+#define _GNU_SOURCE
+#include "host/linux/counters.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void counters_add_line(struct counters *counters, const char *line)
+{
+	char *end;
+	u64 value = strtoull(line, &end, 10);
+	const char *name = end + strspn(end, " ");
+	if (end == line || !*name)
+		return;
+	for (unsigned i = 0; i < counters->engine_count; i++) {
+		if (strncmp(counters->engine[i].name, name, sizeof(counters->engine[i].name) - 1))
+			continue;
+		counters->engine[i].value += value;
+		return;
+	}
+	if (counters->engine_count == COUNTERS_ENGINE_MAX)
+		return;
+	struct counters_engine *e = &counters->engine[counters->engine_count++];
+	snprintf(e->name, sizeof(e->name), "%s", name);
+	e->value = value;
+}
+
+/* ---- JSON ---- */
+
+static void add(struct json_object *to, const char *name, u64 value)
+{
+	json_object_object_add(to, name, json_object_new_uint64(value));
+}
+
+static struct json_object *json_cpu(const struct counters_cpu *cpu)
+{
+	struct json_object *o = json_object_new_object();
+	add(o, "exits", cpu->exits);
+	add(o, "interrupts", cpu->interrupts);
+	add(o, "halted_nanoseconds", cpu->halted);
+	add(o, "busy_nanoseconds", cpu->busy);
+	return o;
+}
+
+struct json_object *counters_json(const struct counters *c)
+{
+	struct json_object *root = json_object_new_object(), *exits = json_object_new_object(), *cpus = json_object_new_array(),
+			   *engine = json_object_new_object();
+	add(root, "time_nanoseconds", c->time);
+	add(root, "resident_bytes", c->resident);
+	add(root, "interrupts", c->interrupts);
+	for (unsigned i = 0; i < EXIT_REASON_COUNT; i++) {
+		if (!c->exit[i].count)
+			continue;
+		struct json_object *o = json_object_new_object();
+		add(o, "count", c->exit[i].count);
+		add(o, "nanoseconds", c->exit[i].nanoseconds);
+		json_object_object_add(exits, exit_reason_name((enum exit_reason)i), o);
+	}
+	for (unsigned i = 0; i < c->cpus; i++)
+		json_object_array_add(cpus, json_cpu(&c->cpu[i]));
+	for (unsigned i = 0; i < c->engine_count; i++)
+		add(engine, c->engine[i].name, c->engine[i].value);
+	json_object_object_add(root, "exits", exits);
+	json_object_object_add(root, "cpus", cpus);
+	json_object_object_add(root, "engine", engine);
+	return root;
+}
+
+static u64 get(struct json_object *from, const char *name)
+{
+	struct json_object *value = NULL;
+	return json_object_object_get_ex(from, name, &value) ? json_object_get_uint64(value) : 0;
+}
+
+static void parse_cpus(struct counters *c, struct json_object *cpus)
+{
+	c->cpus = (unsigned)MIN(json_object_array_length(cpus), COUNTERS_CPUS_MAX);
+	for (unsigned i = 0; i < c->cpus; i++) {
+		struct json_object *cpu = json_object_array_get_idx(cpus, i);
+		c->cpu[i] = (struct counters_cpu){ get(cpu, "exits"), get(cpu, "interrupts"), get(cpu, "halted_nanoseconds"),
+						   get(cpu, "busy_nanoseconds") };
+	}
+}
+
+bool counters_parse(struct counters *c, struct json_object *json)
+{
+	struct json_object *exits = NULL, *cpus = NULL, *engine = NULL, *one;
+	*c = (struct counters){ 0 };
+	if (!json_object_object_get_ex(json, "exits", &exits) || !json_object_object_get_ex(json, "cpus", &cpus) ||
+	    !json_object_object_get_ex(json, "engine", &engine) || !json_object_is_type(exits, json_type_object) ||
+	    !json_object_is_type(cpus, json_type_array) || !json_object_is_type(engine, json_type_object))
+		return false;
+	c->time = get(json, "time_nanoseconds");
+	c->resident = get(json, "resident_bytes");
+	c->interrupts = get(json, "interrupts");
+	for (unsigned i = 0; i < EXIT_REASON_COUNT; i++)
+		if (json_object_object_get_ex(exits, exit_reason_name((enum exit_reason)i), &one))
+			c->exit[i] = (struct counters_exit){ get(one, "count"), get(one, "nanoseconds") };
+	parse_cpus(c, cpus);
+	json_object_object_foreach(engine, name, value) {
+		if (c->engine_count == COUNTERS_ENGINE_MAX)
+			break;
+		struct counters_engine *e = &c->engine[c->engine_count++];
+		snprintf(e->name, sizeof(e->name), "%s", name);
+		e->value = json_object_get_uint64(value);
+	}
+	return true;
+}
+
+/* ---- OpenMetrics ---- */
+
+static void family(FILE *out, const char *name, const char *type, const char *help)
+{
+	fprintf(out, "# TYPE nadir_%s %s\n# HELP nadir_%s %s\n", name, type, name, help);
+}
+
+/* Labels may hold any text but these three, escaped. */
+static void label(FILE *out, const char *name, const char *value)
+{
+	fprintf(out, "%s=\"", name);
+	for (; *value; value++) {
+		if (*value == '"' || *value == '\\')
+			fputc('\\', out);
+		if (*value == '\n')
+			fputs("\\n", out);
+		else
+			fputc(*value, out);
+	}
+	fputc('"', out);
+}
+
+/* One sample; the second label may be NULL. */
+static void sample(FILE *out, const char *name, const char *vm, const char *label_name, const char *label_value, double value)
+{
+	fprintf(out, "nadir_%s{", name);
+	label(out, "vm", vm);
+	if (label_name) {
+		fputc(',', out);
+		label(out, label_name, label_value);
+	}
+	fprintf(out, "} %.17g\n", value);
+}
+
+static void metrics_exits(FILE *out, const struct counters *c, const char *vm)
+{
+	family(out, "exits", "counter", "Exits of guest code that the VMM answered.");
+	for (unsigned i = 0; i < EXIT_REASON_COUNT; i++)
+		if (c->exit[i].count)
+			sample(out, "exits_total", vm, "reason", exit_reason_name((enum exit_reason)i), (double)c->exit[i].count);
+	family(out, "exit_seconds", "counter", "Time spent answering exits.");
+	for (unsigned i = 0; i < EXIT_REASON_COUNT; i++)
+		if (c->exit[i].count)
+			sample(out, "exit_seconds_total", vm, "reason", exit_reason_name((enum exit_reason)i), (double)c->exit[i].nanoseconds / 1e9);
+}
+
+static void metrics_cpus(FILE *out, const struct counters *c, const char *vm)
+{
+	char number[16];
+	family(out, "halted_seconds", "counter", "Time that a virtual CPU slept in HLT.");
+	for (unsigned i = 0; i < c->cpus; i++) {
+		snprintf(number, sizeof(number), "%u", i);
+		sample(out, "halted_seconds_total", vm, "cpu", number, (double)c->cpu[i].halted / 1e9);
+	}
+	family(out, "busy_seconds", "counter", "Time of a host CPU that a virtual CPU used.");
+	for (unsigned i = 0; i < c->cpus; i++) {
+		snprintf(number, sizeof(number), "%u", i);
+		sample(out, "busy_seconds_total", vm, "cpu", number, (double)c->cpu[i].busy / 1e9);
+	}
+}
+
+char *counters_metrics(const struct counters *c, const char *vm)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	if (!out)
+		return NULL;
+	metrics_exits(out, c, vm);
+	family(out, "interrupts", "counter", "External interrupts delivered to virtual CPUs.");
+	sample(out, "interrupts_total", vm, NULL, NULL, (double)c->interrupts);
+	metrics_cpus(out, c, vm);
+	family(out, "time_seconds", "gauge", "Guest time since the virtual machine was made.");
+	sample(out, "time_seconds", vm, NULL, NULL, (double)c->time / 1e9);
+	family(out, "resident_bytes", "gauge", "Memory that the process has, guest memory included.");
+	sample(out, "resident_bytes", vm, NULL, NULL, (double)c->resident);
+	family(out, "engine", "counter", "What the engine counts.");
+	for (unsigned i = 0; i < c->engine_count; i++)
+		sample(out, "engine_total", vm, "what", c->engine[i].name, (double)c->engine[i].value);
+	fputs("# EOF\n", out);
+	if (fclose(out)) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}

@@ -1,0 +1,162 @@
+/* What the control API asks of a VM, done. */
+#define _GNU_SOURCE
+#include "host/linux/machine_api.h"
+
+#include "host/linux/console.h"
+#include "host/linux/control.h"
+#include "host/port.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The one machine of the process. */
+static struct {
+	struct vm *vm;
+	const pthread_t *thread;
+	int statm; /* /proc/self/statm, opened before confinement */
+} machine;
+
+static const char ended[] = "the virtual machine has ended";
+
+/* ---- orders ---- */
+
+static bool paused(void *opaque)
+{
+	return __atomic_load_n(&machine.vm->paused, __ATOMIC_RELAXED);
+}
+
+static const char *pause_vm(void *opaque)
+{
+	vm_pause(machine.vm, true);
+	return vm_settle(machine.vm) ? NULL : ended;
+}
+
+static const char *resume(void *opaque)
+{
+	vm_pause(machine.vm, false);
+	return NULL;
+}
+
+static const char *power_button(void *opaque)
+{
+	vm_power_button(machine.vm);
+	control_event("power-button", NULL);
+	return NULL;
+}
+
+static const char *reset(void *opaque)
+{
+	vm_reset(machine.vm);
+	return NULL;
+}
+
+static const char *stop(void *opaque)
+{
+	console_hurry();
+	vm_stop(machine.vm);
+	return NULL;
+}
+
+/* ---- counters ---- */
+
+static u64 thread_time(pthread_t thread)
+{
+	clockid_t clock;
+	struct timespec t = { 0 };
+	if (pthread_getcpuclockid(thread, &clock) || clock_gettime(clock, &t) < 0)
+		return 0;
+	return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
+}
+
+/* proc(5), /proc/pid/statm: the second number is the resident pages. */
+static u64 resident(void)
+{
+	char text[128];
+	u64 pages = 0;
+	if (machine.statm < 0 || lseek(machine.statm, 0, SEEK_SET) < 0)
+		return 0;
+	ssize_t n = read(machine.statm, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = 0;
+	char *second;
+	(void)strtoull(text, &second, 10);
+	pages = strtoull(second, NULL, 10);
+	return pages << PAGE_SHIFT;
+}
+
+static u64 ticks_to_ns(u64 ticks)
+{
+	return (u64)((double)ticks * 1e9 / (double)host_tsc_hz());
+}
+
+static void engine_line(void *opaque, const char *line)
+{
+	counters_add_line(opaque, line);
+}
+
+static void count_cpu(struct counters *c, unsigned index)
+{
+	struct vm_cpu *cpu = machine.vm->cpu[index];
+	const struct stats *s = &cpu->stats;
+	struct counters_cpu *to = &c->cpu[index];
+	*to = (struct counters_cpu){ .interrupts = s->interrupts, .halted = s->halted_ns, .busy = thread_time(machine.thread[index]) };
+	for (unsigned i = 0; i < EXIT_REASON_COUNT; i++) {
+		to->exits += s->reason[i].count;
+		c->exit[i].count += s->reason[i].count;
+		c->exit[i].nanoseconds += ticks_to_ns(s->reason[i].ticks);
+	}
+	c->interrupts += s->interrupts;
+	if (cpu->vcpu.engine->report)
+		cpu->vcpu.engine->report(&cpu->vcpu, engine_line, c);
+}
+
+static void count(void *opaque, struct counters *c)
+{
+	c->time = vm_time(machine.vm);
+	c->resident = resident();
+	c->cpus = machine.vm->config.cpus;
+	for (unsigned i = 0; i < c->cpus; i++)
+		count_cpu(c, i);
+}
+
+/* ---- life ---- */
+
+void machine_api_init(struct api_vm *api, struct vm *vm, const struct run_options *options, const pthread_t *thread)
+{
+	machine.vm = vm;
+	machine.thread = thread;
+	machine.statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	*api = (struct api_vm){
+		.info = { .name = options->name,
+			  .engine = vm->config.engine->name,
+			  .kernel = options->kernel,
+			  .serial = options->serial,
+			  .cpus = vm->config.cpus,
+			  .disks = options->disk.count,
+			  .memory = vm->config.memory },
+		.paused = paused,
+		.pause = pause_vm,
+		.resume = resume,
+		.power_button = power_button,
+		.reset = reset,
+		.stop = stop,
+		.count = count,
+	};
+}
+
+const char *machine_end_name(enum vm_end end)
+{
+	static const char *const names[] = {
+		[VM_RUNNING] = "running", [VM_POWEROFF] = "powered off", [VM_REBOOT] = "rebooted", [VM_DEBUG_EXIT] = "debug exit",
+		[VM_CRASHED] = "crashed", [VM_STOPPED] = "stopped",	 [VM_FAILED] = "failed",
+	};
+	return names[end];
+}
+
+void machine_event(void *opaque, enum vm_event event)
+{
+	static const char *const names[] = { [VM_EVENT_PAUSED] = "paused", [VM_EVENT_RESUMED] = "resumed", [VM_EVENT_RESET] = "reset" };
+	control_event(names[event], NULL);
+}
