@@ -115,7 +115,7 @@ static void code_written(struct ram *ram, struct ram_slot *s, u64 page)
 		return;
 	u64 position = __atomic_fetch_add(&ram->code_logged, 1, __ATOMIC_SEQ_CST);
 	u64 number = (s->base >> PAGE_SHIFT) + page;
-	__atomic_store_n(&ram->code_log[position % CODE_LOG_SIZE], number | position << 40, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&ram->code_log[position % CODE_LOG_SIZE], number | (position + 1) << 40, __ATOMIC_SEQ_CST);
 }
 
 void ram_code_written(struct ram *ram, u8 *flags, u32 *generation)

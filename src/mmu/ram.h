@@ -39,7 +39,8 @@ struct ram {
 	u32 split_lock; /* atomic; held while a locked access that crosses a page is done in two pieces */
 	/* A translator runs: pages that hold code have no write tags, and lose PAGE_CODE when they are written. Constant. */
 	bool protect_code;
-	/* Pages with code that were written, in turn: page number | position << 40, so that a reader sees what it missed. Atomic. */
+	/* Pages with code that were written, in turn: page number | (position + 1) << 40, so that a reader sees what it missed,
+	 * and what is not written yet. Atomic. */
 	u64 code_log[CODE_LOG_SIZE];
 	u64 code_logged;
 	struct vcpu *user[RAM_USERS_MAX]; /* vCPUs with write tags; constant once they run */

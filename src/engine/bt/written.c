@@ -177,7 +177,7 @@ void cache_follow_log(struct vcpu *vcpu)
 	}
 	for (; bt->logged != end; bt->logged++) {
 		u64 entry = __atomic_load_n(&ram->code_log[bt->logged % CODE_LOG_SIZE], __ATOMIC_SEQ_CST);
-		if (entry >> 40 != (bt->logged & (BIT(24) - 1))) {
+		if (entry >> 40 != ((bt->logged + 1) & (BIT(24) - 1))) {
 			check_all_pages(bt);
 			continue;
 		}
