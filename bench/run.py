@@ -7,6 +7,7 @@ The same tree of software runs natively in a chroot and, as an initramfs, in bot
 "bench: NAME end"; durations are taken here, from the moment these lines appear, so that no guest clock can flatter. "boot" is from launch
 to the script's first line. Every workload's output must be the same everywhere. What can be run is in workloads.toml."""
 import argparse
+import contextlib
 import glob
 import os
 import re
@@ -26,14 +27,30 @@ OUTPUT_LINES = 40
 APPEND = "console=ttyS0 quiet panic=-1"
 MODULES = ["virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_modern_dev", "virtio/virtio_pci_legacy_dev", "virtio/virtio_pci",
            "block/virtio_blk"]
+NET_MODULES = ["../net/core/failover", "net/net_failover", "net/virtio_net"]
 DISK_SIZE = 256 << 20
+IPERF_PORT, ECHO_PORT = 5207, 5208
+ECHO = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    with server.accept()[0] as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while data := connection.recv(65536):
+            connection.sendall(data)
+"""
 PRELUDE = r"""
 echo "bench: boot end"
 export PATH=/bin:/usr/bin HOME=/tmp LC_ALL=C
 cd /bench
 grep -q " /tmp tmpfs " /proc/mounts || mount -t tmpfs tmpfs /tmp
 ip link set lo up 2>/dev/null
-[ -e disk ] || for module in modules/*.ko; do insmod "$module" 2>/dev/null; done
+[ -e native ] || for module in modules/*.ko; do insmod "$module" 2>/dev/null; done
+HOST=127.0.0.1
+if [ -e /sys/class/net/eth0 ] && [ ! -e native ]; then
+	ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0 && ip route add default via 10.0.2.2
+	HOST=10.0.2.2
+fi
 run() {
 	N=$2
 	rm -rf /tmp/*
@@ -134,6 +151,21 @@ def make_disk(path):
             file.write(os.urandom(4096))
 
 
+@contextlib.contextmanager
+def servers(wanted):
+    """What guests connect to, and the native run: iperf3's server, and one that sends back what it is sent."""
+    if not wanted:
+        yield
+        return
+    with subprocess.Popen(["iperf3", "-s", "-B", "127.0.0.1", "-p", str(IPERF_PORT)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as iperf, \
+            subprocess.Popen([sys.executable, "-c", ECHO, str(ECHO_PORT)]) as echo:
+        try:
+            yield
+        finally:
+            iperf.kill()
+            echo.kill()
+
+
 class Group:
     """The workloads of one boot, their tree and initramfs."""
 
@@ -155,12 +187,14 @@ class Group:
             needed = [package for name in program.get("software", []) for package in software[name]["packages"]]
             made.program(row, program, needed)
         self.disk = os.path.join(work, name + ".disk") if any(workload.get("disk") for workload in workloads) else None
-        if self.disk:
-            made.modules(os.path.join(args.cache, "linux-cloud"), MODULES)
+        self.net = any(workload.get("net") for workload in workloads)
+        if self.disk or self.net:
+            made.modules(os.path.join(args.cache, "linux-cloud"), MODULES + (NET_MODULES if self.net else []))
         self.script = made.script("script", script(workloads, args))
         subprocess.run([os.path.join(tree.SCRIPTS, "initramfs.sh"), busybox, self.initrd, self.root + self.script], check=True)
         if any(workload["group"] != "boot" for workload in workloads):
             made.pack(self.initrd)
+        made.script("native", "")  # not packed: the script is in no guest
         if self.disk:
             make_disk(self.disk)
             os.link(self.disk, os.path.join(self.root, "bench", "disk"))
@@ -174,10 +208,12 @@ class Group:
             return tree.enter(self.root, self.script)
         if who == "tcg":
             disk = ["-drive", f"file={self.disk},format=raw,if=virtio,cache=writeback"] if self.disk else []
-            return ["qemu-system-x86_64", *disk, "-accel", "tcg", "-cpu", "max", "-m", args.memory, "-display", "none", "-serial", "stdio",
+            net = ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"] if self.net else []
+            return ["qemu-system-x86_64", *disk, *net, "-accel", "tcg", "-cpu", "max", "-m", args.memory, "-display", "none", "-serial", "stdio",
                     "-monitor", "none", "-no-reboot", "-nodefaults", "-kernel", self.kernel, "-initrd", self.initrd, "-append", APPEND]
         disk = ["--disk", f"path={self.disk}"] if self.disk else []
-        return [args.nadir, "run", "--engine", args.engine, "--kernel", self.kernel, "--initrd", self.initrd, "--memory", args.memory, *disk,
+        net = ["--net", "user"] if self.net else []
+        return [args.nadir, "run", "--engine", args.engine, "--kernel", self.kernel, "--initrd", self.initrd, "--memory", args.memory, *disk, *net,
                 "--append", APPEND, *args.options]
 
 
@@ -274,7 +310,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="nadir-bench-") as work:
         names = dict.fromkeys("check" if args.check else workload["group"] for workload in workloads)
         groups = [Group(name, [w for w in workloads if args.check or w["group"] == name], table, args, work) for name in names]
-        results, failures = run_all(groups, args.machines, args)
+        with servers(any(group.net for group in groups)):
+            results, failures = run_all(groups, args.machines, args)
     for name, text in failures:
         print(f"FAILED: {name}: {text}", file=sys.stderr)
     summary = report.summarize(workloads, results, failures, args)
