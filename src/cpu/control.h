@@ -44,6 +44,14 @@ static inline bool control_debug_armed(const struct vcpu *vcpu)
 /* Points of a debugger (vcpu/debug.h): by memory accesses and execution only. False: no room, or no such point is possible; none like it. */
 bool debug_insert(struct vcpu *vcpu, const struct debug_point *point);
 bool debug_remove(struct vcpu *vcpu, const struct debug_point *point);
+/* No points and no step any more, and nothing to tell of them. */
+void debug_clear(struct vcpu *vcpu);
+/* The next run goes past a break point at gla, as it does by itself where the last run ended at one. */
+void debug_pass(struct vcpu *vcpu, gla_t gla);
+/* A run ended at `hit` (vcpu->debug.hit), but nobody is going to be told: the next run ends there again. */
+void debug_put_back(struct vcpu *vcpu, const struct debug_point *hit);
+/* Before a run, as the debugger wants it: what was put back and is no longer wanted is forgotten. */
+void debug_prepare(struct vcpu *vcpu, bool step, bool quiet);
 /* An access by an instruction that will be done hits what the debugger watches: PENDING_DEBUG is set. */
 void debug_watch(struct vcpu *vcpu, enum debug_kind kind, gla_t gla, unsigned size);
 /* Whether an access would hit any point. */

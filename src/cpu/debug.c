@@ -127,6 +127,41 @@ bool debug_remove(struct vcpu *vcpu, const struct debug_point *point)
 	return true;
 }
 
+void debug_clear(struct vcpu *vcpu)
+{
+	struct debug_points *d = &vcpu->debug;
+	d->points = 0;
+	d->step = d->passing = false;
+	vcpu_clear_pending(vcpu, PENDING_DEBUG);
+	debug_update(vcpu);
+}
+
+void debug_pass(struct vcpu *vcpu, gla_t gla)
+{
+	vcpu->debug.passing = true;
+	vcpu->debug.hit = (struct debug_point){ .gla = gla };
+}
+
+/* A step that is over, or a point that is no more, does not count; a break point is simply met again. */
+void debug_put_back(struct vcpu *vcpu, const struct debug_point *hit)
+{
+	struct debug_points *d = &vcpu->debug;
+	d->passing = false;
+	if (!hit->size || hit->kind == DEBUG_EXECUTE || !find_point(d, hit))
+		return;
+	d->hit = *hit;
+	vcpu_set_pending(vcpu, PENDING_DEBUG);
+}
+
+void debug_prepare(struct vcpu *vcpu, bool step, bool quiet)
+{
+	struct debug_points *d = &vcpu->debug;
+	if ((vcpu_pending(vcpu) & PENDING_DEBUG) && (!d->hit.size || !find_point(d, &d->hit)))
+		vcpu_clear_pending(vcpu, PENDING_DEBUG);
+	d->step = step;
+	d->quiet = quiet;
+}
+
 static bool point_matches(const struct vcpu *vcpu, const struct debug_point *p, enum debug_kind kind, gla_t gla, unsigned size)
 {
 	return type_matches(vcpu, p->kind, kind) && (gla - p->gla < p->size || p->gla - gla < size);

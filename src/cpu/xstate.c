@@ -299,6 +299,48 @@ static void load_component(struct vcpu *vcpu, struct xsave_area *from, unsigned 
 	image->header.xstate_bv |= BIT(index);
 }
 
+/* ---- for a debugger ---- */
+
+u8 *xstate_data(struct vcpu *vcpu, unsigned index)
+{
+	materialize(vcpu, BIT(index));
+	return component_data(vcpu, image_of(vcpu), index);
+}
+
+void xstate_use(struct vcpu *vcpu, unsigned index)
+{
+	image_of(vcpu)->header.xstate_bv |= BIT(index);
+}
+
+void xstate_read_x87(struct vcpu *vcpu, struct fxsave_area *area)
+{
+	materialize(vcpu, XCR0_X87);
+	*area = image_of(vcpu)->legacy;
+}
+
+void xstate_write_x87(struct vcpu *vcpu, const struct fxsave_area *area)
+{
+	struct fxsave_area kept = *area;
+	legacy_from_guest(&kept, true);
+	load_x87(image_of(vcpu), &kept);
+}
+
+u32 xstate_mxcsr(const struct vcpu *vcpu)
+{
+	return ((const struct xsave_area *)vcpu->xsave)->legacy.mxcsr;
+}
+
+bool xstate_set_mxcsr(struct vcpu *vcpu, u32 value)
+{
+	struct xsave_area *image = image_of(vcpu);
+	if (value & ~image->legacy.mxcsr_mask)
+		return false;
+	image->legacy.mxcsr = value;
+	return true;
+}
+
+/* ---- MXCSR ---- */
+
 static bool mxcsr_valid(struct vcpu *vcpu, u32 mxcsr)
 {
 	if (mxcsr & ~image_of(vcpu)->legacy.mxcsr_mask)

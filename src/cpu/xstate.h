@@ -16,6 +16,18 @@ bool xstate_same(struct vcpu *a, struct vcpu *b);
 bool xstate_possible(const struct vcpu *vcpu);
 void xstate_reset(struct vcpu *vcpu);
 
+/* For a debugger, of a vCPU that does not run. */
+struct fxsave_area;
+/* The bytes of component `index` (1 or higher) in the image, initial values written out; and before the engine goes on, if they were changed: it is in
+ * use. */
+u8 *xstate_data(struct vcpu *vcpu, unsigned index);
+void xstate_use(struct vcpu *vcpu, unsigned index);
+/* What belongs to the x87: all but mxcsr and xmm. Writing drops what the hardware would not keep. */
+void xstate_read_x87(struct vcpu *vcpu, struct fxsave_area *area);
+void xstate_write_x87(struct vcpu *vcpu, const struct fxsave_area *area);
+u32 xstate_mxcsr(const struct vcpu *vcpu);
+bool xstate_set_mxcsr(struct vcpu *vcpu, u32 value); /* false: reserved bits */
+
 enum xsave_kind { XSAVE_PLAIN, XSAVE_OPT, XSAVE_COMPACT, XSAVE_SUPERVISOR };
 /* XSAVE, XSAVEOPT, XSAVEC, XSAVES to, and XRSTOR, XRSTORS from, linear address gla; mask is EDX:EAX. Every check (CR4.OSXSAVE, CR0.TS,
  * alignment, header) and fault is here; CPL for the supervisor forms too. */

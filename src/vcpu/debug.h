@@ -5,7 +5,7 @@
  *  - in front of an instruction with a break point of the debugger. The next run goes past it once;
  *  - behind an instruction that accessed bytes of one of its watch points;
  *  - behind one instruction, an element of a repeated string counting as one, if `step` was set; it is then clear again. An event that is
- *    delivered first counts as part of the instruction that follows.
+ *    delivered first counts as part of the instruction that follows. With `quiet` interrupts and NMIs wait.
  * exit->debug says which. The guest's own #DB for the same instruction comes when it runs on.
  *
  * Two promises keep code without points fast while some are armed:
@@ -27,7 +27,7 @@ struct debug_point {
 	enum debug_kind kind;
 };
 
-#define DEBUGGER_POINTS 16
+#define DEBUGGER_POINTS 64
 #define DEBUG_BREAKS (4 + DEBUGGER_POINTS)
 #define DEBUG_WATCHES (4 + 2 * DEBUGGER_POINTS)
 
@@ -36,6 +36,7 @@ struct debug_points {
 	struct debug_point point[DEBUGGER_POINTS];
 	u8 points;
 	bool step;
+	bool quiet; /* with step: no interrupt or NMI is delivered first */
 	bool passing; /* the break point at hit.gla is not to be met again at once */
 	struct debug_point hit; /* what ends the run; with PENDING_DEBUG, or while `passing` */
 	/* All. */

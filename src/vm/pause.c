@@ -69,13 +69,13 @@ static void vm_time_start(struct vm *vm)
 
 /* ---- holders ---- */
 
-static void hold_locked(struct vm *vm)
+void vm_hold_locked(struct vm *vm)
 {
 	vm->holds++;
 	__atomic_store_n(&vm->pause_wanted, true, __ATOMIC_SEQ_CST);
 }
 
-static void release_locked(struct vm *vm)
+void vm_release_locked(struct vm *vm)
 {
 	if (--vm->holds)
 		return;
@@ -87,7 +87,7 @@ static void release_locked(struct vm *vm)
 void vm_hold(struct vm *vm)
 {
 	host_lock(&vm->lock);
-	hold_locked(vm);
+	vm_hold_locked(vm);
 	host_unlock(&vm->lock);
 	vm_kick_all(vm);
 }
@@ -95,7 +95,7 @@ void vm_hold(struct vm *vm)
 void vm_release(struct vm *vm)
 {
 	host_lock(&vm->lock);
-	release_locked(vm);
+	vm_release_locked(vm);
 	host_unlock(&vm->lock);
 	vm_kick_all(vm);
 }
@@ -106,9 +106,9 @@ void vm_pause(struct vm *vm, bool pause)
 	if (pause != vm->paused)
 		vm_tell(vm, pause ? VM_EVENT_PAUSED : VM_EVENT_RESUMED);
 	if (pause && !vm->paused)
-		hold_locked(vm);
+		vm_hold_locked(vm);
 	else if (!pause && vm->paused)
-		release_locked(vm);
+		vm_release_locked(vm);
 	vm->paused = pause;
 	host_unlock(&vm->lock);
 	vm_kick_all(vm);

@@ -57,32 +57,6 @@ void vm_reset(struct vm *vm)
 	vm_kick_all(vm);
 }
 
-/* Report the guest's state and do what the user wants done with a crashed guest. */
-static void crash(struct vm_cpu *cpu, const char *reason)
-{
-	struct vm *vm = cpu->vm;
-	char text[160];
-	host_snprintf(text, sizeof(text), "the guest crashed: %s", reason);
-	host_lock(&vm->lock);
-	if (vm_ended(vm) == VM_RUNNING) {
-		vm->config.report(vm->config.opaque, text);
-		report_vcpu(&cpu->vcpu, vm->config.report, vm->config.opaque);
-	}
-	host_unlock(&vm->lock);
-	switch (vm->config.on_crash) {
-	case CRASH_REPORT:
-		vm_end(vm, VM_CRASHED, 0, reason);
-		break;
-	case CRASH_RESET:
-		vm_reset(vm);
-		break;
-	case CRASH_DEBUG:
-		cpu->vcpu.activity = ACTIVITY_SHUTDOWN;
-		vm_pause(vm, true);
-		break;
-	}
-}
-
 void vm_tell(struct vm *vm, enum vm_event event)
 {
 	if (vm->config.event)
@@ -137,10 +111,19 @@ static void reset_machine(struct vm *vm)
 
 /* ---- parking ---- */
 
-static bool must_park(const struct vm *vm)
+static bool must_park(const struct vm_cpu *cpu)
 {
-	return __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST) ||
-	       __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST);
+	const struct vm *vm = cpu->vm;
+	return __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST) || __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST) ||
+	       __atomic_load_n(&cpu->held, __ATOMIC_SEQ_CST);
+}
+
+/* Nobody moves any more. Called with the lock held. */
+static void stand_still(struct vm *vm)
+{
+	vm_time_stop(vm);
+	if (vm->config.debug_stopped && debugger_stopped(vm))
+		vm->config.debug_stopped(vm->config.opaque);
 }
 
 static void park(struct vm_cpu *cpu)
@@ -148,10 +131,10 @@ static void park(struct vm_cpu *cpu)
 	struct vm *vm = cpu->vm;
 	host_lock(&vm->lock);
 	vm->parked++;
-	while (must_park(vm) && vm_ended(vm) == VM_RUNNING) {
+	while (must_park(cpu) && vm_ended(vm) == VM_RUNNING) {
 		bool all = vm->parked == vm->config.cpus;
 		if (all && __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST))
-			vm_time_stop(vm);
+			stand_still(vm);
 		if (all && __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST)) {
 			reset_machine(vm);
 			__atomic_store_n(&vm->reset_wanted, false, __ATOMIC_SEQ_CST);
@@ -161,7 +144,7 @@ static void park(struct vm_cpu *cpu)
 			continue;
 		}
 		u32 wake = __atomic_load_n(&cpu->wake, __ATOMIC_SEQ_CST);
-		if (!must_park(vm) || vm_ended(vm) != VM_RUNNING)
+		if (!must_park(cpu) || vm_ended(vm) != VM_RUNNING)
 			break;
 		host_unlock(&vm->lock);
 		host_wait(&cpu->wake, wake, HOST_NEVER);
@@ -169,6 +152,46 @@ static void park(struct vm_cpu *cpu)
 	}
 	vm->parked--;
 	host_unlock(&vm->lock);
+}
+
+/* ---- crashes ---- */
+
+/* Report the guest's state and do what the user wants done with a crashed guest. */
+static void crash(struct vm_cpu *cpu, const char *reason)
+{
+	struct vm *vm = cpu->vm;
+	char text[160];
+	host_snprintf(text, sizeof(text), "the guest crashed: %s", reason);
+	host_lock(&vm->lock);
+	if (vm_ended(vm) == VM_RUNNING) {
+		vm->config.report(vm->config.opaque, text);
+		report_vcpu(&cpu->vcpu, vm->config.report, vm->config.opaque);
+	}
+	host_unlock(&vm->lock);
+	switch (vm->config.on_crash) {
+	case CRASH_REPORT:
+		vm_end(vm, VM_CRASHED, 0, reason);
+		break;
+	case CRASH_RESET:
+		vm_reset(vm);
+		break;
+	case CRASH_DEBUG:
+		cpu->vcpu.activity = ACTIVITY_SHUTDOWN;
+		vm_pause(vm, true);
+		break;
+	}
+}
+
+/* The guest can do nothing more. A debugger sees that first; if somebody lets it run again, by a reset or a new RIP, it has not crashed. */
+static void crash_for_good(struct vm_cpu *cpu, const char *reason)
+{
+	if (debugger_crashed(cpu)) {
+		cpu->vcpu.activity = ACTIVITY_SHUTDOWN;
+		park(cpu);
+		if (cpu->vcpu.activity != ACTIVITY_SHUTDOWN || vm_ended(cpu->vm) != VM_RUNNING)
+			return;
+	}
+	crash(cpu, reason);
 }
 
 /* ---- INIT and SIPI; Intel SDM volume 3, "Multiple-Processor (MP) Initialization" ---- */
@@ -207,7 +230,7 @@ static bool checkpoint(struct vm_cpu *cpu)
 	struct vm *vm = cpu->vm;
 	vcpu_clear_pending(&cpu->vcpu, PENDING_KICK);
 	vm_interrupt_ready(cpu); /* for what came at LINT0 */
-	if (must_park(vm))
+	if (must_park(cpu))
 		park(cpu);
 	obey_requests(cpu);
 	return vm_ended(vm) == VM_RUNNING;
@@ -227,7 +250,7 @@ static bool has_work(struct vm_cpu *cpu)
 			return true;
 		}
 	}
-	return __atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST) || must_park(cpu->vm) ||
+	return __atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST) || must_park(cpu) ||
 	       vm_ended(cpu->vm) != VM_RUNNING;
 }
 
@@ -264,15 +287,18 @@ static void finish_run(struct vm_cpu *cpu, const struct exit *exit)
 		stats_count(&cpu->stats, EXIT_PAUSE, cpu->vcpu.rip, 0, 0);
 		host_yield();
 		break;
+	case EXIT_DEBUG:
+		debugger_met(cpu, exit);
+		break;
 	case EXIT_SHUTDOWN:
-		crash(cpu, "triple fault");
+		crash_for_good(cpu, "triple fault");
 		break;
 	case EXIT_ERROR:
 		host_log(LOG_ERROR, "vCPU %u: %s", cpu->vcpu.index, exit->error.what);
 		if (exit->error.own)
 			vm_end(cpu->vm, VM_FAILED, 0, exit->error.what);
 		else
-			crash(cpu, exit->error.what);
+			crash_for_good(cpu, exit->error.what);
 		break;
 	default:
 		break;
@@ -289,7 +315,7 @@ void vm_run_vcpu(struct vm *vm, unsigned index)
 			struct exit exit = { .reason = EXIT_NONE };
 			v->engine->run(v, &exit);
 			finish_run(cpu, &exit);
-		} else {
+		} else if (!debugger_met_asleep(cpu)) {
 			sleep_until_work(cpu);
 		}
 	}

@@ -15,6 +15,7 @@
 #include "irq/posted.h"
 #include "mmu/ram.h"
 #include "vm/board.h"
+#include "vm/debugger.h"
 #include "vm/stats.h"
 
 #define VM_CPUS_MAX 64
@@ -58,6 +59,8 @@ struct vm_config {
 	void (*event)(void *opaque, enum vm_event event);
 	/* One line of a crash report. Lines of one report come in a row from one thread. */
 	void (*report)(void *opaque, const char *line);
+	/* For a debugger (vm/debugger.h): the machine has stopped. On any thread, with the VM's lock held. NULL: there will never be one. */
+	void (*debug_stopped)(void *opaque);
 	void *opaque;
 };
 
@@ -91,6 +94,7 @@ struct vm_cpu {
 	bool lint0; /* the level the local APIC has been told; this vCPU's thread only */
 	u32 lint0_rises; /* pic_rises when LINT0 was last brought up to date */
 	u32 wake; /* sleeping place; bumped by whoever wants attention, atomic */
+	bool held; /* a debugger wants this vCPU to stay while others go on; atomic, changed with the VM's lock held */
 	struct stats stats; /* this vCPU's thread */
 	u64 progress; /* exits and interrupts so far: this vCPU's thread, read by the watchdog, atomic */
 	struct { /* the watchdog's: what it saw when it last looked */
@@ -119,9 +123,10 @@ struct vm {
 	bool pause_wanted; /* `holds` is not 0; atomic, written under the lock */
 	unsigned holds; /* who holds the VM still; lock */
 	bool paused; /* one of them is vm_pause; lock */
-	unsigned parked; /* vCPUs waiting for a reset or to be released; lock */
+	unsigned parked; /* vCPUs waiting for a reset, to be released, or for a debugger to let them go on; lock */
 	struct vm_time time;
 	u32 settles; /* sleeping place of vm_settle, atomic */
+	struct debugger debugger; /* lock */
 	struct vm_cpu *cpu[VM_CPUS_MAX];
 };
 
@@ -185,6 +190,9 @@ void vm_end(struct vm *vm, enum vm_end how, int status, const char *reason);
 void vm_kick(struct vm_cpu *cpu, u32 pending);
 /* Deliver an interrupt message to the local APICs it addresses. From any thread. */
 void vm_interrupt(struct vm *vm, const struct interrupt *interrupt, struct vm_cpu *sender);
+/* vm_hold and vm_release with the lock held; vm_kick_all must follow. */
+void vm_hold_locked(struct vm *vm);
+void vm_release_locked(struct vm *vm);
 void vm_kick_all(struct vm *vm);
 /* What devices and local APICs are told as `now`, and when on the host's clock a deadline of theirs is. */
 u64 vm_now(const struct vm *vm);

@@ -36,7 +36,8 @@ static void look(void *opaque)
 {
 	struct vm *vm = opaque;
 	struct vm_cpu *stuck = NULL;
-	bool alive = __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST), busy = false;
+	bool alive = __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST) || __atomic_load_n(&vm->debugger.attached, __ATOMIC_SEQ_CST);
+	bool busy = false;
 	for (unsigned i = 0; i < vm->config.cpus; i++) {
 		struct vm_cpu *cpu = vm->cpu[i];
 		if (__atomic_load_n(&cpu->vcpu.activity, __ATOMIC_RELAXED) == ACTIVITY_WAIT_SIPI)

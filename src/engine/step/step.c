@@ -86,6 +86,8 @@ static enum boundary look_at_pending(struct vcpu *vcpu, struct exit *exit)
 		vcpu_clear_pending(vcpu, PENDING_TRAP);
 		return event_deliver_trap(vcpu) ? BOUNDARY_RUN : shut_down(exit);
 	}
+	if (unlikely(vcpu->debug.step && vcpu->debug.quiet))
+		return BOUNDARY_RUN;
 	if ((pending & PENDING_NMI) && nmi_open(vcpu))
 		return deliver_nmi(vcpu, exit);
 	if ((pending & PENDING_INTERRUPT) && interrupts_open(vcpu))
