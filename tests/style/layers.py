@@ -26,6 +26,7 @@ LAYERS = [
     {"dev"},
     {"boot"},
     {"vm"},
+    {"gdb"},
     {"host"},
 ]
 RANK = {prefix: rank for rank, prefixes in enumerate(LAYERS) for prefix in prefixes}
