@@ -50,6 +50,7 @@ IMAGES = {
     'ioapic': (32,),  # F1
     'mmio': (32, 64),  # E7
     'debug': (32, 64),
+    'debuggee': (32, 64),
     'msr_cpuid': (32, 64),  # H5
     'legacy': (32,),
     'narrow': (32,),

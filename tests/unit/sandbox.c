@@ -25,6 +25,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -277,6 +278,36 @@ static void test_allowed(void **state)
 	assert_int_equal(WEXITSTATUS(status), DONE);
 }
 
+/* Connections are taken at sockets that were named before, and nowhere else. */
+static void accept_at(bool other)
+{
+	int fd[2];
+	for (unsigned i = 0; i < 2; i++) {
+		struct sockaddr_un name = { .sun_family = AF_UNIX };
+		fd[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		bind(fd[i], (const void *)&name, sizeof(name.sun_family));
+		listen(fd[i], 1);
+	}
+	sandbox_allow_accept(fd[0]);
+	if (sandbox_enter(-1))
+		_exit(1);
+	_exit(accept4(fd[other], NULL, NULL, SOCK_CLOEXEC) < 0 && errno == EAGAIN ? DONE : 2);
+}
+
+static void test_accept(void **state)
+{
+	for (unsigned other = 0; other < 2; other++) {
+		pid_t pid = fork();
+		if (!pid) {
+			setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
+			accept_at(other);
+		}
+		int status;
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(other ? WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS : WIFEXITED(status) && WEXITSTATUS(status) == DONE);
+	}
+}
+
 /* Threads that were there before are confined, too. */
 static void *disobey(void *opaque)
 {
@@ -322,7 +353,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_forbidden),        cmocka_unit_test(test_no_file), cmocka_unit_test(test_allowed),
-		cmocka_unit_test(test_threads_confined), cmocka_unit_test(test_abort),
+		cmocka_unit_test(test_threads_confined), cmocka_unit_test(test_abort),    cmocka_unit_test(test_accept),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,6 +34,8 @@ struct run_options {
 	const char *debug_console;
 	bool debug_exit;
 	const char *on_crash;
+	const char *gdb;
+	bool gdb_wait;
 	u64 hang_timeout; /* seconds; 0: never */
 	bool no_reboot;
 	bool stats;

@@ -10,6 +10,7 @@
 #include "host/linux/disk.h"
 #include "host/linux/event.h"
 #include "host/linux/file.h"
+#include "host/linux/gdb.h"
 #include "host/linux/log.h"
 #include "host/linux/machine_api.h"
 #include "host/linux/net.h"
@@ -106,6 +107,11 @@ static void disk_completed(void *opaque)
 static bool net_ready(void *opaque, unsigned index)
 {
 	return vm_net_ready(machine.vm, index);
+}
+
+static void debug_stopped(void *opaque)
+{
+	gdb_stopped();
 }
 
 static void loop_woken(void *opaque)
@@ -263,6 +269,12 @@ static int open_files(struct machine *m)
 		fprintf(stderr, "nadir: no guest given; name a kernel with --kernel FILE, or a file that describes the machine (see nadir run --help)\n");
 		return -1;
 	}
+	if (o->gdb_wait && !o->gdb) {
+		fprintf(stderr, "nadir: --gdb-wait: --gdb says where GDB shall come to\n");
+		return -1;
+	}
+	if (o->gdb && gdb_listen(o->gdb) < 0)
+		return -1;
 	if (open_log(o) < 0 || open_perf_map(o) < 0 || file_load(&m->kernel, "kernel", o->kernel, o->memory) < 0)
 		return -1;
 	if (o->initrd && file_load(&m->initrd, "initrd", o->initrd, o->memory) < 0)
@@ -308,6 +320,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.ended = machine_ended,
 		.event = machine_event,
 		.report = report_line,
+		.debug_stopped = debug_stopped,
 	};
 	boot_protocol_find(o->protocol, &config->boot.protocol);
 	return 0;
@@ -355,10 +368,15 @@ static int start_control(struct machine *m)
 static int start_threads(struct machine *m)
 {
 	unsigned cpus = m->vm->config.cpus;
+	int error = gdb_start(m->vm, m->options->gdb_wait);
+	if (error) {
+		fprintf(stderr, "nadir: cannot start the thread of the debugger: %s\n", strerror(error));
+		return -1;
+	}
 	pthread_barrier_init(&m->ready, NULL, cpus + 1);
 	for (unsigned i = 0; i < cpus; i++) {
 		m->start[i] = (struct vcpu_start){ m, i };
-		int error = pthread_create(&m->thread[i], NULL, vcpu_thread, &m->start[i]);
+		error = pthread_create(&m->thread[i], NULL, vcpu_thread, &m->start[i]);
 		if (error) {
 			fprintf(stderr, "nadir: cannot start a thread for vCPU %u: %s\n", i, strerror(error));
 			return -1;
@@ -432,6 +450,8 @@ static int run_machine(struct machine *m)
 	vm_stop(m->vm);
 	for (unsigned i = 0; i < m->vm->config.cpus; i++)
 		pthread_join(m->thread[i], NULL);
+	int status = ended_by_signal ? 128 + ended_by_signal : exit_status(m);
+	gdb_finish(status);
 	nets_stop();
 	for (unsigned i = 0; i < m->options->disk.count; i++)
 		disk_stop(m->disk[i].disk);
@@ -441,7 +461,7 @@ static int run_machine(struct machine *m)
 	control_stop();
 	terminal_restore();
 	print_final_stats(m);
-	return ended_by_signal ? 128 + ended_by_signal : exit_status(m);
+	return status;
 }
 
 int run_main(const struct run_options *options)
