@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Boot an unmodified distribution kernel in nadir to a shell that runs a script, and check what the script printed.
 
-usage: boot.py --nadir NADIR --kernel DIRECTORY [--busybox DIRECTORY] [--machine NAME] [--cpus N] [--virtio] [--append STRING]
+usage: boot.py --nadir NADIR --kernel DIRECTORY [--busybox DIRECTORY] [--machine NAME] [--cpus N] [--virtio [--image overlay|snapshot]] [--append STRING]
                [-- OPTION...]
 
 DIRECTORY is that of an unpacked Debian package in the cache (NADIR_CACHE); MACHINE is what the kernel calls itself.
-With --virtio the script uses the virtio devices, by the kernel's own drivers."""
+With --virtio the script uses the virtio devices, by the kernel's own drivers; the first disk is a raw file, or what --image says."""
 import argparse
 import glob
 import hashlib
@@ -76,6 +76,17 @@ def expected_virtio(append, cpus, disk, read_only):
     }
 
 
+def judge(work):
+    """What QEMU says about the overlay, and the file system in it."""
+    wrong = []
+    for command in (["qemu-img", "check", "-q", "overlay.qcow2"],
+                    ["qemu-img", "convert", "-q", "-O", "raw", "overlay.qcow2", "after"], ["/sbin/e2fsck", "-fn", "after"]):
+        result = subprocess.run(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        if result.returncode:
+            wrong.append(f"{' '.join(command)}: {result.stdout.decode(errors='replace')}")
+    return wrong
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--nadir", required=True)
@@ -84,6 +95,7 @@ def main():
     parser.add_argument("--machine", default="x86_64")
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--virtio", action="store_true")
+    parser.add_argument("--image", choices=["overlay", "snapshot"])
     parser.add_argument("--append", default="")
     parser.add_argument("--timeout", type=int, default=240)
     parser.add_argument("options", nargs="*")
@@ -104,15 +116,19 @@ def main():
             with open(os.path.join(work, name), "wb") as file:
                 file.write(data)
         if disks:
-            args.options += ["--disk", f"path={work}/disk,serial=serial-1", "--disk", f"path={work}/readonly,readonly=on"]
+            image = {None: f"path={work}/disk", "snapshot": f"path={work}/disk,snapshot=on",
+                     "overlay": f"base={work}/disk,overlay={work}/overlay.qcow2"}[args.image]
+            args.options += ["--disk", image + ",serial=serial-1", "--disk", f"path={work}/readonly,readonly=on"]
         command = [args.nadir, "run", "--kernel", kernels[0], "--initrd", initrd, "--cpus", str(args.cpus),
                    "--append", "console=ttyS0 panic=-1 " + args.append, *args.options]
         result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 timeout=args.timeout, check=False)
         wrong = []
-        for name in ["readonly"] if disks else []:
+        for name in ["readonly"] + ["disk"] * bool(args.image) if disks else []:
             with open(os.path.join(work, name), "rb") as file:
                 wrong += [f"the disk {name} was written"] if file.read() != disks[name] else []
+        if args.image == "overlay":
+            wrong += judge(work)
     output = result.stdout.decode(errors="replace").replace("\r", "")
     got = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line and not line.startswith("["))
     wrong += [f"{key}: expected '{value}', got '{got.get(key)}'" for key, value in checks.items()

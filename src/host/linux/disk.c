@@ -22,7 +22,7 @@
 #define SLOW_COSTS 100u
 #define STRIKE 4u /* how many quick writes make up for a slow one */
 
-static_assert(VIRTQ_PIECES_MAX <= IMAGE_VECTOR_MAX, "a request is one vector");
+static_assert(VIRTQ_PIECES_MAX <= IMAGE_PARTS_MAX, "a request is one vector");
 
 struct disk {
 	struct image *image;

@@ -1,17 +1,20 @@
-/* `--disk KEY=VALUE[,KEY=VALUE...]`: from the option to a disk. */
+/* `--disk KEY=VALUE[,KEY=VALUE...]`: from the option to a disk. Its image is a file (path=), an overlay in front of a file that stays as it is
+ * (base=, overlay=), or a file in front of which changes are thrown away at the end (snapshot=on). */
 #define _GNU_SOURCE
 #include "host/linux/disk.h"
 
 #include "host/linux/image.h"
+#include "host/linux/qcow2.h"
 
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct wishes {
-	char *path, *serial;
-	bool readonly, direct;
+	char *path, *format, *base, *overlay, *serial;
+	bool readonly, direct, snapshot;
 };
 
 static int complain(const char *what, const char *why)
@@ -26,9 +29,13 @@ static const struct key {
 	size_t offset;	/* in struct wishes: char * or bool */
 } keys[] = {
 	{ "path", false, offsetof(struct wishes, path) },
+	{ "format", false, offsetof(struct wishes, format) },
+	{ "base", false, offsetof(struct wishes, base) },
+	{ "overlay", false, offsetof(struct wishes, overlay) },
 	{ "serial", false, offsetof(struct wishes, serial) },
 	{ "readonly", true, offsetof(struct wishes, readonly) },
 	{ "direct", true, offsetof(struct wishes, direct) },
+	{ "snapshot", true, offsetof(struct wishes, snapshot) },
 };
 
 static int set_switch(const struct key *key, const char *value, bool *field)
@@ -55,7 +62,7 @@ static int parse_word(char *word, struct wishes *w)
 		*(char **)field = value;
 		return 0;
 	}
-	return complain(word, "there is no such key; the keys are path, serial, readonly and direct");
+	return complain(word, "there is no such key; the keys are path, format, base, overlay, serial, readonly, direct and snapshot");
 }
 
 static int parse(char *text, struct wishes *w)
@@ -64,20 +71,49 @@ static int parse(char *text, struct wishes *w)
 	for (char *word = strsep(&rest, ","); word; word = strsep(&rest, ","))
 		if (parse_word(word, w) < 0)
 			return -1;
-	if (!w->path || !*w->path)
+	if ((w->base && *w->base) != (w->overlay && *w->overlay))
+		return complain("base", "base=FILE and overlay=FILE go together");
+	if (!w->base && (!w->path || !*w->path))
 		return complain("path", "no file is given; write path=FILE");
+	if (w->base && (w->path || w->snapshot || w->readonly))
+		return complain("base", "path, snapshot and readonly do not go with base and overlay");
 	if (w->serial && strlen(w->serial) > BLOCK_SERIAL_SIZE)
 		return complain(w->serial, "a serial number has 20 characters at most");
 	return 0;
 }
 
+/* The overlay, made if it is not there yet. */
+static struct image *open_overlay(const struct wishes *w)
+{
+	const struct image_wish base = { .who = "--disk", .path = w->base, .format = w->format, .readonly = true };
+	const struct image_wish overlay = { .who = "--disk", .path = w->overlay, .format = "qcow2", .direct = w->direct };
+	if (access(w->overlay, F_OK) < 0 && image_create(&overlay, 0, &base) < 0)
+		return NULL;
+	struct image *image = image_open(&overlay);
+	if (!image || qcow2_is_behind(image, w->base))
+		return image;
+	complain(w->overlay, "it is not an overlay of that base");
+	image_close(image);
+	return NULL;
+}
+
+static struct image *open_image(const struct wishes *w)
+{
+	const struct image_wish wish = { .who = "--disk", .path = w->path, .format = w->format, .readonly = w->readonly, .direct = w->direct };
+	return w->base ? open_overlay(w) : w->snapshot ? image_open_throwaway(&wish) : image_open(&wish);
+}
+
 static struct disk *open_wish(const struct wishes *w, struct block_backend *backend)
 {
-	const struct image_wish wish = { .who = "--disk", .path = w->path, .readonly = w->readonly, .direct = w->direct };
-	struct image *image = image_open(&wish);
+	struct image *image = open_image(w);
+	if (image && (!image->size || image->size % IMAGE_SECTOR)) {
+		complain(w->path ? w->path : w->overlay, "its size is not a multiple of 512 bytes, as that of a disk is; truncate -s %512 rounds a raw image up");
+		image_close(image);
+		return NULL;
+	}
 	struct disk *disk = image ? disk_create(image, backend) : NULL;
 	if (image && !disk)
-		complain(w->path, "there is not enough memory");
+		complain("a disk", "there is not enough memory");
 	if (disk && w->serial)
 		memcpy(backend->serial, w->serial, strlen(w->serial));
 	return disk;

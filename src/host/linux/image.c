@@ -5,10 +5,13 @@
 #define _GNU_SOURCE
 #include "host/linux/image.h"
 
+#include "host/linux/qcow2.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -49,17 +52,13 @@ static int open_locked(const struct image_wish *w, u64 *size)
 	return fd;
 }
 
-static struct image *open_raw(const struct image_wish *w)
+/* The file as it is. `grows`: another format lies in it. */
+static struct image *open_file(const struct image_wish *w, bool grows)
 {
 	u64 size;
 	int direct = -1, fd = open_locked(w, &size);
 	if (fd < 0)
 		return NULL;
-	if (!size || size % IMAGE_SECTOR) {
-		complain(w, "its size is not a multiple of 512 bytes, as that of a raw disk image is; truncate -s %512 rounds it up");
-		close(fd);
-		return NULL;
-	}
 	if (w->direct)
 		direct = open(w->path, (w->readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC | O_DIRECT);
 	if (w->direct && direct < 0) {
@@ -67,15 +66,118 @@ static struct image *open_raw(const struct image_wish *w)
 		close(fd);
 		return NULL;
 	}
-	struct image *image = raw_open(fd, direct, size, w->readonly);
+	struct image *image = raw_open(fd, direct, size, w->readonly, grows);
 	if (!image)
 		complain(w, strerror(ENOMEM));
 	return image;
 }
 
+static bool begins_as_qcow2(struct image *image)
+{
+	char magic[4];
+	const struct iovec vector = { magic, sizeof(magic) };
+	return image->size >= sizeof(magic) && !image->ops->read(image, &vector, 1, 0, sizeof(magic)) && !memcmp(magic, "QFI\xfb", sizeof(magic));
+}
+
+static struct image *open_raw(const struct image_wish *w)
+{
+	struct image *image = open_file(w, false);
+	if (!image || w->format || !begins_as_qcow2(image))
+		return image;
+	complain(w, "it is called like a raw image and begins like a qcow2 image; say format=qcow2 or format=raw");
+	image_close(image);
+	return NULL;
+}
+
+static bool named_qcow2(const char *path)
+{
+	const char *dot = strrchr(path, '.');
+	return dot && !strcasecmp(dot, ".qcow2");
+}
+
+static const char *format_of(const struct image_wish *w)
+{
+	return w->format ? w->format : named_qcow2(w->path) ? "qcow2" : "raw";
+}
+
+struct image *image_open_behind(const struct image_wish *wish, unsigned depth)
+{
+	const char *format = format_of(wish);
+	if (!strcmp(format, "raw"))
+		return open_raw(wish);
+	if (strcmp(format, "qcow2")) {
+		fprintf(stderr, "nadir: %s: %s: there is no format %s; the formats are raw and qcow2\n", wish->who, wish->path, format);
+		return NULL;
+	}
+	struct image *file = open_file(wish, true);
+	return file ? qcow2_open(file, wish, NULL, false, depth) : NULL;
+}
+
 struct image *image_open(const struct image_wish *wish)
 {
-	return open_raw(wish);
+	return image_open_behind(wish, 0);
+}
+
+/* ---- overlays ---- */
+
+/* An empty qcow2 image in a file without a name. */
+static struct image *open_unnamed(const struct image_wish *w, u64 size)
+{
+	struct stat st;
+	int fd = open(w->path, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	int error = fd < 0 ? -errno : qcow2_create(fd, size, NULL, NULL);
+	if (error || fstat(fd, &st) < 0) {
+		complain(w, strerror(error ? -error : errno));
+		if (fd >= 0)
+			close(fd);
+		return NULL;
+	}
+	struct image *file = raw_open(fd, -1, (u64)st.st_size, false, true);
+	if (!file)
+		complain(w, strerror(ENOMEM));
+	return file;
+}
+
+struct image *image_open_throwaway(const struct image_wish *wish)
+{
+	const char *folder = getenv("TMPDIR");
+	const struct image_wish base = { wish->who, wish->path, wish->format, .readonly = true, .direct = wish->direct };
+	const struct image_wish own = { wish->who, folder && *folder ? folder : "/var/tmp", "qcow2" };
+	struct image *behind = image_open(&base);
+	if (!behind)
+		return NULL;
+	struct image *file = open_unnamed(&own, behind->size);
+	if (file)
+		return qcow2_open(file, &own, behind, true, 0);
+	image_close(behind);
+	return NULL;
+}
+
+/* The name of the base as it is to be found from the overlay's folder: whole. */
+int image_create(const struct image_wish *wish, u64 size, const struct image_wish *base)
+{
+	char *behind = base ? realpath(base->path, NULL) : NULL;
+	struct image *image = base ? image_open(base) : NULL;
+	if (base && (!image || !behind)) {
+		if (image)
+			image_close(image);
+		free(behind);
+		return image ? complain(base, strerror(errno)) : -1;
+	}
+	int fd = open(wish->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	int error = fd < 0 ? -errno : 0;
+	if (!error && !strcmp(format_of(wish), "raw"))
+		error = ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+	else if (!error)
+		error = qcow2_create(fd, size ? size : image->size, behind, base ? format_of(base) : NULL);
+	if (error && fd >= 0)
+		unlink(wish->path);
+	if (fd >= 0)
+		close(fd);
+	if (image)
+		image_close(image);
+	free(behind);
+	return error ? complain(wish, strerror(-error)) : 0;
 }
 
 void image_close(struct image *image)

@@ -10,12 +10,14 @@
 #include <sys/uio.h>
 
 #define IMAGE_SECTOR 512u
-#define IMAGE_VECTOR_MAX 256u /* parts of a vector, at most */
+#define IMAGE_VECTOR_MAX 256u
+#define IMAGE_PARTS_MAX (IMAGE_VECTOR_MAX - 2) /* of a request's vector; formats add what lies around it */
 
 struct image {
 	const struct image_ops *ops;
 	u64 size; /* bytes. Raw files that qcow2 lies in: what it was when they were opened; such files grow. */
 	bool readonly;
+	u64 device, inode; /* of the file, as stat tells them */
 };
 
 struct image_ops {
@@ -44,11 +46,17 @@ struct image_wish {
 
 /* The image in a file, or NULL. The file is locked against other users that lock as well: for writing by one, for reading by several. */
 struct image *image_open(const struct image_wish *wish);
+/* The image behind an empty one that nobody else will see: it can be written, and what is written is gone when it is closed. */
+struct image *image_open_throwaway(const struct image_wish *wish);
+/* Make a new image of `size` bytes; with a base, a qcow2 one in front of that, of its size if `size` is 0. 0, or -1 after one sentence on
+ * stderr. */
+int image_create(const struct image_wish *wish, u64 size, const struct image_wish *base);
 void image_close(struct image *image);
 
 /* A raw image in an open file of `size` bytes, which belongs to the image from then on, as does `direct`, the same file opened with
- * O_DIRECT or -1. NULL: no memory, and both files are closed. */
-struct image *raw_open(int fd, int direct, u64 size, bool readonly);
+ * O_DIRECT or -1. `grows`: beyond the end of the file are zeros, and it grows when something is written there. NULL: no memory, and both files are
+ * closed. */
+struct image *raw_open(int fd, int direct, u64 size, bool readonly, bool grows);
 
 /* `size` bytes of a vector from `skip` on, as a vector. Gives the number of its parts. */
 unsigned vector_slice(const struct iovec *vector, unsigned count, u64 skip, u64 size, struct iovec *slice);

@@ -16,6 +16,7 @@ struct raw {
 	struct image image;
 	int fd, direct; /* direct: -1 if the host's page cache is used for all */
 	u64 align_memory, align_offset; /* what `direct` takes; what is not aligned so goes through the page cache */
+	bool grows;
 	bool read_waits, write_waits; /* the file system does not know RWF_NOWAIT. Callers of try_read and try_write only. */
 };
 
@@ -85,6 +86,10 @@ static int transfer(struct raw *raw, bool write, const struct iovec *vector, uns
 	for (u64 done = 0; done < size;) {
 		unsigned n = vector_slice(vector, count, done, size - done, rest);
 		ssize_t moved = call(file_for(raw, rest, n, offset + done), write, rest, n, offset + done, 0);
+		if (!moved && !write && raw->grows) {
+			vector_zero(rest, n);
+			return 0;
+		}
 		if (moved <= 0)
 			return moved ? -errno : -EIO; /* the file was cut short */
 		done += (u64)moved;
@@ -206,7 +211,7 @@ static void find_alignment(struct raw *raw)
 #endif
 }
 
-struct image *raw_open(int fd, int direct, u64 size, bool readonly)
+struct image *raw_open(int fd, int direct, u64 size, bool readonly, bool grows)
 {
 	struct raw *raw = malloc(sizeof(*raw));
 	if (!raw) {
@@ -215,7 +220,12 @@ struct image *raw_open(int fd, int direct, u64 size, bool readonly)
 			close(direct);
 		return NULL;
 	}
-	*raw = (struct raw){ .image = { .ops = &raw_ops, .size = size, .readonly = readonly }, .fd = fd, .direct = direct };
+	*raw = (struct raw){ .image = { .ops = &raw_ops, .size = size, .readonly = readonly }, .fd = fd, .direct = direct, .grows = grows };
+	struct stat st;
+	if (!fstat(fd, &st)) {
+		raw->image.device = st.st_dev;
+		raw->image.inode = st.st_ino;
+	}
 	find_alignment(raw);
 	return &raw->image;
 }

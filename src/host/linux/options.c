@@ -37,7 +37,7 @@ static const struct option_row rows[] = {
 	{ "initrd", 'i', TYPE_TEXT, FIELD(initrd), "FILE", NULL, 0, 0, "initial RAM disk, or the first multiboot module" },
 	{ "append", 'a', TYPE_TEXT, FIELD(append), "STRING", "console=ttyS0", 0, 0, "kernel command line" },
 	{ "disk", 'd', TYPE_LIST, FIELD(disk), "path=FILE[,KEY=VALUE]", NULL, 0, 0,
-	  "a disk image or block device as a virtio disk; may be given several times; other keys are readonly, serial, direct" },
+	  "a disk image or block device as a virtio disk; may be given several times; other keys are format, base, overlay, snapshot, readonly, serial, direct" },
 	{ "net", 'n', TYPE_LIST, FIELD(net), "user[,hostfwd=RULE]|tap,ifname=NAME|switch,path=SOCKET", NULL, 0, 0,
 	  "a virtio network card, and what is at its other end; may be given several times" },
 	{ "name", 0, TYPE_TEXT, FIELD(name), "NAME", NULL, 0, 0,
