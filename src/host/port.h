@@ -61,7 +61,10 @@ struct host_space_regs {
 	u64 gpr[16];
 	u64 rip;
 	u64 rflags; /* in: status flags and DF; out: likewise */
-	u64 fs_base; /* in only: translated code cannot change it */
+	/* In; out: for code in place, likewise (translated code cannot change FS, and has the window at GS). */
+	u64 fs_base, gs_base;
+	u16 selector[6]; /* out, for code in place: ES, CS, SS, DS, FS, GS */
+	u16 unused[2];
 };
 
 /* The window, at GS in the space: first what translated code wants to find there (the engine's own layout), then this. All but the last
@@ -89,10 +92,20 @@ struct host_space {
 
 enum host_space_exit {
 	SPACE_LEFT, /* translated code jumped to host_space_leave(); regs.rip means nothing */
-	SPACE_TRAP, /* a hardware exception in translated code: *trap says which; pc is regs.rip */
+	SPACE_TRAP, /* a hardware exception: *trap says which; pc is regs.rip */
+	SPACE_SYSCALL, /* code in place executed SYSCALL or the like, or called what the host has for VSYSCALL: regs are as behind it, trap->address too */
+	SPACE_STOPPED, /* code in place was stopped before the instruction at regs.rip */
+	SPACE_AT_BREAK, /* code in place is before the instruction at regs.rip, which is one of host_space_break */
 	SPACE_BROKEN, /* the space is lost (its process ended, or said nonsense): destroy it. Nothing in the window counts. */
 	SPACE_GONE, /* likewise, but nothing was run (the host could not carry out a mapping, say): the state of before still holds */
 };
+
+/* With these selectors code in place runs, as Linux has them; ES, DS, FS and GS are 0. The descriptors in the host's GDT: at 20H flat 32-bit code,
+ * at 28H flat data, at 30H 64-bit code, all of DPL 3. */
+#define HOST_SPACE_CS 0x33
+#define HOST_SPACE_SS 0x2b
+
+enum host_space_access { SPACE_READ, SPACE_WRITE, SPACE_EXEC };
 
 /* The hole of this program; 0 if spaces cannot be had, with the reason in *why. */
 u64 host_space_hole(const char **why);
@@ -101,16 +114,26 @@ u64 host_space_leave(void);
 /* `ram` is what host_ram_create gave, of ram_size bytes; tables_size is a multiple of the page size. NULL: no space can be made (now). */
 struct host_space *host_space_create(const struct host_code *code, void *ram, u64 ram_size, size_t tables_size);
 void host_space_destroy(struct host_space *space);
-/* Map whole pages of guest RAM (hva: in `ram`), readable or writable, over what was there; unmap whatever lies in a range. Both are carried
+/* Map whole pages of guest RAM (hva: in `ram`), readable, and writable or executable, over what was there; unmap whatever lies in a range. Both are carried
  * out before the space runs next, in order. 0 is success. -1: what may not be mapped (not below HOST_SPACE_END, in the hole, or an address
  * that the host keeps, such as those below Linux' vm.mmap_min_addr and the last page below HOST_SPACE_END), or too many pieces; unmapping
  * everything, [0, HOST_SPACE_END), the hole excepted, is always possible, but for a space that is lost, and all begins anew. */
-int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, bool write);
+int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, enum host_space_access access);
 int host_space_unmap(struct host_space *space, u64 gla, u64 size);
 /* Load window->xsave and window->regs, run at regs.rip until the code leaves or traps, and store them back. The thread sleeps meanwhile; extended
  * state of the calling thread is not touched. Kicks: vcpu_watch in vcpu/vcpu.h. What is in the window after it may change under the reader's hands
  * if the guest got hold of the space: copy first, then check. */
-enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap);
+/* With in_place, which host_space_runs_in_place() must allow, what is run is the guest's own code at its own addresses, with its own GS, and ends by traps and
+ * when it is stopped; what such code can do to the VMM and to other spaces is the same as of translated code: nothing. */
+enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap, bool in_place);
+bool host_space_runs_in_place(void);
+/* From now on code in place comes back with SPACE_AT_BREAK before it executes an instruction that begins at one of these addresses, `count` of them and no more
+ * than HOST_SPACE_BREAKS, instead of the addresses given before. By the CPU's debug registers (Intel SDM volume 3, "Debug Registers"): the code itself is as it
+ * was. False: the host does not let us have them, and there are none now. */
+#define HOST_SPACE_BREAKS 4
+bool host_space_break(struct host_space *space, const u64 *address, unsigned count);
+/* Set window->stop, and stop code in place. May be called by any thread, late too: see vcpu_watch. */
+void host_space_stop(u32 *stop);
 
 /* ---- locks ---- */
 

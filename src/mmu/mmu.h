@@ -265,6 +265,9 @@ struct user_page {
 	gpa_t gpa;
 	u8 page_shift;
 	bool write; /* stores need nothing: D is set, the page holds no code */
+	bool exec;
+	u8 *flags; /* with hva: of the page, as in struct translation */
+	u32 *generation;
 };
 #define USER_PAGES_MAX 512
 

@@ -12,6 +12,9 @@ static void take(struct vcpu *vcpu, const struct walk *walk, struct user_page *p
 		return;
 	u64 offset = walk->gpa - slot->base;
 	page->hva = slot->hva + offset;
+	page->flags = &slot->flags[offset >> PAGE_SHIFT];
+	page->generation = &slot->generation[offset >> PAGE_SHIFT];
+	page->exec = walk_permits(vcpu, walk, VIEW_USER, ACCESS_EXEC);
 	page->write = walk_permits(vcpu, walk, VIEW_USER, ACCESS_WRITE) &&
 		      tlb_may_store(vcpu, walk, slot, &slot->flags[offset >> PAGE_SHIFT]);
 	vcpu->mmu->current->stale.global |= walk->global;

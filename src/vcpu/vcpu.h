@@ -17,6 +17,7 @@
 #include "arch/segment.h"
 #include "arch/types.h"
 #include "lib/state.h"
+#include "host/port.h"
 #include "vcpu/debug.h"
 #include "vcpu/exit.h"
 #include "vcpu/trace.h"
@@ -263,7 +264,7 @@ static inline void vcpu_set_pending(struct vcpu *v, u32 bits)
 	__atomic_fetch_or(&v->pending, bits, __ATOMIC_SEQ_CST);
 	u32 *stop = __atomic_load_n(&v->stop, __ATOMIC_SEQ_CST);
 	if (stop)
-		__atomic_store_n(stop, 1, __ATOMIC_RELAXED);
+		host_space_stop(stop);
 }
 
 /* The vCPU's own thread, before it runs code that looks at *stop instead of `pending`: whatever is pending, or becomes so, sets it. NULL ends

@@ -99,7 +99,7 @@ void host_space_destroy(struct host_space *space)
 {
 }
 
-int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, bool write)
+int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, enum host_space_access access)
 {
 	return -1;
 }
@@ -109,7 +109,23 @@ int host_space_unmap(struct host_space *space, u64 gla, u64 size)
 	return -1;
 }
 
-enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap)
+bool host_space_runs_in_place(void)
+{
+	return false;
+}
+
+bool host_space_break(struct host_space *space, const u64 *address, unsigned count)
+{
+	(void)space, (void)address, (void)count;
+	return false;
+}
+
+void host_space_stop(u32 *stop)
+{
+	__atomic_store_n(stop, 1, __ATOMIC_SEQ_CST);
+}
+
+enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap, bool in_place)
 {
 	return SPACE_BROKEN;
 }

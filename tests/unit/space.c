@@ -10,6 +10,7 @@
 
 #include "arch/regs.h"
 #include "host/linux/space.h"
+#include "host/linux/space_layout.h"
 #include "vcpu/vcpu.h"
 
 #include <pthread.h>
@@ -18,7 +19,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -67,7 +70,7 @@ static enum host_space_exit run_bytes(const u8 *start, const u8 *end)
 	memcpy(code.rw, start, (size_t)(end - start));
 	regs()->rip = (u64)(uintptr_t)code.rx;
 	*(u64 *)(void *)space->window->user = host_space_leave();
-	return host_space_run(space, &trap);
+	return host_space_run(space, &trap, false);
 }
 
 #define RUN(name) run_bytes(name, name##_end)
@@ -126,7 +129,7 @@ static void test_fs_base(void **state)
 {
 	u64 value = 0x1234;
 	memcpy(ram + 3 * PAGE_SIZE, &value, sizeof(value));
-	assert_int_equal(host_space_map(space, GLA, ram + 3 * PAGE_SIZE, PAGE_SIZE, false), 0);
+	assert_int_equal(host_space_map(space, GLA, ram + 3 * PAGE_SIZE, PAGE_SIZE, SPACE_READ), 0);
 	regs()->fs_base = GLA;
 	assert_int_equal(RUN(thread_local), SPACE_LEFT);
 	assert_int_equal(regs()->gpr[RAX], value);
@@ -158,8 +161,8 @@ static void test_memory(void **state)
 	static const u64 places[] = { GLA, 0x10000, 0x555555554000, 0x7ffff7fc0000, HOST_SPACE_END - 2 * PAGE_SIZE };
 	u64 *a = (u64 *)(void *)(ram + 5 * PAGE_SIZE), *b = (u64 *)(void *)(ram + RAM_SIZE - PAGE_SIZE);
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-		assert_int_equal(host_space_map(space, places[i], a, PAGE_SIZE, false), 0);
-		assert_int_equal(host_space_map(space, 0x20000000, b, PAGE_SIZE, true), 0);
+		assert_int_equal(host_space_map(space, places[i], a, PAGE_SIZE, SPACE_READ), 0);
+		assert_int_equal(host_space_map(space, 0x20000000, b, PAGE_SIZE, SPACE_WRITE), 0);
 		*a = 0xabcdef + i;
 		regs()->gpr[RSI] = places[i];
 		regs()->gpr[RDI] = 0x20000000 + 8 * i;
@@ -170,14 +173,14 @@ static void test_memory(void **state)
 
 static void test_red_zone(void **state)
 {
-	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, true), 0);
+	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, SPACE_WRITE), 0);
 	memset(ram, 0x55, PAGE_SIZE);
 	regs()->gpr[RSP] = GLA + 512;
 	regs()->gpr[RAX] = 0x5555555555555555;
 	assert_int_equal(RUN(red_zone), SPACE_LEFT);
 	memcpy(code.rw, undefined, (size_t)(undefined_end - undefined));
 	regs()->rip = (u64)(uintptr_t)code.rx;
-	assert_int_equal(host_space_run(space, &trap), SPACE_TRAP);
+	assert_int_equal(host_space_run(space, &trap, false), SPACE_TRAP);
 	assert_int_equal(regs()->gpr[RSP], GLA + 512);
 	for (size_t i = 0; i < PAGE_SIZE; i++)
 		assert_int_equal(ram[i], 0x55);
@@ -212,12 +215,12 @@ static void test_page_faults(void **state)
 	assert_int_equal(regs()->gpr[RAX], 99);
 	assert_int_equal(regs()->gpr[RSI], GLA + 8);
 	assert_int_equal(regs()->rflags & (RFLAGS_STATUS | RFLAGS_DF), RFLAGS_CF | RFLAGS_ZF | RFLAGS_DF);
-	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, false), 0);
-	assert_int_equal(host_space_run(space, &trap), SPACE_LEFT);
+	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, SPACE_READ), 0);
+	assert_int_equal(host_space_run(space, &trap, false), SPACE_LEFT);
 	assert_int_equal(regs()->gpr[RAX], 0);
 	assert_int_equal(RUN(store), SPACE_TRAP);
 	expect_page_fault(GLA + 8, 7);
-	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, true), 0);
+	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, SPACE_WRITE), 0);
 	assert_int_equal(RUN(store), SPACE_LEFT);
 	assert_int_equal(host_space_unmap(space, GLA, PAGE_SIZE), 0);
 	assert_int_equal(RUN(load), SPACE_TRAP);
@@ -267,13 +270,13 @@ static void test_refused_mappings(void **state)
 	u64 hole = host_space_hole(&why);
 	static const u64 bad[] = { 0, HOST_SPACE_END - PAGE_SIZE, HOST_SPACE_END, 1ull << 63, -PAGE_SIZE };
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		assert_int_equal(host_space_map(space, bad[i], ram, PAGE_SIZE, false), -1);
-	assert_int_equal(host_space_map(space, hole, ram, PAGE_SIZE, true), -1);
-	assert_int_equal(host_space_map(space, hole - PAGE_SIZE, ram, 2 * PAGE_SIZE, true), -1);
-	assert_int_equal(host_space_map(space, hole + HOST_SPACE_HOLE - PAGE_SIZE, ram, PAGE_SIZE, true), -1);
-	assert_int_equal(host_space_map(space, GLA, ram - PAGE_SIZE, PAGE_SIZE, true), -1);
-	assert_int_equal(host_space_map(space, GLA, ram + RAM_SIZE, PAGE_SIZE, true), -1);
-	assert_int_equal(host_space_map(space, GLA, ram, RAM_SIZE + PAGE_SIZE, true), -1);
+		assert_int_equal(host_space_map(space, bad[i], ram, PAGE_SIZE, SPACE_READ), -1);
+	assert_int_equal(host_space_map(space, hole, ram, PAGE_SIZE, SPACE_WRITE), -1);
+	assert_int_equal(host_space_map(space, hole - PAGE_SIZE, ram, 2 * PAGE_SIZE, SPACE_WRITE), -1);
+	assert_int_equal(host_space_map(space, hole + HOST_SPACE_HOLE - PAGE_SIZE, ram, PAGE_SIZE, SPACE_WRITE), -1);
+	assert_int_equal(host_space_map(space, GLA, ram - PAGE_SIZE, PAGE_SIZE, SPACE_WRITE), -1);
+	assert_int_equal(host_space_map(space, GLA, ram + RAM_SIZE, PAGE_SIZE, SPACE_WRITE), -1);
+	assert_int_equal(host_space_map(space, GLA, ram, RAM_SIZE + PAGE_SIZE, SPACE_WRITE), -1);
 	assert_int_equal(host_space_unmap(space, HOST_SPACE_END, PAGE_SIZE), -1);
 	assert_int_equal(host_space_unmap(space, -PAGE_SIZE, 2 * PAGE_SIZE), -1);
 	assert_int_equal(RUN(nothing), SPACE_LEFT);
@@ -285,7 +288,7 @@ static void test_many_mappings(void **state)
 	unsigned pages = RAM_SIZE / PAGE_SIZE;
 	for (unsigned i = 0; i < pages; i++) {
 		*(u32 *)(void *)(ram + i * PAGE_SIZE) = i;
-		assert_int_equal(host_space_map(space, GLA + (u64)(pages - i) * PAGE_SIZE, ram + i * PAGE_SIZE, PAGE_SIZE, false), 0);
+		assert_int_equal(host_space_map(space, GLA + (u64)(pages - i) * PAGE_SIZE, ram + i * PAGE_SIZE, PAGE_SIZE, SPACE_READ), 0);
 	}
 	for (unsigned i = 0; i < pages; i += 37) {
 		regs()->gpr[RSI] = GLA + (u64)(pages - i) * PAGE_SIZE;
@@ -293,7 +296,7 @@ static void test_many_mappings(void **state)
 		assert_int_equal(regs()->gpr[RAX], i);
 	}
 	assert_int_equal(host_space_unmap(space, 0, HOST_SPACE_END), 0);
-	assert_int_equal(host_space_map(space, GLA, ram + PAGE_SIZE, PAGE_SIZE, false), 0);
+	assert_int_equal(host_space_map(space, GLA, ram + PAGE_SIZE, PAGE_SIZE, SPACE_READ), 0);
 	assert_int_equal(RUN(load), SPACE_TRAP);
 	regs()->gpr[RSI] = GLA;
 	assert_int_equal(RUN(load), SPACE_LEFT);
@@ -304,12 +307,12 @@ static void test_many_mappings(void **state)
 static void test_too_many(void **state)
 {
 	u64 gla = GLA;
-	while (!host_space_map(space, gla, ram, PAGE_SIZE, false))
+	while (!host_space_map(space, gla, ram, PAGE_SIZE, SPACE_READ))
 		gla += PAGE_SIZE;
 	assert_true(gla > GLA + 1000 * PAGE_SIZE);
 	assert_int_equal(RUN(nothing), SPACE_LEFT);
 	assert_int_equal(host_space_unmap(space, 0, HOST_SPACE_END), 0);
-	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, false), 0);
+	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, SPACE_READ), 0);
 	assert_int_equal(RUN(nothing), SPACE_LEFT);
 }
 
@@ -373,6 +376,128 @@ static void test_kicks(void **state)
 	pthread_join(thread, NULL);
 }
 
+/* ---- code in place ---- */
+
+/* As SNIPPET, for a page of guest RAM. */
+#define IN_PLACE(name, text)                                                       \
+	asm(".pushsection .rodata\n" #name ": " text "\n" #name "_end:\n.popsection"); \
+	extern const u8 name[], name##_end[]
+
+IN_PLACE(place_syscall, "mov $39, %eax\n\tsyscall");
+IN_PLACE(place_gs, "mov %gs:8, %rax\n\tmov $0x1234560, %ecx\n\twrgsbase %rcx\n\tud2");
+IN_PLACE(place_loop, "1:\tinc %rax\n\tjmp 1b");
+IN_PLACE(place_write, "mov %rax, (%rip)");
+IN_PLACE(place_step, "pushf\n\torl $0x100, (%rsp)\n\tpopf\n\tnop\n\tnop");
+IN_PLACE(place_segment, "mov $0x2b, %ecx\n\tmov %ecx, %ds\n\tud2");
+IN_PLACE(place_forge, "jmp *%rbx");
+
+static enum host_space_exit place_bytes(const u8 *start, const u8 *end)
+{
+	memcpy(ram, start, (size_t)(end - start));
+	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, SPACE_EXEC), 0);
+	assert_int_equal(host_space_map(space, 2 * GLA, ram + PAGE_SIZE, PAGE_SIZE, SPACE_WRITE), 0);
+	regs()->rip = GLA;
+	regs()->gpr[RSP] = 2 * GLA + PAGE_SIZE;
+	return host_space_run(space, &trap, true);
+}
+
+#define PLACE(name) place_bytes(name, name##_end)
+
+static void test_place(void **state)
+{
+	if (!host_space_runs_in_place())
+		skip();
+	regs()->rflags = RFLAGS_CF | RFLAGS_AC | RFLAGS_ID;
+	assert_int_equal(PLACE(place_syscall), SPACE_SYSCALL);
+	assert_int_equal(regs()->rip, GLA + (u64)(place_syscall_end - place_syscall));
+	assert_int_equal(trap.address, regs()->rip);
+	assert_int_equal(regs()->gpr[RAX], 39);
+	assert_int_equal(regs()->rflags & (RFLAGS_CF | RFLAGS_AC | RFLAGS_ID), RFLAGS_CF | RFLAGS_AC | RFLAGS_ID);
+	regs()->rflags = 0;
+
+	u64 value = 77;
+	memcpy(ram + PAGE_SIZE + 8, &value, sizeof(value));
+	regs()->gs_base = 2 * GLA;
+	assert_int_equal(PLACE(place_gs), SPACE_TRAP);
+	assert_int_equal(trap.vector, 6);
+	assert_int_equal(regs()->gpr[RAX], 77);
+	assert_int_equal(regs()->gs_base, 0x1234560);
+	static const u16 selector[6] = { 0, HOST_SPACE_CS, HOST_SPACE_SS, 0, 0, 0 };
+	assert_memory_equal(regs()->selector, selector, sizeof(selector));
+
+	assert_int_equal(PLACE(place_write), SPACE_TRAP);
+	assert_int_equal(trap.vector, 14);
+	assert_int_equal(trap.error_code, 7);
+	assert_int_equal(PLACE(place_step), SPACE_TRAP);
+	assert_int_equal(trap.vector, 1);
+	assert_true(regs()->rflags & RFLAGS_TF);
+	assert_int_equal(PLACE(place_segment), SPACE_TRAP);
+	assert_int_equal(regs()->selector[3], 0x2b);
+	assert_int_equal(PLACE(place_gs), SPACE_TRAP);
+	assert_int_equal(regs()->selector[3], 0);
+	/* Not executable: a fetch faults. */
+	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, SPACE_WRITE), 0);
+	regs()->rip = GLA;
+	assert_int_equal(host_space_run(space, &trap, true), SPACE_TRAP);
+	assert_int_equal(trap.error_code & 0x14, 0x14);
+	/* Translated code is as it was. */
+	assert_int_equal(RUN(nothing), SPACE_LEFT);
+}
+
+/* A kick at any moment stops it between two instructions, and nothing is lost. */
+static void test_place_kicks(void **state)
+{
+	pthread_t thread;
+	u64 counted = 0;
+	if (!host_space_runs_in_place())
+		skip();
+	round_begun = 0;
+	assert_int_equal(pthread_create(&thread, NULL, kick, NULL), 0);
+	regs()->gpr[RAX] = 0;
+	memcpy(ram, place_loop, (size_t)(place_loop_end - place_loop));
+	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, SPACE_EXEC), 0);
+	regs()->rip = GLA;
+	for (u32 i = 1; i <= KICKS; i++) {
+		__atomic_store_n(&round_begun, i, __ATOMIC_RELEASE);
+		do { /* a signal of the round before may still come */
+			vcpu_watch(&vcpu, &space->window->stop);
+			assert_int_equal(host_space_run(space, &trap, true), SPACE_STOPPED);
+			vcpu_watch(&vcpu, NULL);
+		} while (!vcpu_pending(&vcpu));
+		assert_true(regs()->gpr[RAX] >= counted);
+		counted = regs()->gpr[RAX];
+		assert_in_range(regs()->rip, GLA, GLA + 8);
+		vcpu_clear_pending(&vcpu, PENDING_KICK);
+	}
+	pthread_join(thread, NULL);
+	assert_true(counted > 0);
+}
+
+/* Guest code that jumps to the runtime's own system calls gets nothing by it. */
+static void test_place_forges(void **state)
+{
+	unsigned found = 0;
+	if (!host_space_runs_in_place())
+		skip();
+	for (u32 i = 0; i + 1 < space_runtime_size; i++) {
+		if (space_runtime[i] != 0x0f || space_runtime[i + 1] != 0x05)
+			continue;
+		found++;
+		regs()->gpr[RBX] = (host_space_leave() & PAGE_MASK) + i;
+		regs()->gpr[RAX] = SYS_mmap;
+		regs()->gpr[RDI] = 3 * GLA;
+		regs()->gpr[RSI] = PAGE_SIZE;
+		regs()->gpr[RDX] = PROT_READ | PROT_WRITE;
+		regs()->gpr[R10] = MAP_SHARED | MAP_FIXED;
+		regs()->gpr[R8] = SPACE_RAM_FD;
+		regs()->gpr[R9] = 8 * PAGE_SIZE;
+		assert_int_equal(PLACE(place_forge), SPACE_BROKEN);
+		host_space_destroy(space);
+		assert_int_equal(make_space(NULL), 0);
+	}
+	assert_true(found > 5);
+}
+
 /* Threads with spaces of their own do not meet, but in RAM. */
 #define THREADS 4
 #define RUNS 1000
@@ -383,14 +508,14 @@ static void *live_alone(void *opaque)
 	struct host_trap mine;
 	for (u64 life = 0; life < 4; life++) {
 		struct host_space *s = host_space_create(&code, ram, RAM_SIZE, TABLES_SIZE);
-		if (!s || host_space_map(s, GLA, cell, PAGE_SIZE, true))
+		if (!s || host_space_map(s, GLA, cell, PAGE_SIZE, SPACE_WRITE))
 			return NULL;
 		*(u64 *)(void *)s->window->user = host_space_leave();
 		for (u64 i = 0; i < RUNS; i++) {
 			s->window->regs.rip = (u64)(uintptr_t)code.rx;
 			s->window->regs.gpr[RDI] = GLA + (i % 512) * 8;
 			s->window->regs.gpr[RAX] = number * RUNS + i;
-			if (host_space_run(s, &mine) != SPACE_LEFT || cell[i % 512] != number * RUNS + i)
+			if (host_space_run(s, &mine, false) != SPACE_LEFT || cell[i % 512] != number * RUNS + i)
 				return NULL;
 		}
 		host_space_destroy(s);
@@ -417,7 +542,7 @@ static void test_deaf(void **state)
 {
 	assert_int_equal(run_and_stop(deaf, deaf_end), SPACE_BROKEN);
 	assert_int_equal(RUN(nothing), SPACE_GONE);
-	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, true), -1);
+	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, SPACE_WRITE), -1);
 }
 
 static void test_system_calls(void **state)
@@ -477,8 +602,8 @@ static void test_many_spaces(void **state)
 		*(u64 *)(void *)s->window->user = host_space_leave();
 		s->window->regs.gpr[RAX] = value = i + 1000;
 		s->window->regs.gpr[RDI] = GLA;
-		assert_int_equal(host_space_map(s, GLA, ram + i * PAGE_SIZE, PAGE_SIZE, true), 0);
-		assert_int_equal(host_space_run(s, &trap), SPACE_LEFT);
+		assert_int_equal(host_space_map(s, GLA, ram + i * PAGE_SIZE, PAGE_SIZE, SPACE_WRITE), 0);
+		assert_int_equal(host_space_run(s, &trap, false), SPACE_LEFT);
 		assert_int_equal(*(u64 *)(void *)(ram + i * PAGE_SIZE), value);
 	}
 	for (unsigned i = 0; i < count; i++)
@@ -581,7 +706,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_registers), TEST(test_flags), TEST(test_fs_base), TEST(test_vectors), TEST(test_memory), TEST(test_red_zone),
 		TEST(test_tables), TEST(test_page_faults), TEST(test_other_traps), TEST(test_nothing_else), TEST(test_refused_mappings),
-		TEST(test_many_mappings), TEST(test_too_many), TEST(test_stop), TEST(test_kicks), TEST(test_threads), TEST(test_deaf),
+		TEST(test_many_mappings), TEST(test_too_many), TEST(test_stop), TEST(test_kicks), TEST(test_place), TEST(test_place_kicks), TEST(test_place_forges), TEST(test_threads), TEST(test_deaf),
 		TEST(test_system_calls), TEST(test_wreck), TEST(test_many_spaces),
 		cmocka_unit_test(test_killed), cmocka_unit_test(test_server_killed),
 	};

@@ -1,7 +1,4 @@
-/* Guest user code in spaces: which address spaces of the guest get one, and the journey into it and back. See direct.h.
- *
- * A journey costs microseconds, so only code that runs long between system calls and faults gains. An address space whose user code is found running
- * long, when interrupts come, is promoted; one whose journeys turn out to be too short goes back to checked code for a while. */
+/* Guest user code in spaces: the journey into a space and back. See direct.h. */
 #include "engine/bt/direct.h"
 
 #include "arch/paging.h"
@@ -11,22 +8,10 @@
 
 #define REGS_FLAGS (RFLAGS_STATUS | RFLAGS_DF)
 #define STATE_PKRU BIT(9)
-#define BUSY_ENOUGH 10000 /* microseconds of long bursts that promote */
-
-static u64 now(void)
-{
-	return __builtin_ia32_rdtsc();
-}
-
-static u64 microseconds(u64 n)
-{
-	return host_tsc_hz() / 1000000 * n;
-}
 
 /* ---- whether code may run in a space ---- */
 
-/* What the guest's user code may do depends on these; translated code relies on them. */
-static u64 modes_of(const struct vcpu *vcpu)
+u64 direct_modes(const struct vcpu *vcpu)
 {
 	u64 cr0 = vcpu->cr0 & (CR0_MP | CR0_EM | CR0_TS | CR0_NE);
 	u64 cr4 = vcpu->cr4 & (CR4_TSD | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE);
@@ -39,152 +24,13 @@ static bool mode_allows(struct vcpu *vcpu)
 	       !step_needs_care(vcpu) && !control_debug_armed(vcpu) && vcpu->rip < HOST_SPACE_END && !mmu_maps_gigabyte(vcpu, direct_of(vcpu)->hole);
 }
 
-/* ---- which address spaces get one ---- */
+/* ---- before a journey ---- */
 
-static u64 space_key(const struct vcpu *vcpu)
-{
-	return vcpu->cr3 & PTE_ADDR;
-}
-
-static struct direct_candidate *candidate_of(struct direct *d, u64 cr3)
-{
-	for (unsigned i = 0; i < DIRECT_CANDIDATES; i++)
-		if (d->candidate[i].cr3 == cr3)
-			return &d->candidate[i];
-	struct direct_candidate *c = &d->candidate[d->candidate_next++ % DIRECT_CANDIDATES];
-	*c = (struct direct_candidate){ .cr3 = cr3 };
-	return c;
-}
-
-/* Something is pending while user code runs: note how busy it was since the last time. */
-static void sample(struct vcpu *vcpu, struct direct *d)
-{
-	u64 tsc = now(), entries = vcpu->mmu->user_entries, cr3 = space_key(vcpu);
-	if (cr3 == d->sampled_cr3 && d->sampled_at) {
-		struct direct_candidate *c = candidate_of(d, cr3);
-		u64 passed = tsc - d->sampled_at;
-		if (passed / (entries - d->sampled_entries + 1) >= microseconds(60))
-			c->busy += MIN(passed, microseconds(5000));
-		else
-			c->busy /= 2;
-	}
-	d->promoting = false;
-	for (unsigned i = 0; i < DIRECT_CANDIDATES; i++)
-		d->promoting |= d->candidate[i].busy >= microseconds(BUSY_ENOUGH);
-	d->sampled_at = tsc;
-	d->sampled_entries = entries;
-	d->sampled_cr3 = cr3;
-}
-
-static bool is_promoted(struct vcpu *vcpu, struct direct *d)
-{
-	if (vcpu->direct == DIRECT_ALWAYS)
-		return d->codes;
-	if (d->not_before && now() < d->not_before)
-		return false;
-	d->not_before = 0;
-	for (unsigned i = 0; i < DIRECT_CANDIDATES; i++) {
-		const struct direct_candidate *c = &d->candidate[i];
-		if (c->cr3 == space_key(vcpu))
-			return d->codes && c->busy >= microseconds(BUSY_ENOUGH) && (!c->not_before || now() >= c->not_before);
-	}
-	return false;
-}
-
-bool direct_wanted(struct vcpu *vcpu)
-{
-	struct direct *d = direct_of(vcpu);
-	return d && vcpu->cpl == 3 && !bt_of(vcpu)->lockstep && (d->promoting || vcpu->direct == DIRECT_ALWAYS) && is_promoted(vcpu, d);
-}
-
-static void demote(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
-{
-	struct direct_candidate *c = candidate_of(d, s->cr3);
-	c->failures = (u8)MIN(c->failures + 1, 8);
-	c->not_before = now() + microseconds(100000ull << c->failures);
-	c->busy = 0;
-	s->useful = s->waited = s->total = s->runs = 0;
-	d->count[DIRECT_DEMOTED]++;
-}
-
-/* ---- life of a space ---- */
-
-static void space_destroy(struct direct_space *s)
-{
-	if (!s)
-		return;
-	if (s->host)
-		host_space_destroy(s->host);
-	memory_destroy(s);
-	code_destroy(s);
-	host_free(s);
-}
-
-static struct direct_space *space_create(struct vcpu *vcpu, const struct host_code *code)
-{
-	struct direct_space *s = host_alloc(sizeof(*s));
-	const struct ram *ram = vcpu->ram;
-	if (!s)
-		return NULL;
-	s->code = *code;
-	if (!memory_create(vcpu, s))
-		s->host = host_space_create(&s->code, ram->memory, ram->memory_size, TABLES_SIZE);
-	if (!s->host) {
-		space_destroy(s);
-		return NULL;
-	}
-	s->window = (struct direct_window *)(void *)s->host->window->user;
-	direct_emit_stubs(s);
-	code_flush(vcpu, s);
-	s->logged = vcpu->ram->code_logged;
-	direct_of(vcpu)->count[DIRECT_SPACES_MADE]++;
-	return s;
-}
-
-static void space_lose(struct vcpu *vcpu, struct direct_space *s)
-{
-	struct direct *d = direct_of(vcpu);
-	for (unsigned i = 0; i < DIRECT_SPACES; i++)
-		if (d->space[i] == s)
-			d->space[i] = NULL;
-	d->count[DIRECT_SPACES_LOST]++;
-	demote(vcpu, d, s);
-	space_destroy(s);
-}
-
-/* The space of the current address space: its own, a new one, or that of another which was not used for longest. */
-static struct direct_space *space_of(struct vcpu *vcpu, struct direct *d)
-{
-	struct direct_space **oldest = &d->space[0];
-	for (unsigned i = 0; i < d->codes; i++) {
-		struct direct_space *s = d->space[i];
-		if (s && s->cr3 == space_key(vcpu))
-			return s;
-		if (*oldest && (!s || s->last_used < (*oldest)->last_used))
-			oldest = &d->space[i];
-	}
-	u64 began = now();
-	d->count[DIRECT_PROMOTED]++;
-	space_destroy(*oldest);
-	*oldest = space_create(vcpu, &d->code[oldest - d->space]);
-	if (!*oldest) { /* the host has none to give: not again soon */
-		struct direct_candidate *c = candidate_of(d, space_key(vcpu));
-		c->busy = 0;
-		c->not_before = now() + microseconds(1000000);
-		return NULL;
-	}
-	(*oldest)->cr3 = space_key(vcpu);
-	(*oldest)->modes = modes_of(vcpu);
-	(*oldest)->young = true;
-	d->count[DIRECT_TIME_CREATING] += now() - began;
-	return *oldest;
-}
-
-/* Everything that happened outside is heeded. */
-static void space_update(struct vcpu *vcpu, struct direct_space *s)
+void space_update(struct vcpu *vcpu, struct direct_space *s)
 {
 	mmu_serve(vcpu);
 	memory_bind(vcpu, s);
+	memory_follow_writes(vcpu, s);
 	memory_update(vcpu, s);
 	code_follow_writes(vcpu, s);
 }
@@ -219,7 +65,7 @@ static void mend_x87(struct vcpu *vcpu, struct direct_space *s, struct xsave_are
 }
 
 /* Nothing in the image is believed that XRSTOR would refuse. Intel SDM volume 1, "Operation of XRSTOR". */
-static void store_extended(struct vcpu *vcpu, struct direct_space *s)
+void space_store_extended(struct vcpu *vcpu, struct direct_space *s)
 {
 	struct xsave_area *area = (struct xsave_area *)(void *)vcpu->xsave;
 	struct xsave_header old = area->header;
@@ -241,20 +87,10 @@ static void store(struct vcpu *vcpu, struct direct_space *s, u64 rip, unsigned s
 		vcpu->gpr[RCX] = s->window->rcx;
 	if (saved & MAP_SCRATCH)
 		vcpu->gpr[((saved & MAP_SCRATCH) >> MAP_SCRATCH_SHIFT) - 1] = s->window->scratch;
-	store_extended(vcpu, s);
+	space_store_extended(vcpu, s);
 }
 
 /* ---- one journey ---- */
-
-/* What to do after it. */
-enum outcome {
-	OUTCOME_GO, /* on at window->regs.rip */
-	OUTCOME_LOOP, /* the guest's state is stored: back to the engine's loop */
-	OUTCOME_CHECKED, /* likewise, and what is at rip is not for spaces */
-	OUTCOME_FAULT, /* likewise, and vcpu->fault is to be delivered */
-	OUTCOME_STEP, /* likewise, and the instruction is step's */
-	OUTCOME_LOST, /* what came back is nonsense */
-};
 
 /* The code of the guest at rip. */
 static enum outcome find(struct vcpu *vcpu, struct direct_space *s, u64 rip, struct direct_block **block)
@@ -262,9 +98,9 @@ static enum outcome find(struct vcpu *vcpu, struct direct_space *s, u64 rip, str
 	bool no_code = false;
 	*block = code_find(s, rip);
 	if (!*block) {
-		u64 began = now();
+		u64 began = direct_now();
 		*block = direct_translate(vcpu, s, rip, &no_code);
-		direct_of(vcpu)->count[DIRECT_TIME_TRANSLATING] += now() - began;
+		direct_of(vcpu)->count[DIRECT_TIME_TRANSLATING] += direct_now() - began;
 	}
 	if (!*block)
 		return no_code ? OUTCOME_CHECKED : OUTCOME_FAULT;
@@ -283,6 +119,10 @@ static enum outcome go_to(struct vcpu *vcpu, struct direct_space *s, u64 rip, co
 	u64 flushes = direct_of(vcpu)->count[DIRECT_FLUSHES];
 	struct direct_site site = from ? *from : (struct direct_site){ 0 };
 	struct direct_block *block;
+	if (s->in_place && place_at(vcpu, s, rip)) {
+		store(vcpu, s, rip, saved);
+		return OUTCOME_LOOP;
+	}
 	enum outcome outcome = find(vcpu, s, rip, &block);
 	if (block && from && flushes == direct_of(vcpu)->count[DIRECT_FLUSHES]) {
 		if (site.kind == DIRECT_LINK)
@@ -384,35 +224,10 @@ static enum outcome start(struct vcpu *vcpu, struct direct_space *s)
 {
 	unsigned i = (unsigned)(vcpu->rip * 0x9e3779b97f4a7c15 >> 58);
 	struct direct_block *block;
-	/* What faulted is there now, presumably. */
-	if (s->fault_rip == vcpu->rip)
-		memory_fill(vcpu, s, s->faulted, s->fault_writes);
-	s->fault_rip = 0;
 	if (s->resume[i].code && s->resume[i].rip == vcpu->rip && block_at(s, s->resume[i].block)->live)
 		return go_on(s, s->resume[i].code);
 	enum outcome outcome = find(vcpu, s, vcpu->rip, &block);
 	return outcome == OUTCOME_GO ? go_on(s, block->body) : outcome;
-}
-
-/* Whether journeys have been worth it lately. Where most of the time was spent waiting, the machine is too busy for two to hand over to each other, and
- * that holds for every space. */
-static void judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
-{
-	if (vcpu->direct == DIRECT_ALWAYS || s->total < microseconds(3000))
-		return;
-	bool crowded = s->waited / (s->runs + 1) > microseconds(150) && s->waited > s->total / 2;
-	if (crowded) {
-		d->crowded = (u8)MIN(d->crowded + 1, 6);
-		d->not_before = now() + microseconds(50000ull << d->crowded);
-	} else if (s->total < microseconds(s->young ? 20000 : 10000)) {
-		return;
-	}
-	if (crowded || s->useful < s->total / (s->young ? 10 : 3))
-		demote(vcpu, d, s);
-	else
-		d->crowded = 0;
-	s->young = false;
-	s->useful = s->waited = s->total = s->runs = 0;
 }
 
 /* The space is lost with the guest's registers in it: the guest sees #GP. */
@@ -432,35 +247,71 @@ static void gone(struct vcpu *vcpu, struct direct_space *s)
 	space_lose(vcpu, s);
 }
 
-static enum outcome travel(struct vcpu *vcpu, struct direct_space *s)
+static enum host_space_exit run(struct vcpu *vcpu, struct direct_space *s, struct host_trap *trap, bool in_place)
 {
 	struct direct *d = direct_of(vcpu);
+	u64 entered = direct_now();
+	memory_update(vcpu, s); /* what was translated meanwhile is code now */
+	d->count[in_place ? DIRECT_RUNS_IN_PLACE : DIRECT_RUNS]++;
+	vcpu_watch(vcpu, &s->host->window->stop);
+	enum host_space_exit how = host_space_run(s->host, trap, in_place);
+	vcpu_watch(vcpu, NULL);
+	space_account(d, s, entered);
+	return how;
+}
+
+/* What faulted is there now, presumably. */
+static void fill_ahead(struct vcpu *vcpu, struct direct_space *s)
+{
+	if (s->fault_rip == vcpu->rip)
+		memory_fill(vcpu, s, s->faulted, s->fault_writes);
+	s->fault_rip = 0;
+}
+
+static enum outcome travel_in_place(struct vcpu *vcpu, struct direct_space *s)
+{
+	struct host_trap trap;
+	enum outcome outcome = OUTCOME_GO;
+	place_load(vcpu, s);
+	while (outcome == OUTCOME_GO) {
+		enum host_space_exit how = run(vcpu, s, &trap, true);
+		if (how == SPACE_GONE) {
+			/* Nothing was run, but something may have been before. */
+			place_store(vcpu, s, s->host->window->regs.rip);
+			space_lose(vcpu, s);
+			return OUTCOME_CHECKED;
+		}
+		outcome = how == SPACE_BROKEN ? OUTCOME_LOST : place_came_back(vcpu, s, how, &trap);
+	}
+	return outcome;
+}
+
+static enum outcome travel_translated(struct vcpu *vcpu, struct direct_space *s)
+{
 	struct host_trap trap;
 	enum outcome outcome = start(vcpu, s);
 	if (outcome == OUTCOME_GO)
 		load(vcpu, s);
 	while (outcome == OUTCOME_GO) {
-		u64 entered = now();
-		memory_update(vcpu, s); /* what was translated meanwhile is code now */
-		d->count[DIRECT_RUNS]++;
-		vcpu_watch(vcpu, &s->host->window->stop);
-		enum host_space_exit how = host_space_run(s->host, &trap);
-		vcpu_watch(vcpu, NULL);
-		u64 useful = MIN(s->host->window->ran_to - s->host->window->ran_from, now() - entered);
-		s->useful += useful;
-		s->runs++;
-		s->waited += now() - entered - useful;
-		d->count[DIRECT_TIME_WAITING] += now() - entered - useful;
-		d->count[DIRECT_TIME_RUNNING] += useful;
+		enum host_space_exit how = run(vcpu, s, &trap, false);
 		if (how == SPACE_GONE) {
 			gone(vcpu, s);
 			return OUTCOME_CHECKED;
 		}
 		outcome = how == SPACE_BROKEN ? OUTCOME_LOST : how == SPACE_TRAP ? trapped(vcpu, s, &trap) : left(vcpu, s);
-		if (outcome == OUTCOME_LOST) {
-			lost(vcpu, s);
-			return OUTCOME_FAULT;
-		}
+	}
+	return outcome;
+}
+
+static enum outcome travel(struct vcpu *vcpu, struct direct_space *s)
+{
+	fill_ahead(vcpu, s);
+	s->in_place = !s->too_many && place_allows(vcpu);
+	bool in_place = s->in_place && place_at(vcpu, s, vcpu->rip);
+	enum outcome outcome = in_place ? travel_in_place(vcpu, s) : travel_translated(vcpu, s);
+	if (outcome == OUTCOME_LOST) {
+		lost(vcpu, s);
+		return OUTCOME_FAULT;
 	}
 	return outcome;
 }
@@ -478,10 +329,10 @@ bool direct_run(struct vcpu *vcpu, struct exit *exit, bool *go)
 {
 	struct direct *d = direct_of(vcpu);
 	if (vcpu_pending(vcpu)) {
-		sample(vcpu, d);
+		direct_sample(vcpu, d);
 		return false;
 	}
-	bool wanted = !d->checked && is_promoted(vcpu, d);
+	bool wanted = !d->checked && direct_promoted(vcpu, d);
 	/* RF comes with the return from every fault; it holds off breakpoints, of which there are none, and ends with this instruction. */
 	if (wanted && !control_debug_armed(vcpu))
 		vcpu->rflags &= ~RFLAGS_RF;
@@ -495,19 +346,19 @@ bool direct_run(struct vcpu *vcpu, struct exit *exit, bool *go)
 	struct direct_space *s = space_of(vcpu, d);
 	if (!s)
 		return false;
-	u64 began = s->last_used = now();
-	if (s->modes != modes_of(vcpu)) {
+	u64 began = s->last_used = direct_now();
+	if (s->modes != direct_modes(vcpu)) {
 		code_flush(vcpu, s);
-		s->modes = modes_of(vcpu);
+		s->modes = direct_modes(vcpu);
 	}
 	space_update(vcpu, s);
 	u64 lost_before = d->count[DIRECT_SPACES_LOST];
 	enum outcome outcome = travel(vcpu, s);
 	if (lost_before == d->count[DIRECT_SPACES_LOST]) {
-		u64 passed = now() - began;
+		u64 passed = direct_now() - began;
 		s->total += passed;
 		d->count[DIRECT_TIME] += passed;
-		judge(vcpu, d, s);
+		space_judge(vcpu, d, s);
 	}
 	*go = true;
 	d->checked = outcome == OUTCOME_CHECKED;
@@ -562,7 +413,10 @@ void direct_forget(struct vcpu *vcpu)
 
 static const char *const counter_names[DIRECT_COUNTERS] = {
 	[DIRECT_SPACES_MADE] = "spaces made", [DIRECT_SPACES_LOST] = "spaces lost", [DIRECT_PROMOTED] = "address spaces promoted",
-	[DIRECT_DEMOTED] = "address spaces demoted", [DIRECT_RUNS] = "runs in a space", [DIRECT_LEFT_STEP] = "left a space: step",
+	[DIRECT_DEMOTED] = "address spaces demoted", [DIRECT_RUNS] = "runs of translated code in a space", [DIRECT_RUNS_IN_PLACE] = "runs of code in place",
+	[DIRECT_PLACES] = "pages of code for running in place", [DIRECT_PLACES_REFUSED] = "pages that may not be run in place",
+	[DIRECT_BREAKS_SET] = "pages with break points in place", [DIRECT_BREAKS] = "left code in place: break point",
+	[DIRECT_SYSCALLS] = "left code in place: system call", [DIRECT_STOPPED] = "left code in place: stopped", [DIRECT_LEFT_STEP] = "left a space: step",
 	[DIRECT_LEFT_LINK] = "left a space: link", [DIRECT_LEFT_BRANCH] = "left a space: computed jump",
 	[DIRECT_LEFT_START] = "left a space: pending or dropped", [DIRECT_TRAPS] = "left a space: trap",
 	[DIRECT_FILLS] = "traps that mapped pages", [DIRECT_FAULTS] = "traps that were the guest's page faults",
@@ -579,7 +433,7 @@ void direct_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *tex
 	const struct direct *d = direct_of(vcpu);
 	char text[96];
 	for (unsigned i = 0; d && i < DIRECT_COUNTERS; i++) {
-		u64 count = i < DIRECT_TIME ? d->count[i] : d->count[i] / microseconds(1);
+		u64 count = i < DIRECT_TIME ? d->count[i] : d->count[i] / direct_us(1);
 		host_snprintf(text, sizeof(text), "%14llu  %s", (unsigned long long)count, counter_names[i]);
 		line(opaque, text);
 	}

@@ -16,8 +16,10 @@
  * in the VMM's own memory. A fault in translated code is found by its host address. What comes back from a space can be anything, but a user
  * process of the guest can only harm itself by that: registers are its own, and a site that it makes up names a place of its own code.
  *
- * Parts: direct.c decides which code runs in a space and runs it; direct_memory.c keeps its mappings, as a TLB; direct_code.c its code;
- * direct_block.c and direct_insn.c translate. */
+ * That is code that cannot be run as it is; most code can (direct_place.c), and is not translated at all.
+ *
+ * Parts: direct_choose.c decides which address spaces get one; direct.c is the journey, and the way back from translated code; direct_place.c the way
+ * back from code in place; direct_memory.c keeps the mappings, as a TLB; direct_code.c the code; direct_block.c and direct_insn.c translate. */
 #ifndef NADIR_ENGINE_BT_DIRECT_H
 #define NADIR_ENGINE_BT_DIRECT_H
 
@@ -139,9 +141,17 @@ struct direct_space {
 	bool fault_writes;
 	/* memory */
 	struct shadow_region *shadow[SHADOW_HASH];
+	u64 places_logged; /* position in ram->code_log */
 	u64 unwritables; /* position in mmu->unwritable */
 	u8 *writable; /* a bit per guest page that may be mapped for writing */
 	bool full; /* the host refused a mapping */
+	u64 crossings; /* from code in place to pages that may not be run so, since it was judged last */
+	bool too_many; /* of these: nothing is run in place any more */
+	bool in_place; /* this time code may run as it is */
+	u64 breaks[HOST_SPACE_BREAKS]; /* where sensitive instructions of code in place begin; the host traps there */
+	unsigned breaks_count;
+	u32 break_after; /* so many crossings to a page make it one with break points */
+	u64 tsc_offset; /* of the guest, that pages were looked at for */
 	bool huge; /* pages of 1 GByte are mapped, or hold code */
 	/* use */
 	bool young; /* never judged: most of the time goes into making its code and mappings */
@@ -150,7 +160,7 @@ struct direct_space {
 };
 
 enum direct_counter {
-	DIRECT_SPACES_MADE, DIRECT_SPACES_LOST, DIRECT_PROMOTED, DIRECT_DEMOTED, DIRECT_RUNS, DIRECT_LEFT_STEP, DIRECT_LEFT_LINK,
+	DIRECT_SPACES_MADE, DIRECT_SPACES_LOST, DIRECT_PROMOTED, DIRECT_DEMOTED, DIRECT_RUNS, DIRECT_RUNS_IN_PLACE, DIRECT_PLACES, DIRECT_PLACES_REFUSED, DIRECT_BREAKS_SET, DIRECT_BREAKS, DIRECT_SYSCALLS, DIRECT_STOPPED, DIRECT_LEFT_STEP, DIRECT_LEFT_LINK,
 	DIRECT_LEFT_BRANCH, DIRECT_LEFT_START, DIRECT_FILLS, DIRECT_FAULTS, DIRECT_TRAPS_STEPPED, DIRECT_TRAPS, DIRECT_MAPPED, DIRECT_UNMAPPED, DIRECT_REVALIDATED,
 	DIRECT_BLOCKS, DIRECT_INSNS, DIRECT_PAGES_DROPPED, DIRECT_FLUSHES,
 	DIRECT_TIME, DIRECT_TIME_RUNNING, DIRECT_TIME_WAITING, DIRECT_TIME_TRANSLATING, DIRECT_TIME_CREATING, /* cycles */
@@ -190,17 +200,51 @@ static inline struct direct *direct_of(struct vcpu *vcpu)
 	return bt_of(vcpu)->direct;
 }
 
+static inline u64 direct_now(void)
+{
+	return __builtin_ia32_rdtsc();
+}
+
+/* Microseconds in units of that. */
+static inline u64 direct_us(u64 n)
+{
+	return host_tsc_hz() / 1000000 * n;
+}
+
 /* ---- direct.c ---- */
 
 int direct_create(struct vcpu *vcpu);
 void direct_destroy(struct vcpu *vcpu);
 /* Run guest user code at vcpu->rip in a space, if it is to be. False: it is not; nothing happened. Else *go as of step_next. */
 bool direct_run(struct vcpu *vcpu, struct exit *exit, bool *go);
-/* Whether the vCPU, which is about to run user code, should go to the engine's loop for direct_run. */
-bool direct_wanted(struct vcpu *vcpu);
 void direct_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);
 /* The vCPU's state was changed from outside. */
 void direct_forget(struct vcpu *vcpu);
+
+/* What the guest's user code may do depends on these; translated code relies on them. */
+u64 direct_modes(const struct vcpu *vcpu);
+/* Everything that happened outside is heeded. */
+void space_update(struct vcpu *vcpu, struct direct_space *s);
+/* Extended state out of the window. */
+void space_store_extended(struct vcpu *vcpu, struct direct_space *s);
+
+/* ---- direct_choose.c ---- */
+
+/* Something is pending while user code runs, or a while has passed: note how busy it was since the last time. */
+void direct_sample(struct vcpu *vcpu, struct direct *d);
+/* Whether the current address space is to have a space. */
+bool direct_promoted(struct vcpu *vcpu, struct direct *d);
+/* Whether the vCPU, which is about to run user code, should go to the engine's loop for direct_run. */
+bool direct_wanted(struct vcpu *vcpu);
+/* The space of the current address space: its own, a new one, or that of another which was not used for longest; NULL: the host has none to give. */
+struct direct_space *space_of(struct vcpu *vcpu, struct direct *d);
+void space_destroy(struct direct_space *s);
+/* The space has come to its end by itself. */
+void space_lose(struct vcpu *vcpu, struct direct_space *s);
+/* The time of a run that began at `entered`. */
+void space_account(struct direct *d, struct direct_space *s, u64 entered);
+/* Whether journeys have been worth it lately: consequences are drawn. */
+void space_judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s);
 
 /* ---- direct_memory.c ---- */
 
@@ -212,6 +256,31 @@ void memory_bind(struct vcpu *vcpu, struct direct_space *s);
 void memory_update(struct vcpu *vcpu, struct direct_space *s);
 /* Map the page at gla, which mmu_translate allows, and some around it. False: it cannot be mapped so. */
 bool memory_fill(struct vcpu *vcpu, struct direct_space *s, gla_t gla, bool write);
+/* Whether the page at gla, which the user may execute, is code that may be run in place; it is mapped so then, with some around it. */
+bool memory_place(struct vcpu *vcpu, struct direct_space *s, gla_t gla);
+/* Pages with code in place that were written are no longer executable. */
+void memory_follow_writes(struct vcpu *vcpu, struct direct_space *s);
+
+/* ---- direct_place.c ---- */
+
+/* What to do after a run. */
+enum outcome {
+	OUTCOME_GO, /* on at window->regs.rip */
+	OUTCOME_LOOP, /* the guest's state is stored: back to the engine's loop */
+	OUTCOME_CHECKED, /* likewise, and what is at rip is not for spaces */
+	OUTCOME_FAULT, /* likewise, and vcpu->fault is to be delivered */
+	OUTCOME_STEP, /* likewise, and the instruction is step's */
+	OUTCOME_LOST, /* what came back is nonsense */
+};
+
+/* Whether the guest's user code may run as it is, as far as its state goes. */
+bool place_allows(struct vcpu *vcpu);
+/* Whether the code at rip may: it is mapped so then. */
+bool place_at(struct vcpu *vcpu, struct direct_space *s, u64 rip);
+/* The guest's state into the window, and what came of it. */
+void place_store(struct vcpu *vcpu, struct direct_space *s, u64 rip);
+void place_load(struct vcpu *vcpu, struct direct_space *s);
+enum outcome place_came_back(struct vcpu *vcpu, struct direct_space *s, enum host_space_exit how, const struct host_trap *trap);
 
 /* ---- direct_code.c ---- */
 

@@ -51,7 +51,7 @@ static const struct option_row rows[] = {
 	  "CPU model, cut down to what this machine has, and features added or removed" },
 	{ "engine", 'e', TYPE_CHOICE, FIELD(engine), "auto|step|bt|lockstep", "auto", 0, 0, "how guest instructions are executed" },
 	{ "direct", 0, TYPE_CHOICE, FIELD(direct), "auto|off|always", "auto", 0, 0,
-	  "which guest user code runs unchecked in a process of its own (engine bt): what runs long, none, or all" },
+	  "which guest user code runs by itself in a process of its own (engine bt): what runs long, none, or all" },
 	{ "serial", 's', TYPE_TEXT, FIELD(serial), "stdio|none|pty|unix:PATH|file:PATH[,size=SIZE][,keep=N]", "stdio", 0, 0, "where the first serial port goes" },
 	{ "debug-console", 0, TYPE_TEXT, FIELD(debug_console), "stdio|pty|file:PATH", NULL, 0, 0, "where bytes written to port 0xe9 go" },
 	{ "debug-exit", 0, TYPE_FLAG, FIELD(debug_exit), NULL, NULL, 0, 0,

@@ -88,6 +88,11 @@ static int add_conditions(scmp_filter_ctx filter, int space_socket)
 	/* Requests to the server of spaces. */
 	if (!error && space_socket >= 0)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sendmsg), 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)space_socket));
+	if (!error && space_socket >= 0)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(recvmsg), 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)space_socket));
+	/* Processes it was given, to be interrupted. */
+	if (!error && space_socket >= 0)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(pidfd_send_signal), 1, SCMP_A1_64(SCMP_CMP_EQ, SIGUSR1));
 	return error;
 }
 

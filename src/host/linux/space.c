@@ -15,8 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define ADDRESS_END (HOST_SPACE_END - PAGE_SIZE) /* Linux keeps the last page free */
@@ -33,6 +36,8 @@ struct slot {
 	u64 code, code_size;
 	u64 maps; /* at most so many mappings are there */
 	bool failed; /* nothing more can be done with it */
+	int process; /* pidfd; -1: none */
+	u64 pass[2];
 };
 
 static struct {
@@ -43,8 +48,9 @@ static struct {
 	u64 lowest; /* address that may be mapped */
 	u64 maps_max;
 	pthread_mutex_t lock; /* slot states */
+	pthread_mutex_t asking; /* one at a time waits for the server's reply */
 	struct slot slot[SPACE_SLOTS];
-} spaces = { .why = "spaces were not asked for", .socket = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
+} spaces = { .why = "spaces were not asked for", .socket = -1, .lock = PTHREAD_MUTEX_INITIALIZER, .asking = PTHREAD_MUTEX_INITIALIZER };
 
 /* ---- start ---- */
 
@@ -143,6 +149,57 @@ static bool send_request(const struct space_request *request, const int *files)
 	return n == sizeof(*request);
 }
 
+/* The server's answer, to SPACE_CREATE with files. */
+static bool receive_reply(int *files)
+{
+	char there = 0;
+	union {
+		char bytes[CMSG_SPACE(SPACE_REPLY_FILES * sizeof(int))];
+		struct cmsghdr header;
+	} control;
+	const size_t size = SPACE_REPLY_FILES * sizeof(*files);
+	struct iovec data = { &there, 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	ssize_t n;
+	do {
+		n = recvmsg(spaces.socket, &message, MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR);
+	if (n != 1 || !there || !files)
+		return n == 1 && there;
+	const struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+	if (!rights || rights->cmsg_len != CMSG_LEN(size))
+		return false;
+	memcpy(files, CMSG_DATA(rights), size);
+	return true;
+}
+
+static bool ask(const struct space_request *r, const int *files, int *reply_files)
+{
+	pthread_mutex_lock(&spaces.asking);
+	bool good = send_request(r, files) && receive_reply(reply_files);
+	pthread_mutex_unlock(&spaces.asking);
+	return good;
+}
+
+static bool ask_for_process(struct slot *s, const struct space_request *r, const int *files)
+{
+	int reply[SPACE_REPLY_FILES];
+	if (!ask(r, files, reply))
+		return false;
+	s->process = reply[SPACE_FILE_PROCESS];
+	s->handoff.ring = reply[SPACE_FILE_RING];
+	return true;
+}
+
+static void close_files(struct slot *s)
+{
+	if (s->process >= 0)
+		close(s->process);
+	if (s->handoff.ring >= 0)
+		close(s->handoff.ring);
+	s->process = s->handoff.ring = -1;
+}
+
 /* ---- creation ---- */
 
 /* A slot whose last process has ended. */
@@ -168,7 +225,7 @@ static void release_slot(struct slot *s, enum slot_state state)
 	pthread_mutex_unlock(&spaces.lock);
 }
 
-static void init_slot(struct slot *s, const struct host_code *code, void *ram, u64 ram_size)
+static bool init_slot(struct slot *s, const struct host_code *code, void *ram, u64 ram_size)
 {
 	u8 *shared = spaces.shared + (u64)(s - spaces.slot) * SPACE_SLOT_SIZE;
 	if (madvise(shared, SPACE_SLOT_SIZE, MADV_REMOVE) < 0)
@@ -182,9 +239,15 @@ static void init_slot(struct slot *s, const struct host_code *code, void *ram, u
 		.code = (u64)(uintptr_t)code->rx,
 		.code_size = code->size,
 		.maps = OWN_MAPS,
+		.process = -1,
 	};
+	if (getrandom(s->pass, sizeof(s->pass), 0) != sizeof(s->pass))
+		return false;
+	for (unsigned i = 0; i < ARRAY_SIZE(s->pass); i++)
+		s->pass[i] &= ~0ull << 32;
 	handoff_init(&s->handoff, (struct space_control *)(void *)(shared + SPACE_CONTROL - SPACE_WINDOW),
-		     (struct space_answer *)(void *)(shared + SPACE_ANSWER - SPACE_WINDOW));
+		     (struct space_answer *)(void *)(shared + SPACE_ANSWER - SPACE_WINDOW), s->pass);
+	return true;
 }
 
 static bool in_hole(const struct host_code *code)
@@ -200,19 +263,21 @@ struct host_space *host_space_create(const struct host_code *code, void *ram, u6
 	struct slot *s = take_slot();
 	if (!s)
 		return NULL;
-	init_slot(s, code, ram, ram_size);
+	if (!init_slot(s, code, ram, ram_size)) {
+		release_slot(s, SLOT_FREE);
+		return NULL;
+	}
 	const struct space_request r = {
 		.operation = SPACE_CREATE,
 		.slot = (u32)(s - spaces.slot),
 		.tables_size = tables_size,
 		.code = s->code,
 		.code_size = s->code_size,
+		.pass = { s->pass[0], s->pass[1] },
 	};
-	if (!send_request(&r, files)) {
-		release_slot(s, SLOT_FREE);
-		return NULL;
-	}
-	if (handoff_await(&s->handoff, true))
+	bool good = ask_for_process(s, &r, files) && handoff_await(&s->handoff, true);
+	s->handoff.control->pass[0] = s->handoff.control->pass[1] = 0;
+	if (good)
 		return &s->space;
 	host_space_destroy(&s->space);
 	return NULL;
@@ -224,15 +289,16 @@ void host_space_destroy(struct host_space *space)
 	const struct space_request r = { .operation = SPACE_KILL, .slot = (u32)(s - spaces.slot) };
 	if (!handoff_dead(&s->handoff))
 		send_request(&r, NULL);
+	close_files(s);
 	release_slot(s, SLOT_ENDING);
 }
 
 /* ---- mappings ---- */
 
-/* Have the queued commands carried out, then `run`. False: the space is lost. */
+/* Have the queued commands carried out, or run. False: the space is lost. */
 static bool request(struct slot *s, bool run)
 {
-	bool answered = handoff_request(&s->handoff, run);
+	bool answered = handoff_request(&s->handoff, run ? NULL : s->pass);
 	s->failed = s->failed || !answered || s->handoff.answer->kind == KIND_FAILED;
 	return answered;
 }
@@ -268,7 +334,7 @@ static bool overlap(u64 a, u64 a_end, u64 b, u64 b_end)
 	return a < b_end && b < a_end;
 }
 
-int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, bool write)
+int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, enum host_space_access access)
 {
 	struct slot *s = container_of(space, struct slot, space);
 	u64 offset = (u64)((u8 *)hva - s->ram);
@@ -276,7 +342,7 @@ int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, bool 
 		return -1;
 	if (offset >= s->ram_size || size > s->ram_size - offset || overlap(gla, gla + size, spaces.hole, spaces.hole + HOST_SPACE_HOLE))
 		return -1;
-	return queue(s, &(struct space_command){ gla, size, offset, (u32)(PROT_READ | (write ? PROT_WRITE : 0)),
+	return queue(s, &(struct space_command){ gla, size, offset, (u32)(PROT_READ | (access == SPACE_WRITE ? PROT_WRITE : access == SPACE_EXEC ? PROT_EXEC : 0)),
 						 MAP_SHARED | MAP_FIXED | MAP_NORESERVE | MAP_POPULATE });
 }
 
@@ -318,14 +384,27 @@ static void read_trap(const struct slot *s, struct host_trap *trap)
 	};
 }
 
-static enum host_space_exit read_answer(const struct slot *s, struct host_trap *trap)
+/* Whether code can have been there: translated code in its area, the guest's own at the guest's addresses. */
+static bool may_trap(const struct slot *s, u64 pc, bool in_place)
 {
+	return in_place ? pc < HOST_SPACE_END && pc - spaces.hole >= HOST_SPACE_HOLE : pc - s->code < s->code_size;
+}
+
+static enum host_space_exit read_answer(const struct slot *s, struct host_trap *trap, bool in_place)
+{
+	read_trap(s, trap);
+	bool good = may_trap(s, trap->pc, in_place);
 	switch (__atomic_load_n(&s->handoff.answer->kind, __ATOMIC_RELAXED)) {
 	case KIND_LEFT:
-		return SPACE_LEFT;
+		return in_place ? SPACE_BROKEN : SPACE_LEFT;
 	case KIND_TRAP:
-		read_trap(s, trap);
-		return trap->pc - s->code < s->code_size && trap->vector < 32 ? SPACE_TRAP : SPACE_BROKEN;
+		return good && trap->vector < 32 ? SPACE_TRAP : SPACE_BROKEN;
+	case KIND_SYSCALL:
+		return good && in_place ? SPACE_SYSCALL : SPACE_BROKEN;
+	case KIND_BREAK:
+		return good && in_place ? SPACE_AT_BREAK : SPACE_BROKEN;
+	case KIND_STOPPED:
+		return good && in_place ? SPACE_STOPPED : SPACE_BROKEN;
 	case KIND_FAILED:
 		return SPACE_GONE;
 	default:
@@ -333,12 +412,59 @@ static enum host_space_exit read_answer(const struct slot *s, struct host_trap *
 	}
 }
 
-enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap)
+bool host_space_runs_in_place(void)
+{
+	return !spaces.why && handoff_fsgsbase();
+}
+
+bool host_space_break(struct host_space *space, const u64 *address, unsigned count)
+{
+	struct slot *s = container_of(space, struct slot, space);
+	struct space_request r = { .operation = SPACE_BREAK, .slot = (u32)(s - spaces.slot), .breaks_count = count };
+	memcpy(r.breaks, address, count * sizeof(*address));
+	return !s->failed && !handoff_dead(&s->handoff) && ask(&r, NULL, NULL);
+}
+
+void host_space_stop(u32 *stop)
+{
+	__atomic_store_n(stop, 1, __ATOMIC_SEQ_CST);
+	u64 offset = (u64)((u8 *)stop - spaces.shared);
+	if (spaces.why || offset >= (u64)SPACE_SLOTS * SPACE_SLOT_SIZE)
+		return;
+	const struct slot *s = &spaces.slot[offset / SPACE_SLOT_SIZE];
+	const struct space_control *c = (const struct space_control *)(const void *)stop;
+	if (__atomic_load_n(&c->in_place, __ATOMIC_SEQ_CST))
+		syscall(SYS_pidfd_send_signal, __atomic_load_n(&s->process, __ATOMIC_RELAXED), SPACE_STOP_SIGNAL, NULL, 0);
+}
+
+/* The process may still run what we do not know; when it has ended, it does not. */
+static enum host_space_exit broken(struct slot *s)
+{
+	if (!handoff_dead(&s->handoff))
+		send_request(&(struct space_request){ .operation = SPACE_KILL, .slot = (u32)(s - spaces.slot) }, NULL);
+	handoff_await_end(&s->handoff);
+	return SPACE_BROKEN;
+}
+
+enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap, bool in_place)
 {
 	struct slot *s = container_of(space, struct slot, space);
 	struct host_space_regs *regs = &space->window->regs;
-	regs->rflags = (regs->rflags & (RFLAGS_STATUS | RFLAGS_DF)) | RFLAGS_FIXED1 | RFLAGS_IF;
-	if (s->failed || handoff_dead(&s->handoff) || !is_canonical(regs->fs_base, 48))
+	struct space_control *c = s->handoff.control;
+	u64 flags = RFLAGS_STATUS | RFLAGS_DF | (in_place ? RFLAGS_AC | RFLAGS_ID | RFLAGS_NT : 0);
+	regs->rflags = (regs->rflags & flags) | RFLAGS_FIXED1 | RFLAGS_IF;
+	if (!in_place)
+		regs->gs_base = space->window_there;
+	if (s->failed || handoff_dead(&s->handoff) || !is_canonical(regs->fs_base, 48) || !is_canonical(regs->gs_base, 48))
 		return SPACE_GONE;
-	return request(s, true) ? read_answer(s, trap) : SPACE_BROKEN;
+	/* Mappings are changed apart from running, since no guest code may run while their pass is in sight. */
+	if (c->count && !request(s, false))
+		return broken(s);
+	if (s->failed)
+		return SPACE_GONE;
+	__atomic_store_n(&c->in_place, in_place, __ATOMIC_SEQ_CST);
+	bool answered = request(s, true);
+	__atomic_store_n(&c->in_place, 0, __ATOMIC_SEQ_CST);
+	enum host_space_exit how = answered ? read_answer(s, trap, in_place) : SPACE_BROKEN;
+	return how == SPACE_BROKEN ? broken(s) : how;
 }

@@ -24,14 +24,21 @@ bool space_hole_give(void *p, size_t size);
 
 /* ---- space_server.c ---- */
 
-enum space_operation { SPACE_CREATE, SPACE_KILL };
+enum space_operation { SPACE_CREATE, SPACE_KILL, SPACE_BREAK };
 
 struct space_request {
 	u32 operation, slot;
 	/* SPACE_CREATE, which brings the files of SPACE_FILES along */
 	u64 tables_size;
 	u64 code, code_size;
+	u64 pass[2]; /* struct space_control */
+	/* SPACE_BREAK */
+	u64 breaks[HOST_SPACE_BREAKS];
+	u32 breaks_count;
 };
+
+/* The server's answers to SPACE_CREATE and SPACE_BREAK are one byte: whether it was done. With that to SPACE_CREATE come these files. */
+enum { SPACE_FILE_PROCESS, SPACE_FILE_RING, SPACE_REPLY_FILES };
 
 enum { SPACE_FILE_RAM, SPACE_FILE_CODE, SPACE_FILES };
 
@@ -42,7 +49,7 @@ _Noreturn void space_server(int socket, int slots, u8 *shared, u64 hole);
 /* ---- space_filter.c ---- */
 
 /* Confine the calling process to what the runtime of a space does, or to what the server and its children do until then. 0 or -1. */
-int space_filter_enter(u64 hole);
+int space_filter_enter(u64 hole, const u64 *pass);
 int space_filter_enter_server(void);
 
 #endif

@@ -33,7 +33,7 @@
 #define SPIN_US 200 /* several times what it takes to wake somebody on another CPU */
 #define SPIN_THERE 4 /* the space spins for so much less, since we are not long about an exit if it comes to spinning */
 #define SHORT_MAX 32 /* times SPIN_US */
-#define LONG_MIN 500
+#define LONG_MIN 20
 #define LONG_MAX 10000
 #define NOW_AND_THEN 40 /* once in so much time others may run */
 #define HWCAP2_FSGSBASE 2
@@ -73,9 +73,17 @@ static bool keep_apart(struct handoff *h, int cpu)
 	return true;
 }
 
-void handoff_init(struct handoff *h, struct space_control *control, struct space_answer *answer)
+/* Any two numbers of which one cannot be made of the other. */
+#define RING_EVEN 1
+#define RING_ODD (1ull << 32)
+
+void handoff_init(struct handoff *h, struct space_control *control, struct space_answer *answer, const u64 *pass)
 {
-	*h = (struct handoff){ .control = control, .answer = answer, .sequence = 1, .apart = -1 };
+	*h = (struct handoff){ .control = control, .answer = answer, .sequence = 1, .apart = -1, .ring = -1 };
+	control->ring[0] = RING_EVEN;
+	control->ring[1] = RING_ODD;
+	control->pass[0] = pass[0];
+	control->pass[1] = pass[1];
 	control->sequence = 1;
 	control->waiting = 1;
 	control->fsgsbase = host.fsgsbase;
@@ -83,9 +91,21 @@ void handoff_init(struct handoff *h, struct space_control *control, struct space
 	keep_apart(h, -1); /* it runs where this thread may */
 }
 
+bool handoff_fsgsbase(void)
+{
+	return host.fsgsbase;
+}
+
 bool handoff_dead(const struct handoff *h)
 {
 	return __atomic_load_n(&h->control->dead, __ATOMIC_ACQUIRE);
+}
+
+/* What the space says in memory may be its guest's invention; that it rang, once and for this request, is not (space_runtime.S). */
+static bool rang(const struct handoff *h)
+{
+	u64 value = 0;
+	return read(h->ring, &value, sizeof(value)) == sizeof(value) && value == h->control->ring[h->sequence & 1];
 }
 
 /* ---- sleeping ---- */
@@ -122,7 +142,7 @@ bool handoff_await(struct handoff *h, bool hurry)
 		if (handoff_dead(h))
 			return false;
 		if (done == h->sequence)
-			return true;
+			return rang(h);
 		u64 now = host_now();
 		if (check && now >= check && !wait_on(h, &late, hurry))
 			return false;
@@ -130,6 +150,12 @@ bool handoff_await(struct handoff *h, bool hurry)
 			check = now + CHECK_INTERVAL;
 		sleep_at_answer(h, done);
 	}
+}
+
+void handoff_await_end(struct handoff *h)
+{
+	while (!handoff_dead(h) && server_alive())
+		sleep_at_answer(h, __atomic_load_n(&h->answer->done, __ATOMIC_ACQUIRE));
 }
 
 /* ---- spinning ---- */
@@ -197,14 +223,16 @@ static void learn(struct handoff *h, u64 start, bool spun, bool came, int cpu)
 		leave_off(h, cpu, now);
 }
 
-bool handoff_request(struct handoff *h, bool run)
+bool handoff_request(struct handoff *h, const u64 *pass)
 {
 	struct space_control *c = h->control;
 	u64 start = __builtin_ia32_rdtsc();
 	u32 old = h->sequence++;
 	bool spins = spin_pays(h, start);
 	int cpu = spins ? sched_getcpu() : -1;
-	c->run = run;
+	c->run = !pass;
+	c->pass[0] = pass ? pass[0] : 0;
+	c->pass[1] = pass ? pass[1] : 0;
 	c->spin = spins ? (u32)host.spin / SPIN_THERE : 0;
 	__atomic_store_n(&c->waiting, spins ? 0 : WAITING_ASLEEP, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->sequence, h->sequence, __ATOMIC_SEQ_CST);
@@ -213,8 +241,9 @@ bool handoff_request(struct handoff *h, bool run)
 	bool came = spins && spin(h, old, start);
 	if (spins && !came)
 		__atomic_store_n(&c->waiting, WAITING_PUZZLED, __ATOMIC_SEQ_CST);
-	bool answered = handoff_await(h, !run);
+	bool answered = handoff_await(h, pass);
 	c->count = c->move = 0;
+	c->pass[0] = c->pass[1] = 0;
 	learn(h, start, spins, came, cpu);
 	return answered;
 }

@@ -32,12 +32,15 @@
 #define WINDOW_RIP (WINDOW_GPR + 128)
 #define WINDOW_RFLAGS (WINDOW_GPR + 136)
 #define WINDOW_FS_BASE (WINDOW_GPR + 144)
-#define WINDOW_XCR0_MASK (WINDOW_GPR + 152)
-#define WINDOW_RAN_FROM (WINDOW_GPR + 160)
-#define WINDOW_RAN_TO (WINDOW_GPR + 168)
-#define WINDOW_XSAVE (WINDOW_GPR + 192)
+#define WINDOW_GS_BASE (WINDOW_GPR + 152)
+#define WINDOW_SELECTORS (WINDOW_GPR + 160)
+#define WINDOW_XCR0_MASK (WINDOW_GPR + 176)
+#define WINDOW_RAN_FROM (WINDOW_GPR + 184)
+#define WINDOW_RAN_TO (WINDOW_GPR + 192)
+#define WINDOW_XSAVE (WINDOW_GPR + 256)
 
 /* struct space_control, which begins with `stop` */
+#define CONTROL_STOP 0
 #define CONTROL_SEQUENCE 4
 #define WAITING_ASLEEP 1
 #define WAITING_PUZZLED 2
@@ -48,7 +51,10 @@
 #define CONTROL_SPIN 24
 #define CONTROL_RDTSCP 28
 #define CONTROL_MOVE 32
-#define CONTROL_CPUS 64
+#define CONTROL_IN_PLACE 40
+#define CONTROL_PASS 48
+#define CONTROL_RING 64
+#define CONTROL_CPUS 128
 #define SPACE_CPUS 1024
 #define CONTROL_COMMAND (CONTROL_CPUS + SPACE_CPUS / 8)
 #define SPACE_COMMANDS ((0x4000 - CONTROL_COMMAND) / 32)
@@ -68,8 +74,14 @@
 #define KIND_TRAP 2
 #define KIND_DONE 3 /* commands are carried out; there was nothing to run */
 #define KIND_FAILED 4 /* a command could not be carried out; nothing was run */
+#define KIND_SYSCALL 5 /* code in place asked its kernel for something */
+#define KIND_STOPPED 6 /* code in place was interrupted */
+#define KIND_BREAK 7 /* code in place came to a break point */
 
-#define SPACE_RAM_FD 3 /* the space's only file */
+#define SPACE_STOP_SIGNAL 10 /* SIGUSR1 */
+
+#define SPACE_RAM_FD 3 /* the space's files: guest RAM, */
+#define SPACE_RING_FD 4 /* and the eventfd by which it tells that it waits */
 
 #ifndef __ASSEMBLER__
 #include "host/port.h"
@@ -94,6 +106,11 @@ struct space_control {
 	u32 rdtscp; /* the instruction may be used */
 	u32 move; /* to `cpus`, before all else */
 	u32 dead; /* the process has ended */
+	u32 in_place; /* what runs is the guest's own code: it must be interrupted, since it does not look at `stop` */
+	u32 unused;
+	/* What commands are signed with: upper halves. Clear whenever guest code may run. */
+	u64 pass[2];
+	alignas(64) u64 ring[2]; /* what the space rings with after requests of even and of odd number */
 	alignas(64) u64 cpus[SPACE_CPUS / 64];
 	alignas(64) struct space_command command[SPACE_COMMANDS];
 };
@@ -114,6 +131,8 @@ static_assert(offsetof(struct host_space_window, regs.gpr) == WINDOW_GPR, "windo
 static_assert(offsetof(struct host_space_window, regs.rip) == WINDOW_RIP, "window");
 static_assert(offsetof(struct host_space_window, regs.rflags) == WINDOW_RFLAGS, "window");
 static_assert(offsetof(struct host_space_window, regs.fs_base) == WINDOW_FS_BASE, "window");
+static_assert(offsetof(struct host_space_window, regs.gs_base) == WINDOW_GS_BASE, "window");
+static_assert(offsetof(struct host_space_window, regs.selector) == WINDOW_SELECTORS, "window");
 static_assert(offsetof(struct host_space_window, xcr0_mask) == WINDOW_XCR0_MASK, "window");
 static_assert(offsetof(struct host_space_window, ran_from) == WINDOW_RAN_FROM, "window");
 static_assert(offsetof(struct host_space_window, ran_to) == WINDOW_RAN_TO, "window");
@@ -128,6 +147,9 @@ static_assert(offsetof(struct space_control, fsgsbase) == CONTROL_FSGSBASE, "con
 static_assert(offsetof(struct space_control, spin) == CONTROL_SPIN, "control");
 static_assert(offsetof(struct space_control, rdtscp) == CONTROL_RDTSCP, "control");
 static_assert(offsetof(struct space_control, move) == CONTROL_MOVE, "control");
+static_assert(offsetof(struct space_control, in_place) == CONTROL_IN_PLACE, "control");
+static_assert(offsetof(struct space_control, pass) == CONTROL_PASS, "control");
+static_assert(offsetof(struct space_control, ring) == CONTROL_RING, "control");
 static_assert(offsetof(struct space_control, cpus) == CONTROL_CPUS, "control");
 static_assert(offsetof(struct space_control, command) == CONTROL_COMMAND, "control");
 static_assert(sizeof(struct space_control) <= SPACE_ANSWER - SPACE_CONTROL, "control");
@@ -142,7 +164,7 @@ static_assert(offsetof(struct space_answer, fs_base) == ANSWER_FS_BASE, "answer"
 
 /* space_runtime.S: the code, its size, and offsets of its entries. */
 extern const u8 space_runtime[];
-extern const u32 space_runtime_size, space_runtime_leave, space_runtime_trap;
+extern const u32 space_runtime_size, space_runtime_leave, space_runtime_trap, space_runtime_rung[2];
 #endif
 
 #endif

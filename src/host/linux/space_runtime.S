@@ -23,7 +23,13 @@
 	.section .rodata
 	.code64
 	.balign 64
-	.globl space_runtime, space_runtime_size, space_runtime_leave, space_runtime_trap
+	.globl space_runtime, space_runtime_size, space_runtime_leave, space_runtime_trap, space_runtime_rung
+
+/* The pass that the filter wants to see with every change of mappings. No guest code runs before R8 and R10 hold something else. */
+	.macro show_pass
+	mov	CONTROL(CONTROL_PASS), %r10
+	mov	CONTROL(CONTROL_PASS + 8), %r8
+	.endm
 
 /* The process begins here: forget everything but the hole. */
 space_runtime:
@@ -33,6 +39,7 @@ begin:
 	xor	%esi, %esi
 	mov	$__NR_arch_prctl, %eax
 	syscall
+	show_pass
 	xor	%edi, %edi
 	lea	AT(0), %rsi
 	mov	$__NR_munmap, %eax
@@ -48,50 +55,61 @@ begin:
 	jnz	give_up
 	movl	$KIND_DONE, ANSWER(ANSWER_KIND)
 
-/* The request is done. A VMM that slept had better have this CPU to go on; one that did not is on another, and looking for its next
- * request for a while is cheaper than being woken. */
-	.balign 16, 0x90
-answer:
-	mov	CONTROL(CONTROL_SEQUENCE), %ebx
-	mov	%ebx, %eax
+/* The request is done. To ring comes first: it is the proof that this process waits, because the filter lets only these two instructions
+ * ring, and what follows each waits for the next request and depends on nothing that guest code can write, whoever jumped there. A VMM that
+ * slept had better have this CPU to go on; one that did not is on another, and looking for its next request for a while is cheaper than
+ * being woken. */
+	.macro wait_behind parity, come
+	lea	CONTROL(CONTROL_RING + 8 * \parity), %rsi
+	mov	$SPACE_RING_FD, %edi
+	mov	$8, %edx
+	mov	$__NR_write, %eax
+	syscall
+rung\parity:
+	mov	CONTROL(CONTROL_SEQUENCE), %eax
 	xchg	%eax, ANSWER(ANSWER_DONE)
 	cmpl	$WAITING_ASLEEP, CONTROL(CONTROL_WAITING)
-	jb	spin
+	jb	2f
 	je	1f
 	xor	%edi, %edi	/* RUSAGE_SELF */
 	lea	ANSWER(ANSWER_USAGE), %rsi
 	mov	$__NR_getrusage, %eax
 	syscall
-1:
-	lea	ANSWER(ANSWER_DONE), %rdi
+1:	lea	ANSWER(ANSWER_DONE), %rdi
 	mov	$FUTEX_WAKE, %esi
 	mov	$1, %edx
 	mov	$__NR_futex, %eax
 	syscall
-	jmp	sleep
-spin:
-	rdtsc
+	jmp	4f
+2:	rdtsc
 	mov	%eax, %ecx
-1:	cmp	CONTROL(CONTROL_SEQUENCE), %ebx
-	jne	request
+3:	testl	$1, CONTROL(CONTROL_SEQUENCE)
+	\come	request
 	pause
 	rdtsc
 	sub	%ecx, %eax
 	cmp	CONTROL(CONTROL_SPIN), %eax
-	jb	1b
-sleep:
-	mov	$1, %eax
+	jb	3b
+4:	mov	$1, %eax
 	xchg	%eax, ANSWER(ANSWER_SLEEPING)
-wait:
-	cmp	CONTROL(CONTROL_SEQUENCE), %ebx
-	jne	request
+5:	mov	CONTROL(CONTROL_SEQUENCE), %edx
+	test	$1, %edx
+	\come	request
 	lea	CONTROL(CONTROL_SEQUENCE), %rdi
 	mov	$FUTEX_WAIT, %esi
-	mov	%ebx, %edx
 	xor	%r10d, %r10d
 	mov	$__NR_futex, %eax
 	syscall
-	jmp	wait
+	jmp	5b
+	.endm
+
+	.balign 16, 0x90
+answer:
+	testl	$1, CONTROL(CONTROL_SEQUENCE)
+	jnz	answer_odd
+	wait_behind 0, jnz
+answer_odd:
+	wait_behind 1, jz
 
 request:
 	movl	$0, ANSWER(ANSWER_SLEEPING)
@@ -113,11 +131,13 @@ request:
 	mov	8(%rbx), %rsi
 	mov	16(%rbx), %r9
 	mov	24(%rbx), %edx
-	mov	28(%rbx), %r10d
-	mov	$SPACE_RAM_FD, %r8d
-	mov	$__NR_mmap, %eax
+	show_pass
+	or	$SPACE_RAM_FD, %r8
+	mov	28(%rbx), %eax
+	or	%rax, %r10
 	mov	$__NR_munmap, %ecx
-	test	%r10d, %r10d
+	test	%eax, %eax
+	mov	$__NR_mmap, %eax
 	cmovz	%ecx, %eax
 	syscall
 	cmp	$-4095, %rax
@@ -140,10 +160,26 @@ run:
 	mov	WINDOW(WINDOW_FS_BASE), %rsi
 	cmpl	$0, CONTROL(CONTROL_FSGSBASE)
 	je	1f
-	rdfsbase %rax
-	cmp	%rsi, %rax
-	je	2f
-	wrfsbase %rsi
+	cmpl	$0, CONTROL(CONTROL_IN_PLACE)
+	je	3f
+	/* From here on we are interrupted; who asked for it before has set `stop`. */
+	mov	$1, %edi	/* SIG_UNBLOCK */
+	lea	stop_signal(%rip), %rsi
+	xor	%edx, %edx
+	mov	$8, %r10d
+	mov	$__NR_rt_sigprocmask, %eax
+	syscall
+	cmpl	$0, CONTROL(CONTROL_STOP)
+	jne	stopped
+	xor	%eax, %eax
+	mov	%eax, %ds
+	mov	%eax, %es
+	mov	%eax, %fs
+	mov	%eax, %gs
+	mov	WINDOW(WINDOW_FS_BASE), %rsi
+3:	wrfsbase %rsi
+	mov	WINDOW(WINDOW_GS_BASE), %rsi
+	wrgsbase %rsi
 	jmp	2f
 1:	cmp	%rsi, ANSWER(ANSWER_FS_BASE)
 	je	2f
@@ -206,14 +242,23 @@ leave:
 	xsave64	WINDOW(WINDOW_XSAVE)
 	jmp	answer
 
-/* The handler of all signals: RDX is the context. The kernel has put the extended state there and given us a fresh one. It never returns,
- * since the next run loads all registers anyway; no signal is blocked meanwhile. */
+/* The handler of all signals: EDI is the number, RSI tells of it, RDX is the context. The kernel has put the extended state there and given us a fresh
+ * one. It never returns, since the next run loads all registers anyway; the signal that stops code in place stays blocked until then.
+ * If that came while code in place was being entered, the guest's state is still where it was. */
 #define KEEP(number, place) mov UCONTEXT(number)(%rdx), %rax; mov %rax, place
 #define KEEP_GPR(number, gpr) KEEP(number, WINDOW(WINDOW_GPR + 8 * gpr))
 
 	.balign 16, 0x90
 trap:
 	lea	AT(SPACE_STACK_TOP), %rsp
+	cmp	$SPACE_STOP_SIGNAL, %edi
+	jne	1f
+	mov	UCONTEXT(16)(%rdx), %rax
+	lea	begin(%rip), %rcx
+	sub	%rcx, %rax
+	cmp	$SPACE_RUNTIME_SIZE, %rax
+	jb	stopped
+1:	mov	%edi, %ebp
 	KEEP_GPR(0, 8)
 	KEEP_GPR(1, 9)
 	KEEP_GPR(2, 10)
@@ -232,11 +277,40 @@ trap:
 	KEEP_GPR(15, 4)
 	KEEP(16, WINDOW(WINDOW_RIP))
 	KEEP(17, WINDOW(WINDOW_RFLAGS))
-	KEEP(19, ANSWER(ANSWER_ERROR))
+	KEEP(18, %rcx)	/* CS, two that are not told, SS */
+	mov	%es, WINDOW(WINDOW_SELECTORS)
+	mov	%cx, WINDOW(WINDOW_SELECTORS + 2)
+	shr	$48, %rcx
+	mov	%cx, WINDOW(WINDOW_SELECTORS + 4)
+	mov	%ds, WINDOW(WINDOW_SELECTORS + 6)
+	mov	%fs, WINDOW(WINDOW_SELECTORS + 8)
+	mov	%gs, WINDOW(WINDOW_SELECTORS + 10)
+	cmpl	$0, CONTROL(CONTROL_FSGSBASE)
+	je	1f
+	rdfsbase %rax
+	mov	%rax, WINDOW(WINDOW_FS_BASE)
+	rdgsbase %rax
+	mov	%rax, WINDOW(WINDOW_GS_BASE)
+1:	KEEP(19, ANSWER(ANSWER_ERROR))
 	KEEP(20, ANSWER(ANSWER_VECTOR))
 	KEEP(22, ANSWER(ANSWER_ADDRESS))
 	movl	$KIND_TRAP, ANSWER(ANSWER_KIND)
-	mov	UCONTEXT(23)(%rdx), %rbx
+	cmp	$SPACE_STOP_SIGNAL, %ebp
+	je	1f
+	cmp	$31, %ebp	/* SIGSYS */
+	jne	2f
+	movl	$KIND_SYSCALL, ANSWER(ANSWER_KIND)
+	mov	16(%rsi), %rax	/* si_call_addr */
+	mov	%rax, ANSWER(ANSWER_ADDRESS)
+	jmp	3f
+1:	movl	$KIND_STOPPED, ANSWER(ANSWER_KIND)
+	jmp	3f
+2:	cmp	$5, %ebp	/* SIGTRAP */
+	jne	3f
+	cmpl	$4, 8(%rsi)	/* TRAP_HWBKPT in si_code */
+	jne	3f
+	movl	$KIND_BREAK, ANSWER(ANSWER_KIND)
+3:	mov	UCONTEXT(23)(%rdx), %rbx
 	rdtsc
 	mov	%eax, WINDOW(WINDOW_RAN_TO)
 	mov	%edx, 4 + WINDOW(WINDOW_RAN_TO)
@@ -246,11 +320,29 @@ trap:
 	xsave64	WINDOW(WINDOW_XSAVE)
 	jmp	answer
 
+/* Before anything was run. */
+stopped:
+	movl	$KIND_STOPPED, ANSWER(ANSWER_KIND)
+	rdtsc
+	mov	%eax, WINDOW(WINDOW_RAN_TO)
+	mov	%edx, 4 + WINDOW(WINDOW_RAN_TO)
+	/* The signal may still be let through. */
+	xor	%edi, %edi	/* SIG_BLOCK */
+	lea	stop_signal(%rip), %rsi
+	xor	%edx, %edx
+	mov	$8, %r10d
+	mov	$__NR_rt_sigprocmask, %eax
+	syscall
+	jmp	answer
+
 give_up:
 	mov	$1, %edi
 	mov	$__NR_exit_group, %eax
 	syscall
 	ud2
+	.balign 8
+stop_signal:
+	.quad	1 << (SPACE_STOP_SIGNAL - 1)
 end:
 
 	.balign 4
@@ -260,5 +352,7 @@ space_runtime_leave:
 	.long	leave - begin
 space_runtime_trap:
 	.long	trap - begin
+space_runtime_rung:
+	.long	rung0 - begin, rung1 - begin
 
 	.section .note.GNU-stack, "", @progbits

@@ -11,15 +11,20 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/rseq.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define SPACE_REPLACED_FD 100 /* above what the server has open */
 
 struct server {
 	u64 hole;
@@ -61,30 +66,35 @@ static bool map_hole(const struct space_request *r, int code)
 
 static bool set_signals(void)
 {
-	static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
+	static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SPACE_STOP_SIGNAL };
 	stack_t stack = { .ss_sp = in_hole(SPACE_SIGNAL_STACK), .ss_size = SPACE_SIGNAL_STACK_SIZE };
-	/* No signal is blocked in the handler, since it does not return. */
+	/* The handler does not return. What stops code in place is blocked until that is entered. */
 	struct sigaction action = { .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+	sigset_t stop;
+	sigemptyset(&stop);
+	sigaddset(&stop, SPACE_STOP_SIGNAL);
+	action.sa_mask = stop;
 	action.sa_sigaction = (void (*)(int, siginfo_t *, void *))in_hole(SPACE_RUNTIME + space_runtime_trap);
 	bool good = !sigaltstack(&stack, NULL);
 	for (unsigned i = 0; good && i < ARRAY_SIZE(signals); i++)
 		good = !sigaction(signals[i], &action, NULL);
-	sigset_t none;
-	sigemptyset(&none);
-	return good && !sigprocmask(SIG_SETMASK, &none, NULL);
+	return good && !sigprocmask(SIG_SETMASK, &stop, NULL);
 }
 
-static bool keep_ram_only(int ram)
+static bool keep_two_files(int ram, int ring)
 {
-	return dup2(ram, SPACE_RAM_FD) == SPACE_RAM_FD && !close_range(0, SPACE_RAM_FD - 1, 0) && !close_range(SPACE_RAM_FD + 1, ~0u, 0);
+	/* Out of the way first. */
+	int files[] = { dup2(ram, SPACE_REPLACED_FD), dup2(ring, SPACE_REPLACED_FD + 1) };
+	return files[0] >= 0 && files[1] >= 0 && dup2(files[0], SPACE_RAM_FD) == SPACE_RAM_FD && dup2(files[1], SPACE_RING_FD) == SPACE_RING_FD &&
+	       !close_range(0, SPACE_RAM_FD - 1, 0) && !close_range(SPACE_RING_FD + 1, ~0u, 0);
 }
 
-static _Noreturn void become_space(const struct space_request *r, const int *files)
+static _Noreturn void become_space(const struct space_request *r, const int *files, int ring)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "nadir-space");
-	if (getppid() != server.self || !map_hole(r, files[SPACE_FILE_CODE]) || !set_signals() || !keep_ram_only(files[SPACE_FILE_RAM]) ||
-	    syscall(SYS_arch_prctl, ARCH_SET_GS, in_hole(SPACE_WINDOW)) || space_filter_enter(server.hole))
+	if (getppid() != server.self || !map_hole(r, files[SPACE_FILE_CODE]) || !set_signals() || !keep_two_files(files[SPACE_FILE_RAM], ring) ||
+	    syscall(SYS_arch_prctl, ARCH_SET_GS, in_hole(SPACE_WINDOW)) || space_filter_enter(server.hole, r->pass))
 		_exit(1);
 	((void (*)(void))in_hole(SPACE_RUNTIME))();
 	_exit(1);
@@ -104,15 +114,81 @@ static void tell_end(unsigned slot)
 	syscall(SYS_futex, &answer->done, FUTEX_WAKE, 1);
 }
 
-static void create(const struct space_request *r, const int *files)
+/* By `process` the VMM interrupts it. False: the VMM is gone. */
+static bool reply(int process, int ring)
 {
-	pid_t pid = fork();
+	char there = process >= 0 && ring >= 0;
+	union {
+		char bytes[CMSG_SPACE(SPACE_REPLY_FILES * sizeof(int))];
+		struct cmsghdr header;
+	} control = { { 0 } };
+	const int files[SPACE_REPLY_FILES] = { [SPACE_FILE_PROCESS] = process, [SPACE_FILE_RING] = ring };
+	struct iovec data = { &there, 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1 };
+	if (there) {
+		control.header = (struct cmsghdr){ CMSG_LEN(sizeof(files)), SOL_SOCKET, SCM_RIGHTS };
+		memcpy(CMSG_DATA(&control.header), files, sizeof(files));
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+	}
+	return sendmsg(server.socket, &message, MSG_NOSIGNAL) == 1;
+}
+
+static bool create(const struct space_request *r, const int *files)
+{
+	int ring = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	pid_t pid = ring < 0 ? -1 : fork();
 	if (!pid)
-		become_space(r, files);
+		become_space(r, files, ring);
+	int process = pid < 0 ? -1 : (int)syscall(SYS_pidfd_open, pid, 0);
 	server.pid[r->slot] = pid;
+	bool told = reply(process, ring);
 	if (pid < 0)
 		tell_end(r->slot);
+	if (process >= 0)
+		close(process);
+	if (ring >= 0)
+		close(ring);
+	return told;
 }
+
+/* ---- break points ---- */
+
+static bool debug_register(pid_t pid, unsigned n, u64 value)
+{
+	return !ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[0]) + n * sizeof(u64), value);
+}
+
+/* Local, of instructions: length and kind are zero. Whoever detaches leaves them as they are. */
+static bool set_breaks(pid_t pid, const struct space_request *r)
+{
+	u64 enabled = 0;
+	bool good = debug_register(pid, 7, 0);
+	for (unsigned i = 0; good && i < r->breaks_count; i++) {
+		good = debug_register(pid, i, r->breaks[i]);
+		enabled |= 1ull << 2 * i;
+	}
+	good = good && debug_register(pid, 7, enabled);
+	return good || (debug_register(pid, 7, 0) && false);
+}
+
+/* The space waits for a request; its debug registers are ours while it stands still. */
+static bool change_breaks(const struct space_request *r)
+{
+	pid_t pid = server.pid[r->slot];
+	int status;
+	if (!pid || r->breaks_count > HOST_SPACE_BREAKS || ptrace(PTRACE_SEIZE, pid, 0, 0) < 0)
+		return false;
+	bool stopped = !ptrace(PTRACE_INTERRUPT, pid, 0, 0) && waitpid(pid, &status, __WALL) == pid;
+	if (stopped && !WIFSTOPPED(status)) {
+		tell_end(r->slot);
+		return false;
+	}
+	bool good = stopped && set_breaks(pid, r);
+	return !ptrace(PTRACE_DETACH, pid, 0, 0) && good;
+}
+
+/* ---- requests ---- */
 
 static void reap(void)
 {
@@ -140,15 +216,17 @@ static bool serve(void)
 	pid_t pid = server.pid[request.slot];
 	if (request.operation == SPACE_KILL)
 		return !pid || !kill(pid, SIGKILL);
+	if (request.operation == SPACE_BREAK)
+		return send(server.socket, &(char){ change_breaks(&request) }, 1, MSG_NOSIGNAL) == 1;
 	const struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
 	int files[SPACE_FILES];
 	if (pid || !rights || rights->cmsg_len != CMSG_LEN(sizeof(files)) || request.tables_size > SPACE_TABLES_MAX)
 		return false;
 	memcpy(files, CMSG_DATA(rights), sizeof(files));
-	create(&request, files);
+	bool told = create(&request, files);
 	for (unsigned i = 0; i < SPACE_FILES; i++)
 		close(files[i]);
-	return true;
+	return told;
 }
 
 /* The C library has the kernel write to this thread's memory whenever it is rescheduled; there will be none of it in a space. */
