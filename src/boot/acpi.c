@@ -35,8 +35,7 @@ struct rsdp {
 	u64 xsdt;
 	u8 extended_checksum, reserved[3];
 } __attribute__((packed));
-#define RSDP_V1_SIZE 20
-static_assert(sizeof(struct rsdp) == 36, "Root System Description Pointer");
+static_assert(sizeof(struct rsdp) == ACPI_RSDP_SIZE, "Root System Description Pointer");
 
 struct fadt {
 	struct header header;
@@ -107,6 +106,7 @@ struct writer {
 	u32 table;            /* where the table in hand starts */
 	u32 list[TABLES_MAX]; /* physical addresses for RSDT and XSDT */
 	unsigned listed;
+	struct acpi_links links;
 };
 
 static u8 checksum(const void *table, u32 length)
@@ -158,7 +158,14 @@ static u32 end_table(struct writer *w)
 		return 0;
 	h->length = w->out.used - w->table;
 	h->checksum = checksum(h, h->length);
+	w->links.table[w->links.tables++] = (struct acpi_table){ w->table, h->length };
 	return w->base + w->table;
+}
+
+/* A pointer lies at `at`. */
+static void note_pointer(struct writer *w, u32 at, u8 size)
+{
+	w->links.pointer[w->links.pointers++] = (struct acpi_pointer){ at, size };
 }
 
 static void end_listed_table(struct writer *w)
@@ -177,10 +184,10 @@ static u32 put_facs(struct writer *w)
 	return w->base + w->out.used - sizeof(facs);
 }
 
-static u32 put_dsdt(struct writer *w, unsigned cpus)
+static u32 put_dsdt(struct writer *w, const struct acpi_machine *machine)
 {
 	begin_table(w, "DSDT", 2);
-	acpi_dsdt(&w->out, cpus);
+	acpi_dsdt(&w->out, machine);
 	return end_table(w);
 }
 
@@ -220,6 +227,9 @@ static void put_fadt(struct writer *w, u32 facs, u32 dsdt)
 	align(w, 16);
 	w->table = w->out.used;
 	aml_bytes(&w->out, &fadt, sizeof(fadt));
+	note_pointer(w, w->table + offsetof(struct fadt, firmware_ctrl), sizeof(fadt.firmware_ctrl));
+	note_pointer(w, w->table + offsetof(struct fadt, dsdt), sizeof(fadt.dsdt));
+	note_pointer(w, w->table + offsetof(struct fadt, x_dsdt), sizeof(fadt.x_dsdt));
 	end_listed_table(w);
 }
 
@@ -304,14 +314,14 @@ static void put_madt(struct writer *w, unsigned cpus)
 	end_listed_table(w);
 }
 
-static void put_mcfg(struct writer *w)
+static void put_mcfg(struct writer *w, gpa_t ecam)
 {
 	const struct {
 		u64 reserved, base;
 		u16 segment;
 		u8 first_bus, last_bus;
 		u32 reserved2;
-	} __attribute__((packed)) e = { 0, MAP_ECAM, 0, 0, MAP_ECAM_SIZE / 0x100000 - 1, 0 };
+	} __attribute__((packed)) e = { 0, ecam, 0, 0, MAP_ECAM_SIZE / 0x100000 - 1, 0 };
 
 	begin_table(w, "MCFG", 1);
 	aml_bytes(&w->out, &e, sizeof(e));
@@ -333,6 +343,7 @@ static u32 put_root(struct writer *w, const char *signature, unsigned width)
 	begin_table(w, signature, 1);
 	for (unsigned i = 0; i < w->listed; i++) {
 		u64 address = w->list[i];
+		note_pointer(w, w->out.used, (u8)width);
 		aml_bytes(&w->out, &address, width);
 	}
 	return end_table(w);
@@ -350,34 +361,40 @@ static void fill_rsdp(struct writer *w, u32 rsdt, u32 xsdt)
 		.length = sizeof(*rsdp),
 		.xsdt = xsdt,
 	};
-	rsdp->checksum = checksum(rsdp, RSDP_V1_SIZE);
+	note_pointer(w, offsetof(struct rsdp, rsdt), sizeof(rsdp->rsdt));
+	note_pointer(w, offsetof(struct rsdp, xsdt), sizeof(rsdp->xsdt));
+	rsdp->checksum = checksum(rsdp, ACPI_RSDP_V1_SIZE);
 	rsdp->extended_checksum = checksum(rsdp, sizeof(*rsdp));
 }
 
-u32 acpi_tables(u8 *buffer, u32 size, gpa_t base, unsigned cpus)
+u32 acpi_tables(u8 *buffer, u32 size, gpa_t base, const struct acpi_machine *machine, struct acpi_links *links)
 {
 	static const u8 rsdp_room[sizeof(struct rsdp)];
 	struct writer w = { .out = { .data = buffer, .size = size }, .base = base };
 
 	aml_bytes(&w.out, rsdp_room, sizeof(rsdp_room));
 	u32 facs = put_facs(&w);
-	u32 dsdt = put_dsdt(&w, cpus);
+	u32 dsdt = put_dsdt(&w, machine);
 	put_fadt(&w, facs, dsdt);
-	put_madt(&w, cpus);
-	put_mcfg(&w);
+	put_madt(&w, machine->cpus);
+	if (machine->ecam)
+		put_mcfg(&w, machine->ecam);
 	put_waet(&w);
 	u32 rsdt = put_root(&w, "RSDT", 4);
 	u32 xsdt = put_root(&w, "XSDT", 8);
 	if (w.out.overflow)
 		return 0;
 	fill_rsdp(&w, rsdt, xsdt);
+	if (links)
+		*links = w.links;
 	return w.out.used;
 }
 
 bool acpi_build(struct ram *ram, unsigned cpus)
 {
+	const struct acpi_machine machine = { .cpus = cpus, .ecam = MAP_ECAM, .bars = MAP_PCI_MMIO };
 	u8 *buffer = host_alloc(MAP_ACPI_SIZE);
-	u32 size = buffer ? acpi_tables(buffer, MAP_ACPI_SIZE, MAP_ACPI, cpus) : 0;
+	u32 size = buffer ? acpi_tables(buffer, MAP_ACPI_SIZE, MAP_ACPI, &machine, NULL) : 0;
 	bool done = size && ram_write(ram, MAP_ACPI, buffer, size);
 
 	host_free(buffer);

@@ -29,6 +29,7 @@ enum {
 	RES_END = 0x79,
 	RES_MEMORY32_FIXED = 0x86,
 	RES_DWORD_SPACE = 0x87,
+	RES_QWORD_SPACE = 0x8a,
 	RES_WORD_SPACE = 0x88,
 };
 
@@ -280,10 +281,10 @@ void aml_memory_fixed(struct aml *aml, u32 base, u32 length)
 	little_endian(aml, length, 4);
 }
 
-/* Word and DWord address space descriptors differ in the width of their five numbers. */
-static void window(struct aml *aml, unsigned space, u8 flags, unsigned width, u32 first, u32 last)
+/* Word, DWord and QWord address space descriptors differ in the width of their five numbers. */
+static void window(struct aml *aml, unsigned space, u8 flags, unsigned width, u64 first, u64 last)
 {
-	aml_byte(aml, width == 2 ? RES_WORD_SPACE : RES_DWORD_SPACE);
+	aml_byte(aml, width == 2 ? RES_WORD_SPACE : width == 4 ? RES_DWORD_SPACE : RES_QWORD_SPACE);
 	little_endian(aml, 3 + 5 * width, 2);
 	aml_byte(aml, space);
 	aml_byte(aml, SPACE_FIXED);
@@ -292,7 +293,7 @@ static void window(struct aml *aml, unsigned space, u8 flags, unsigned width, u3
 	little_endian(aml, first, width);
 	little_endian(aml, last, width);
 	little_endian(aml, 0, width); /* translation */
-	little_endian(aml, (u64)last - first + 1, width);
+	little_endian(aml, last - first + 1, width);
 }
 
 void aml_bus_window(struct aml *aml, u16 first, u16 last)
@@ -305,7 +306,7 @@ void aml_io_window(struct aml *aml, u16 first, u16 last)
 	window(aml, SPACE_IO, SPACE_IO_ENTIRE_RANGE, 2, first, last);
 }
 
-void aml_memory_window(struct aml *aml, u32 first, u32 last)
+void aml_memory_window(struct aml *aml, u64 first, u64 last)
 {
-	window(aml, SPACE_MEMORY, SPACE_MEMORY_WRITABLE, 4, first, last);
+	window(aml, SPACE_MEMORY, SPACE_MEMORY_WRITABLE, last >> 32 ? 8 : 4, first, last);
 }

@@ -70,6 +70,6 @@ void aml_memory_fixed(struct aml *aml, u32 base, u32 length);
 /* Windows that a bridge passes on. The last address is included. */
 void aml_bus_window(struct aml *aml, u16 first, u16 last);
 void aml_io_window(struct aml *aml, u16 first, u16 last);
-void aml_memory_window(struct aml *aml, u32 first, u32 last);
+void aml_memory_window(struct aml *aml, u64 first, u64 last);
 
 #endif

@@ -56,7 +56,7 @@ static bool check_source(struct boot_job *job)
 {
 	const struct boot_source *s = job->source;
 
-	if (!s->kernel_size)
+	if (s->protocol != BOOT_FIRMWARE && !s->kernel_size)
 		return boot_fail(job, "kernel: the file is empty");
 	if (s->ram_size < MAP_LEGACY_END + MIB)
 		return boot_fail(job, "memory: %lu bytes are too little for any guest: use --memory 2M or more",

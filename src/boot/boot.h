@@ -24,6 +24,11 @@ enum boot_protocol {
 };
 
 struct boot_source {
+	/* BOOT_FIRMWARE: the ROM image. Kernel, initrd and command line are then for it to load; there may be none. */
+	const u8 *firmware;
+	size_t firmware_size;
+	const u8 *option_rom; /* by which a BIOS loads a kernel, or NULL */
+	size_t option_rom_size;
 	const u8 *kernel;
 	size_t kernel_size;
 	const u8 *initrd; /* Linux: the initial ramdisk; PVH, multiboot: the first module. NULL: none */
@@ -31,6 +36,7 @@ struct boot_source {
 	const char *cmdline; /* NULL: empty */
 	enum boot_protocol protocol;
 	unsigned cpus;
+	unsigned physical_bits; /* of addresses that the CPUs have; for BOOT_FIRMWARE */
 	/* These bytes of the kernel or the initrd were copied, and are not read again soon. May be NULL. */
 	void (*copied)(const void *data, u64 size);
 	u64 ram_size; /* bytes of guest RAM, laid out as boot/e820.h says; the slots must be in the ram already */

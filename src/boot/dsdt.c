@@ -75,14 +75,17 @@ static void put_pci_routing(struct aml *aml)
 	aml_end(aml);
 }
 
-static void put_pci_windows(struct aml *aml)
+static void put_pci_windows(struct aml *aml, const struct acpi_machine *machine)
 {
 	aml_resources(aml, "_CRS");
 	aml_bus_window(aml, 0, 255);
 	aml_io(aml, PORT_PCI_CONFIG, PCI_CONFIG_PORTS);
 	aml_io_window(aml, 0, PORT_PCI_CONFIG - 1);
 	aml_io_window(aml, PORT_PCI_CONFIG + PCI_CONFIG_PORTS, 0xffff);
-	aml_memory_window(aml, MAP_PCI_MMIO, MAP_PCI_MMIO_END - 1);
+	aml_memory_window(aml, machine->bars, MAP_PCI_MMIO_END - 1);
+	aml_memory_window(aml, MAP_PCI_MMIO_HIGH, MAP_IOAPIC - 1);
+	if (machine->high_bars < machine->high_bars_end)
+		aml_memory_window(aml, machine->high_bars, machine->high_bars_end - 1);
 	aml_resources_end(aml);
 }
 
@@ -133,7 +136,7 @@ static void put_osc(struct aml *aml)
 	aml_end(aml);
 }
 
-static void put_pci(struct aml *aml)
+static void put_pci(struct aml *aml, const struct acpi_machine *machine)
 {
 	aml_device(aml, "PCI0");
 	aml_name_eisa_id(aml, "_HID", "PNP0A08");
@@ -142,7 +145,7 @@ static void put_pci(struct aml *aml)
 	aml_name_integer(aml, "_SEG", 0);
 	aml_name_integer(aml, "_BBN", 0);
 	put_osc(aml);
-	put_pci_windows(aml);
+	put_pci_windows(aml, machine);
 	put_pci_routing(aml);
 	for (unsigned i = 0; i < ARRAY_SIZE(isa_devices); i++)
 		put_isa_device(aml, &isa_devices[i]);
@@ -150,7 +153,7 @@ static void put_pci(struct aml *aml)
 }
 
 /* What no other device claims: the guest must put nothing there. */
-static void put_motherboard(struct aml *aml)
+static void put_motherboard(struct aml *aml, gpa_t ecam)
 {
 	aml_device(aml, "MBRD");
 	aml_name_eisa_id(aml, "_HID", "PNP0C02");
@@ -158,7 +161,8 @@ static void put_motherboard(struct aml *aml)
 	aml_resources(aml, "_CRS");
 	aml_io(aml, PORT_PIC_ELCR, ELCR_PORTS);
 	aml_io(aml, PORT_PM, PM_PORTS);
-	aml_memory_fixed(aml, MAP_ECAM, MAP_ECAM_SIZE);
+	if (ecam)
+		aml_memory_fixed(aml, (u32)ecam, MAP_ECAM_SIZE);
 	aml_resources_end(aml);
 	aml_end(aml);
 }
@@ -174,12 +178,12 @@ static void put_soft_off(struct aml *aml)
 	aml_end(aml);
 }
 
-void acpi_dsdt(struct aml *aml, unsigned cpus)
+void acpi_dsdt(struct aml *aml, const struct acpi_machine *machine)
 {
 	put_soft_off(aml);
 	aml_scope(aml, "\\_SB");
-	put_processors(aml, cpus);
-	put_motherboard(aml);
-	put_pci(aml);
+	put_processors(aml, machine->cpus);
+	put_motherboard(aml, machine->ecam);
+	put_pci(aml, machine);
 	aml_end(aml);
 }

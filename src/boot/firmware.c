@@ -1,5 +1,5 @@
-/* Real-mode images. A ROM ends at 4 GiB, where the CPU fetches its first instruction, and its last 256 KiB also lie
- * below 1 MiB, where chipsets show them until the firmware asks for RAM there. */
+/* Real-mode images. A ROM ends at 4 GiB, where the CPU fetches its first instruction, and its last 128 KiB also lie
+ * below 1 MiB, where the chipset shows them until the firmware asks for RAM there (dev/mch.h). */
 #include "boot/firmware.h"
 
 #include "dev/map.h"
@@ -8,7 +8,7 @@
 #define FLAT_ADDRESS 0x7c00
 #define FIRST_HARD_DISK 0x80
 #define ROM_MAX (16 * MIB)
-#define ROM_SHADOW 0x40000
+#define ROM_SHADOW 0x20000
 
 bool flat_load(struct boot_job *job)
 {
@@ -35,13 +35,13 @@ static bool make_rom(struct boot_job *job, u64 size)
 	if (e->rom && e->rom_size == size)
 		return true;
 	if (e->rom)
-		return boot_fail(job, "kernel: the firmware's size has changed since the start: start anew");
+		return boot_fail(job, "firmware: its size has changed since the start: start anew");
 	u8 *rom = host_ram_create(size);
 	if (!rom)
 		return boot_fail(job, "the host has no memory left for the firmware");
 	if (ram_add(job->ram, MAP_HIGH_RAM - size, size, rom, true) < 0) {
 		host_ram_destroy(rom, size);
-		return boot_fail(job, "kernel: the guest has no room for %lu bytes of firmware below 4 GiB", size);
+		return boot_fail(job, "firmware: the guest has no room for %lu bytes below 4 GiB", size);
 	}
 	e->rom = rom;
 	e->rom_size = size;
@@ -51,16 +51,14 @@ static bool make_rom(struct boot_job *job, u64 size)
 bool firmware_load(struct boot_job *job)
 {
 	const struct boot_source *s = job->source;
-	u64 size = s->kernel_size, shadow = MIN(size, ROM_SHADOW);
+	u64 size = s->firmware_size, shadow = MIN(size, ROM_SHADOW);
 
-	if (size % PAGE_SIZE || size > ROM_MAX)
-		return boot_fail(job,
-				 "kernel: firmware has to be a multiple of 4 KiB up to 16 MiB, not %lu bytes: pad it",
-				 size);
+	if (!size || size % PAGE_SIZE || size > ROM_MAX)
+		return boot_fail(job, "firmware: it has to be a multiple of 4 KiB up to 16 MiB, not %lu bytes: pad it", size);
 	if (!make_rom(job, size))
 		return false;
-	memcpy(job->entry->rom, s->kernel, size);
+	memcpy(job->entry->rom, s->firmware, size);
 	boot_set_kernel(job, MAP_HIGH_RAM - size, size);
 	job->entry->mode = BOOT_MODE_RESET;
-	return boot_copy(job, MAP_LEGACY_END - shadow, s->kernel + size - shadow, shadow);
+	return boot_copy(job, MAP_LEGACY_END - shadow, s->firmware + size - shadow, shadow);
 }

@@ -1,4 +1,4 @@
-/* Debug console at port 0xe9 (debug_console.h). */
+/* Debug console at ports 0xe9 and 0x402 (debug_console.h). */
 #include "dev/debug_console.h"
 
 #include "dev/map.h"
@@ -20,5 +20,6 @@ static const struct region_ops debug_console_ops = { .read = debug_console_read,
 
 int debug_console_attach(struct debug_console *console, struct bus *io)
 {
-	return bus_add(io, "debug console", PORT_DEBUG_CONSOLE, 1, &debug_console_ops, console);
+	int error = bus_add(io, "debug console", PORT_DEBUG_CONSOLE, 1, &debug_console_ops, console);
+	return error ? error : bus_add(io, "firmware console", PORT_FIRMWARE_CONSOLE, 1, &debug_console_ops, console);
 }

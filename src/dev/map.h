@@ -6,12 +6,15 @@
 /* Physical memory. RAM fills [0, LOW_RAM_END) but for the legacy hole, and goes on at 4 GiB. */
 #define MAP_LEGACY_HOLE 0xa0000ull
 #define MAP_LEGACY_END 0x100000ull
+#define MAP_PAM 0xc0000ull /* to MAP_LEGACY_END: RAM or ROM (mch.h) */
+#define MAP_PAM_SIZE 0x40000ull
 #define MAP_EBDA 0x9fc00ull
-#define MAP_LOW_RAM_END 0xc0000000ull
+#define MAP_LOW_RAM_END 0xb0000000ull /* SeaBIOS moves the ECAM window here, and puts BARs from 0xc0000000 on */
 #define MAP_PCI_MMIO 0xc0000000ull
 #define MAP_PCI_MMIO_END 0xe0000000ull
 #define MAP_ECAM 0xe0000000ull /* 256 buses of 1 MiB */
 #define MAP_ECAM_SIZE 0x10000000ull
+#define MAP_PCI_MMIO_HIGH 0xf0000000ull /* and more room for BARs, to the I/O APIC */
 #define MAP_IOAPIC 0xfec00000ull
 #define MAP_LAPIC 0xfee00000ull
 #define MAP_HIGH_RAM 0x100000000ull
@@ -29,6 +32,9 @@
 #define PORT_FAST_A20 0x92
 #define PORT_DEBUG_EXIT 0xf4
 #define PORT_DEBUG_CONSOLE 0xe9
+#define PORT_FIRMWARE_CONSOLE 0x402 /* the same, where firmware for QEMU writes */
+#define PORT_FW_CFG 0x510
+#define PORT_FW_CFG_DMA 0x514
 #define PORT_UART0 0x3f8
 #define PORT_PM 0x600 /* PM1a event block; +4 PM1a control; +8 PM timer */
 #define PORT_PCI_CONFIG 0xcf8
@@ -49,9 +55,10 @@
 #define PCI_SLOT_RANDOM 1
 #define PCI_SLOT_DISK 4 /* the first */
 #define PCI_SLOT_NET 20 /* the first */
+#define PCI_SLOT_LPC 31
 
 /* Values that the ACPI tables tell the guest to write. */
-#define PM_SLP_TYP_S5 5 /* SLP_TYP of PM1a control: soft off */
+#define PM_SLP_TYP_S5 0 /* SLP_TYP of PM1a control: soft off */
 #define RESET_VALUE 6 /* to PORT_RESET */
 
 #endif

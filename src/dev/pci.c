@@ -256,5 +256,5 @@ const struct state_table pci_function_state = STATE_TABLE(struct pci_function, N
 const struct state_table pci_host_state = STATE_TABLE(struct pci_host, host_loaded,
 	STATE_IN(struct pci_host, intx, wire_state), STATE_NONE(struct pci_host, message), STATE_NONE(struct pci_host, opaque),
 	STATE_NONE(struct pci_host, io), STATE_NONE(struct pci_host, memory), STATE_NONE(struct pci_host, behind),
-	STATE(struct pci_host, address), STATE(struct pci_host, asserted), STATE_NONE(struct pci_host, function),
+	STATE(struct pci_host, address), STATE_NONE(struct pci_host, ecam), STATE(struct pci_host, asserted), STATE_NONE(struct pci_host, function),
 	STATE_IN(struct pci_host, bridge, pci_function_state));

@@ -89,6 +89,7 @@ struct pci_host {
 	struct bus *io, *memory;
 	struct bus behind; /* I/O below CONFIG_ADDRESS that is not 32 bits wide: port 0xcf9 (reset.h) */
 	u32 address;       /* CONFIG_ADDRESS */
+	u64 ecam;          /* where the ECAM window is, 0: nowhere */
 	unsigned asserted[PCI_PINS];
 	struct pci_function *function[PCI_FUNCTIONS];
 	struct pci_function bridge;
@@ -97,6 +98,8 @@ struct pci_host {
 /* Build the host bridge (device 0) and answer at ports 0xcf8 to 0xcff and in the ECAM window; 0, or a negative value as
  * bus_add. */
 int pci_attach(struct pci_host *host, struct bus *io, struct bus *memory);
+/* Move the ECAM window, or take it away (0). Where something else is already it does not answer: a negative value, as bus_add. */
+int pci_place_ecam(struct pci_host *host, u64 base);
 /* Bus reset: what the guest could write becomes zero, no BAR answers, no pin is asserted. Device models reset
  * themselves. */
 void pci_reset(struct pci_host *host);

@@ -6,8 +6,10 @@
 #include "dev/map.h"
 #include "dev/pci.h"
 
-#define BRIDGE_VENDOR 0x1b36 /* Red Hat; device 8 is QEMU's generic PCI Express host bridge */
-#define BRIDGE_DEVICE 0x0008
+#define BRIDGE_VENDOR 0x8086 /* Intel's Q35 MCH (mch.h), and the subsystem by which firmware knows a virtual one */
+#define BRIDGE_DEVICE 0x29c0
+#define BRIDGE_SUBSYSTEM_VENDOR 0x1af4
+#define BRIDGE_SUBSYSTEM 0x1100
 #define BRIDGE_CLASS 0x060000 /* host bridge */
 
 #define ADDRESS_ENABLE 0x80000000u
@@ -68,13 +70,13 @@ static struct pci_function *ecam_function(const struct pci_host *host, u64 offse
 
 static u64 ecam_read(void *device, u64 offset, unsigned size, u64 now)
 {
-	struct pci_function *function = ecam_function(device, offset, size);
+	struct pci_function *function = ecam_function(container_of(device, struct pci_host, ecam), offset, size);
 	return function ? pci_config_read(function, offset % PCI_CONFIG_SIZE, size, now) : ~0ull;
 }
 
 static void ecam_write(void *device, u64 offset, unsigned size, u64 value, u64 now)
 {
-	struct pci_function *function = ecam_function(device, offset, size);
+	struct pci_function *function = ecam_function(container_of(device, struct pci_host, ecam), offset, size);
 	if (function)
 		pci_config_write(function, offset % PCI_CONFIG_SIZE, size, (u32)value, now);
 }
@@ -83,15 +85,27 @@ static const struct region_ops address_ops = { .read = address_read, .write = ad
 static const struct region_ops data_ops = { .read = data_read, .write = data_write, .width = 4 };
 static const struct region_ops ecam_ops = { .read = ecam_read, .write = ecam_write, .width = 4 };
 
+int pci_place_ecam(struct pci_host *host, u64 base)
+{
+	if (host->ecam == base)
+		return 0;
+	bus_remove(host->memory, &host->ecam);
+	host->ecam = base;
+	return base ? bus_add(host->memory, "PCI ECAM", base, MAP_ECAM_SIZE, &ecam_ops, &host->ecam) : 0;
+}
+
 int pci_attach(struct pci_host *host, struct bus *io, struct bus *memory)
 {
 	host->io = io;
 	host->memory = memory;
 	host->behind.count = 0;
 	host->address = 0;
+	host->ecam = 0;
 	pci_function_init(&host->bridge, BRIDGE_VENDOR, BRIDGE_DEVICE, BRIDGE_CLASS, 0);
+	pci_put(&host->bridge, PCI_SUBSYSTEM_VENDOR, 2, BRIDGE_SUBSYSTEM_VENDOR);
+	pci_put(&host->bridge, PCI_SUBSYSTEM, 2, BRIDGE_SUBSYSTEM);
 	int error = pci_add(host, &host->bridge, 0, 0);
 	error = error ? error : bus_add(io, "PCI config address", PORT_PCI_CONFIG, 4, &address_ops, host);
 	error = error ? error : bus_add(io, "PCI config data", PORT_PCI_CONFIG + 4, 4, &data_ops, host);
-	return error ? error : bus_add(memory, "PCI ECAM", MAP_ECAM, MAP_ECAM_SIZE, &ecam_ops, host);
+	return error ? error : pci_place_ecam(host, MAP_ECAM);
 }

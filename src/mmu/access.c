@@ -39,7 +39,7 @@ static bool translate_miss(struct vcpu *vcpu, gla_t gla, enum tlb_view view, uns
 	if (!walk_page(vcpu, gla, view, kind, &walk))
 		return raise_page_fault(vcpu, gla, walk.error);
 	struct ram_slot *slot = ram_find(vcpu->ram, walk.gpa);
-	if (!slot || (slot->readonly && kind == ACCESS_WRITE)) {
+	if (!slot || (kind == ACCESS_WRITE && ram_readonly(slot, walk.gpa))) {
 		*out = (struct translation){ .gpa = walk.gpa | (gla & ~PAGE_MASK) };
 		return true;
 	}
@@ -134,8 +134,10 @@ static void write_piece(struct vcpu *vcpu, const struct translation *t, const u8
 	if (t->hva) {
 		copy(t->hva, buf, size);
 		mmu_stored(vcpu, t->flags, t->generation);
-	} else if (!ram_find(vcpu->ram, t->gpa)) {
-		mmio_access(vcpu, t->gpa, (u8 *)buf, size, true);
+	} else {
+		const struct ram_slot *slot = ram_find(vcpu->ram, t->gpa);
+		if (!slot || !slot->readonly)
+			mmio_access(vcpu, t->gpa, (u8 *)buf, size, true);
 	}
 }
 

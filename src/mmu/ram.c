@@ -118,6 +118,17 @@ static void code_written(struct ram *ram, struct ram_slot *s, u64 page)
 	__atomic_store_n(&ram->code_log[position % CODE_LOG_SIZE], number | (position + 1) << 40, __ATOMIC_SEQ_CST);
 }
 
+void ram_set_readonly(struct ram *ram, gpa_t gpa, u64 size, bool readonly)
+{
+	struct ram_slot *s = ram_find(ram, gpa);
+	for (u64 page = (gpa - s->base) >> PAGE_SHIFT; size; page++, size -= PAGE_SIZE) {
+		if (readonly)
+			__atomic_fetch_or(&s->flags[page], PAGE_READONLY, __ATOMIC_SEQ_CST);
+		else
+			__atomic_fetch_and(&s->flags[page], (u8)~PAGE_READONLY, __ATOMIC_SEQ_CST);
+	}
+}
+
 void ram_code_written(struct ram *ram, u8 *flags, u32 *generation)
 {
 	for (unsigned i = 0; i < ram->slots; i++) {

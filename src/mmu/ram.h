@@ -17,6 +17,7 @@
 #define PAGE_DIRTY BIT(1)
 #define PAGE_STORED BIT(2) /* with protect_code: some TLB may hold a write tag for it */
 #define PAGE_MIXED BIT(3)  /* with protect_code: code and data; PAGE_CODE stays when it is written */
+#define PAGE_READONLY BIT(4) /* stores of vCPUs are not carried out but leave as MMIO (ram_set_readonly) */
 
 struct ram_slot {
 	gpa_t base;
@@ -77,6 +78,16 @@ u8 *ram_pointer(struct ram *ram, gpa_t gpa, u64 size);
  * ram_write ends in ram_written. */
 bool ram_read(struct ram *ram, gpa_t gpa, void *buf, u64 size);
 bool ram_write(struct ram *ram, gpa_t gpa, const void *buf, u64 size);
+
+/* Whether stores of vCPUs to the page of gpa, which is in the slot, are not to change it. */
+static inline bool ram_readonly(const struct ram_slot *slot, gpa_t gpa)
+{
+	return slot->readonly || (__atomic_load_n(&slot->flags[(gpa - slot->base) >> PAGE_SHIFT], __ATOMIC_SEQ_CST) & PAGE_READONLY);
+}
+
+/* Make whole pages of one slot read-only for vCPUs, or writable again; devices and loaders write them all the same. TLBs may hold older tags:
+ * mmu_flush_all on every vCPU makes it hold. */
+void ram_set_readonly(struct ram *ram, gpa_t gpa, u64 size, bool readonly);
 
 /* The page of these flags, which hold PAGE_CODE, was written. */
 void ram_code_written(struct ram *ram, u8 *flags, u32 *generation);

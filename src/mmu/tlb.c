@@ -390,7 +390,7 @@ void mmu_load_cr3(struct vcpu *vcpu, bool noflush)
  * logged. */
 static bool store_needs_nothing(const struct walk *walk, const struct ram_slot *slot, u8 flags)
 {
-	return walk->dirty && !slot->readonly && (!slot->log_dirty || (flags & PAGE_DIRTY));
+	return walk->dirty && !slot->readonly && !(flags & PAGE_READONLY) && (!slot->log_dirty || (flags & PAGE_DIRTY));
 }
 
 /* Where code is protected, a page that holds some gets no write tag, and one that gets a tag is remembered. */

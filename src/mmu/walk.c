@@ -85,7 +85,7 @@ static struct entry read_entry(struct vcpu *vcpu, const struct format *f, gpa_t 
 	u8 *hva = slot->hva + (gpa - slot->base);
 	u64 value = f->entry_size == 8 ? __atomic_load_n((u64 *)(void *)hva, __ATOMIC_SEQ_CST)
 				       : __atomic_load_n((u32 *)(void *)hva, __ATOMIC_SEQ_CST);
-	return (struct entry){ .gpa = gpa, .hva = slot->readonly ? NULL : hva, .value = value };
+	return (struct entry){ .gpa = gpa, .hva = ram_readonly(slot, gpa) ? NULL : hva, .value = value };
 }
 
 /* Set A or D with one atomic exchange; false: somebody else changed the entry, walk again. */

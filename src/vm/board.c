@@ -73,6 +73,11 @@ static void ask_exit(void *opaque, u32 status)
 	b->exit_status = status;
 }
 
+static void memory_changed(void *opaque)
+{
+	((struct board *)opaque)->event = BOARD_MEMORY;
+}
+
 enum board_event board_take_event(struct board *board)
 {
 	enum board_event event = board->event;
@@ -120,16 +125,28 @@ static int attach_irq_chips(struct board *b)
 	return error;
 }
 
-static int attach_devices(struct board *b, u64 now)
+static int attach_devices(struct board *b, struct ram *ram, u64 now)
 {
 	int error = uart_attach(&b->uart, &b->io, PORT_UART0);
 	error |= i8042_attach(&b->i8042, &b->io);
 	error |= pm_attach(&b->pm, &b->io, PORT_PM, now);
 	error |= pci_attach(&b->pci, &b->io, &b->memory);
+	error |= mch_attach(&b->mch, &b->pci, ram);
+	error |= lpc_attach(&b->lpc, &b->pci);
 	error |= reset_attach(&b->reset, &b->io, &b->pci.behind);
 	error |= debug_console_attach(&b->debug_console, &b->io);
 	if (b->backends.debug_exit)
 		error |= debug_exit_attach(&b->debug_exit, &b->io);
+	return error;
+}
+
+static int attach_firmware(struct board *b, struct ram *ram)
+{
+	int error = 0;
+	if (b->backends.firmware)
+		error |= fw_cfg_attach(&b->fw_cfg, &b->io, ram);
+	if (b->backends.flash.data)
+		error |= pflash_attach(&b->flash, &b->backends.flash, &b->memory, b->backends.flash_base);
 	return error;
 }
 
@@ -185,9 +202,13 @@ int board_create(struct board *board, const struct board_backends *backends, str
 	b->pm.opaque = b;
 	b->reset.reset = ask_reset;
 	b->reset.opaque = b;
+	b->mch.memory_changed = memory_changed;
+	b->mch.opaque = b;
+	b->mch.firmware = backends->firmware;
 	b->debug_console = (struct debug_console){ .emit = backends->debug_put, .opaque = backends->debug };
 	b->debug_exit = (struct debug_exit){ .exit = ask_exit, .opaque = b };
-	if (attach_irq_chips(b) | attach_devices(b, now) || attach_virtio(b, ram, cpus))
+	if (attach_irq_chips(b) | attach_devices(b, ram, now) || attach_firmware(b, ram) ||
+	    attach_virtio(b, ram, cpus))
 		return -1;
 	rtc_init(&b->rtc, host_wallclock(), now);
 	rtc_set_memory_size(&b->rtc, MIN(ram->memory_size, MAP_LOW_RAM_END),
@@ -199,6 +220,7 @@ int board_create(struct board *board, const struct board_backends *backends, str
 
 void board_destroy(struct board *board)
 {
+	mch_destroy(&board->mch);
 	for (unsigned i = 0; i < ARRAY_SIZE(board->disk); i++) {
 		if (board->disk[i])
 			virtio_block_destroy(board->disk[i]);
@@ -215,6 +237,11 @@ void board_reset(struct board *board, u64 now)
 		msix_reset(&board->virtio[i]->msix);
 	}
 	pci_reset(&board->pci);
+	mch_reset(&board->mch);
+	lpc_reset(&board->lpc);
+	fw_cfg_reset(&board->fw_cfg);
+	if (board->backends.flash.data)
+		pflash_reset(&board->flash);
 	uart_reset(&board->uart);
 	i8042_reset(&board->i8042);
 	pm_reset(&board->pm, now);
@@ -254,9 +281,15 @@ void board_state(struct state *s, struct board *board)
 	state_section(s, "i8042", 0, &i8042_state, &b->i8042);
 	state_section(s, "ACPI", 0, &pm_state, &b->pm);
 	state_section(s, "reset", 0, &reset_state, &b->reset);
+	state_section(s, "ISA bridge", 0, &lpc_state, &b->lpc);
 	for (unsigned i = 0; i < b->virtio_count; i++)
 		virtio_state(s, b->virtio[i], i);
 	state_section(s, "PCI", 0, &pci_host_state, &b->pci); /* after its functions */
+	mch_state(s, &b->mch);
+	if (b->backends.firmware)
+		state_section(s, "fw_cfg", 0, &fw_cfg_state, &b->fw_cfg);
+	if (b->backends.flash.data)
+		pflash_state(s, &b->flash);
 }
 
 /* ---- time ---- */

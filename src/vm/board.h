@@ -6,8 +6,12 @@
 #include "dev/bus.h"
 #include "dev/debug_console.h"
 #include "dev/debug_exit.h"
+#include "dev/fw_cfg.h"
 #include "dev/i8042.h"
+#include "dev/lpc.h"
+#include "dev/mch.h"
 #include "dev/pci.h"
+#include "dev/pflash.h"
 #include "dev/pit.h"
 #include "dev/pm.h"
 #include "dev/reset.h"
@@ -35,10 +39,13 @@ struct board_backends {
 	unsigned disks; /* BOARD_DISKS_MAX at most */
 	const struct net_backend *net; /* likewise */
 	unsigned nets; /* BOARD_NETS_MAX at most */
+	bool firmware; /* a ROM starts the machine: fit the firmware configuration device, and show the ROM below 1 MiB */
+	struct pflash_backend flash; /* the firmware's variables */
+	gpa_t flash_base;
 };
 
 /* What a register access may ask of the machine. It is kept until the access is over, then taken. */
-enum board_event { BOARD_NOTHING, BOARD_RESET, BOARD_POWER_OFF, BOARD_DEBUG_EXIT };
+enum board_event { BOARD_NOTHING, BOARD_RESET, BOARD_POWER_OFF, BOARD_DEBUG_EXIT, BOARD_MEMORY /* PAM: drop TLBs */ };
 
 struct board {
 	struct bus io, memory;
@@ -51,6 +58,10 @@ struct board {
 	struct pm pm;
 	struct reset reset;
 	struct pci_host pci;
+	struct mch mch;
+	struct lpc lpc;
+	struct fw_cfg fw_cfg; /* its items are added before board_create */
+	struct pflash flash;
 	struct virtio_random random;
 	struct virtio_block *disk[BOARD_DISKS_MAX];
 	struct virtio_net *net[BOARD_NETS_MAX];

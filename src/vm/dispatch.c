@@ -5,6 +5,7 @@
 #include "cpu/msr.h"
 #include "cpu/pvclock.h"
 #include "host/port.h"
+#include "mmu/mmu.h"
 
 #define CPUID_1_EDX_APIC (1u << 9)
 #define KVM_ENOSYS 1000ull /* what an unknown hypercall returns, negated */
@@ -16,9 +17,24 @@ static u64 read_tsc(void)
 
 /* ---- the board ---- */
 
-/* Carry out what a register access asked of the machine; the lock is not held. */
-static void obey_board(struct vm *vm, enum board_event event, u32 status)
+/* Areas of memory show something else, and may be read-only now. Who did it sees it from here on, others soon. */
+static void memory_changed(struct vm_cpu *cpu)
 {
+	struct vm *vm = cpu->vm;
+	mmu_flush_all(&cpu->vcpu);
+	vcpu_set_pending(&cpu->vcpu, PENDING_CODE);
+	for (unsigned i = 0; i < vm->config.cpus; i++) {
+		if (vm->cpu[i] == cpu)
+			continue;
+		__atomic_fetch_or(&vm->cpu[i]->requests, REQUEST_FLUSH, __ATOMIC_SEQ_CST);
+		vm_kick(vm->cpu[i], PENDING_KICK | PENDING_CODE);
+	}
+}
+
+/* Carry out what a register access asked of the machine; the lock is not held. */
+static void obey_board(struct vm_cpu *cpu, enum board_event event, u32 status)
+{
+	struct vm *vm = cpu->vm;
 	switch (event) {
 	case BOARD_NOTHING:
 		break;
@@ -31,12 +47,16 @@ static void obey_board(struct vm *vm, enum board_event event, u32 status)
 	case BOARD_DEBUG_EXIT:
 		vm_end(vm, VM_DEBUG_EXIT, (int)(status & 0xff), NULL);
 		break;
+	case BOARD_MEMORY:
+		memory_changed(cpu);
+		break;
 	}
 }
 
 /* One access to a bus of the board. */
-static u64 board_access(struct vm *vm, struct bus *bus, u64 address, unsigned size, bool write, u64 value)
+static u64 board_access(struct vm_cpu *cpu, struct bus *bus, u64 address, unsigned size, bool write, u64 value)
 {
+	struct vm *vm = cpu->vm;
 	host_lock(&vm->lock);
 	u64 now = vm_now(vm);
 	if (write)
@@ -47,14 +67,14 @@ static u64 board_access(struct vm *vm, struct bus *bus, u64 address, unsigned si
 	enum board_event event = board_take_event(&vm->board);
 	u32 status = vm->board.exit_status;
 	host_unlock(&vm->lock);
-	obey_board(vm, event, status);
+	obey_board(cpu, event, status);
 	return value;
 }
 
 static void exit_io(struct vm_cpu *cpu, struct exit *e)
 {
 	struct vm *vm = cpu->vm;
-	e->io.value = (u32)board_access(vm, &vm->board.io, e->io.port, e->io.size, e->io.write, e->io.value);
+	e->io.value = (u32)board_access(cpu, &vm->board.io, e->io.port, e->io.size, e->io.write, e->io.value);
 	if (vm->config.trace & TRACE_IO)
 		host_log(LOG_DEBUG, "%llx: port %04x %s %0*x", (unsigned long long)cpu->vcpu.rip, e->io.port, e->io.write ? "<-" : "->",
 			 e->io.size * 2, e->io.value);
@@ -65,7 +85,7 @@ static void exit_mmio(struct vm_cpu *cpu, struct exit *e)
 	struct vm *vm = cpu->vm;
 	u64 offset = e->mmio.gpa & (LAPIC_MMIO_SIZE - 1);
 	if (!lapic_decodes(&cpu->lapic, e->mmio.gpa)) {
-		e->mmio.value = board_access(vm, &vm->board.memory, e->mmio.gpa, e->mmio.size, e->mmio.write, e->mmio.value);
+		e->mmio.value = board_access(cpu, &vm->board.memory, e->mmio.gpa, e->mmio.size, e->mmio.write, e->mmio.value);
 	} else if (e->mmio.write) {
 		u64 now = vm_now(cpu->vm);
 		lapic_mmio_write(&cpu->lapic, offset, e->mmio.size, e->mmio.value, now);

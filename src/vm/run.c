@@ -8,6 +8,7 @@
 #include "cpu/msr.h"
 #include "dev/map.h"
 #include "host/port.h"
+#include "mmu/mmu.h"
 #include "vm/report.h"
 
 #define REQUESTS_TAKE(cpu, bits) (__atomic_fetch_and(&(cpu)->requests, ~(u32)(bits), __ATOMIC_SEQ_CST) & (bits))
@@ -219,6 +220,8 @@ static void obey_requests(struct vm_cpu *cpu)
 		vm_reset_cpu(cpu, true);
 	if (wanted & REQUEST_SIPI)
 		startup(cpu, __atomic_load_n(&cpu->sipi_vector, __ATOMIC_SEQ_CST));
+	if (REQUESTS_TAKE(cpu, REQUEST_FLUSH))
+		mmu_flush_all(&cpu->vcpu);
 	if (REQUESTS_TAKE(cpu, REQUEST_CRASH))
 		crash(cpu, cpu->vcpu.activity == ACTIVITY_HLT ? "it halted with interrupts disabled"
 							      : "it spins with interrupts disabled");

@@ -181,6 +181,7 @@ static bool create_machine(struct vm *vm)
 	vm->tsc_offset = 0; /* the guest's counter is the host's as long as nothing changes it, so that RDTSC may be run as it is (engine/bt/sensitive.h) */
 	if (!vm->board_timer || add_memory(vm) < 0)
 		return false;
+	vm->config.backends.flash_base = MAP_HIGH_RAM - vm->config.boot.firmware_size - vm->config.backends.flash.size;
 	if (board_create(&vm->board, &vm->config.backends, &vm->ram, vm->config.cpus, vm_now(vm), board_message,
 			 pic_intr_changed, vm) < 0)
 		return false;
@@ -213,6 +214,16 @@ static bool load_guest(struct vm *vm, struct state *saved, char *error, size_t e
 	return true;
 }
 
+/* Firmware finds the machine described in a device. */
+static bool describe_machine(struct vm *vm, char *error, size_t error_size)
+{
+	vm->config.boot.physical_bits = vm->policy->physical_bits;
+	vm->config.backends.firmware = vm->config.boot.protocol == BOOT_FIRMWARE;
+	return !vm->config.backends.firmware ||
+	       firmware_files_create(&vm->firmware, &vm->board.fw_cfg, &vm->board.mch, &vm->config.boot, vm->config.backends.disks, error,
+				     error_size);
+}
+
 static bool check_cpus(const struct vm_config *config, char *error, size_t size)
 {
 	if (config->cpus == 1 || !config->engine->one_cpu)
@@ -221,9 +232,21 @@ static bool check_cpus(const struct vm_config *config, char *error, size_t size)
 	return false;
 }
 
+/* UEFI firmware maps all that the CPUs can address, by tables whose size and making cost a multiple of the rest of its work where they address
+ * much: 256 MiB of tables for 46 bits. So there are only as many bits as QEMU shows unless told otherwise, or as memory needs. */
+#define FIRMWARE_PHYSICAL_BITS 40
+
+static void limit_addresses(struct vm *vm)
+{
+	if (vm->config.boot.protocol == BOOT_FIRMWARE && vm->config.memory < BIT(FIRMWARE_PHYSICAL_BITS - 1))
+		vm->policy->physical_bits = MIN(vm->policy->physical_bits, FIRMWARE_PHYSICAL_BITS);
+}
+
 static bool make_policy(struct vm *vm, struct state *saved, char *error, size_t error_size)
 {
 	vm->policy = cpuid_policy_create(vm->config.cpu_model, vm->config.cpus, host_tsc_hz(), error, error_size);
+	if (vm->policy)
+		limit_addresses(vm);
 	return vm->policy && (!saved || vm_load_model(vm, saved, error, error_size));
 }
 
@@ -241,7 +264,8 @@ struct vm *vm_create(const struct vm_config *config, char *error, size_t error_s
 	host_lock_init(&vm->lock);
 	struct state state = { .loading = true, .data = (u8 *)config->state, .size = config->state_size };
 	struct state *saved = config->state ? &state : NULL;
-	if (!make_policy(vm, saved, error, error_size) || !check_memory(vm, error, error_size) || !check_cpus(config, error, error_size)) {
+	if (!make_policy(vm, saved, error, error_size) || !check_memory(vm, error, error_size) || !check_cpus(config, error, error_size) ||
+	    !describe_machine(vm, error, error_size)) {
 		*user_error = true;
 	} else if (!create_machine(vm)) {
 		host_snprintf(error, error_size,
@@ -277,6 +301,7 @@ void vm_destroy(struct vm *vm)
 	for (unsigned i = 0; i < vm->config.cpus; i++)
 		destroy_cpu(vm->cpu[i]);
 	board_destroy(&vm->board);
+	firmware_files_destroy(&vm->firmware);
 	ram_release(&vm->ram);
 	if (vm->entry.rom)
 		host_ram_destroy(vm->entry.rom, vm->entry.rom_size);

@@ -7,6 +7,7 @@
 #define NADIR_VM_VM_H
 
 #include "boot/boot.h"
+#include "boot/firmware_files.h"
 #include "cpu/cpuid.h"
 #include "cpu/pvclock.h"
 #include "engine/engine.h"
@@ -68,6 +69,7 @@ struct vm_config {
 #define REQUEST_INIT BIT(0)
 #define REQUEST_SIPI BIT(1) /* its vector is in sipi_vector */
 #define REQUEST_CRASH BIT(2) /* the watchdog found it hung */
+#define REQUEST_FLUSH BIT(3) /* the chipset changed what memory shows */
 
 /* Guest time: the host's monotonic clock without the times at which the VM was held (vm/pause.c). Written under the lock while every vCPU
  * is parked; read by vCPUs that are not, and under the lock. */
@@ -114,6 +116,7 @@ struct vm {
 	struct host_timer *watchdog;
 	u64 suspicion; /* the watchdog's: tenths of seconds without a sign of life */
 	struct boot_entry entry;
+	struct firmware_files firmware; /* what firmware reads; lock */
 	struct pvclock clock; /* changes with `time` */
 	u64 tsc_offset; /* of all vCPUs at power-on */
 	u32 end; /* enum vm_end, atomic: set once */

@@ -23,7 +23,7 @@ def debug_exit(value):
 HALT = b"\xf4\xeb\xfd"  # hlt; jmp back
 DEAF_SPIN = b"\xfa\xeb\xfe"  # cli; jmp self
 DEAF_HALT = b"\xfa" + HALT
-POWER_OFF = out16(0x604, 5 << 10 | 1 << 13) + HALT  # PM1a control: SLP_TYP, SLP_EN
+POWER_OFF = out16(0x604, 1 << 13) + HALT  # PM1a control: SLP_TYP, SLP_EN
 RESET = out8(0xCF9, 6) + HALT
 # push 0, three times; mov bp, sp; lidt [bp]; int3: an exception without a table
 TRIPLE_FAULT = b"\x6a\x00" * 3 + b"\x89\xe5\x0f\x01\x5e\x00\xcc"

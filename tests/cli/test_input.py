@@ -136,7 +136,19 @@ class Files(run.Case):
         text = self.file("text", b"hello\n" * 1000)
         for protocol in ("linux64", "linux32", "pvh", "multiboot1", "multiboot2", "firmware"):
             with self.subTest(protocol=protocol):
-                self.refused("run", "--kernel", text, "--protocol", protocol, words=["kernel"])
+                self.refused("run", "--kernel", text, "--protocol", protocol, words=["firmware" if protocol == "firmware" else "kernel"])
+
+    def test_firmware(self):
+        rom = self.file("rom", bytes(128 << 10))
+        self.refused("run", "--firmware", "/nonexistent", words=["--firmware", "No such file"])
+        self.refused("run", "--firmware", self.file("odd", bytes(1000)), words=["firmware", "multiple of 4 KiB"])
+        self.refused("run", "--firmware", self.file("huge", bytes((16 << 20) + 4096)), words=["firmware", "16 MiB"])
+        self.refused("run", "--firmware", rom, "--pflash", "/nonexistent/vars", words=["--pflash", "template"])
+        self.refused("run", "--firmware", rom, "--pflash", self.file("vars", bytes(1000)), words=["--pflash", "4 KiB"])
+        self.refused("run", "--firmware", rom, "--pflash", "/", words=["--pflash"])
+        self.refused("run", "--kernel", rom, "--pflash", rom, words=["--pflash", "--firmware"])
+        big = self.file("OVMF_CODE.fd", bytes(512 << 10))
+        self.refused("run", "--firmware", big, "--kernel", self.file("text", b"hello\n" * 1000), words=["kernel", "bzImage"])
 
     def test_too_large(self):
         huge = self.file("huge", b"")

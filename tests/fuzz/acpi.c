@@ -9,7 +9,9 @@ static void put_tables(struct input *in)
 	unsigned cpus = input_take(in, 2) & 511;
 	u8 *buffer = __builtin_calloc(size ? size : 1, 1);
 
-	CHECK(acpi_tables(buffer, size, 0xe0000, cpus) <= size);
+	struct acpi_machine machine = { .cpus = cpus, .ecam = input_u8(in) & 1 ? 0xe0000000 : 0, .bars = 0xc0000000 };
+	struct acpi_links links;
+	CHECK(acpi_tables(buffer, size, 0xe0000, &machine, &links) <= size);
 	__builtin_free(buffer);
 }
 

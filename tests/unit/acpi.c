@@ -1,6 +1,6 @@
 /* The ACPI tables: found from the RSDP as a guest finds them, every checksum and pointer right, and the AML encodings
  * of the manual. With a directory as argument it writes the tables there instead, one file a table, for iasl. */
-#include "boot/acpi.h"
+#include "boot/acpi_loader.h"
 #include "dev/map.h"
 #include "lib/bytes.h"
 
@@ -21,10 +21,16 @@ static u8 *at(u64 gpa)
 	return tables + (gpa - MAP_ACPI);
 }
 
+static u32 build_in(u32 size, unsigned cpus)
+{
+	const struct acpi_machine machine = { .cpus = cpus, .ecam = MAP_ECAM, .bars = MAP_PCI_MMIO };
+	return acpi_tables(tables, size, MAP_ACPI, &machine, NULL);
+}
+
 static u32 build(unsigned cpus)
 {
 	memset(tables, 0, sizeof(tables));
-	return acpi_tables(tables, sizeof(tables), MAP_ACPI, cpus);
+	return build_in(sizeof(tables), cpus);
 }
 
 static u8 sum(const u8 *p, u32 size)
@@ -162,10 +168,10 @@ static void test_small_buffer(void **state)
 	for (u32 size = 0; size < need; size++) {
 		memset(tables, 0, sizeof(tables));
 		tables[size] = 0xa5;
-		assert_int_equal(acpi_tables(tables, size, MAP_ACPI, 2), 0);
+		assert_int_equal(build_in(size, 2), 0);
 		assert_int_equal(tables[size], 0xa5);
 	}
-	assert_int_equal(acpi_tables(tables, need, MAP_ACPI, 2), need);
+	assert_int_equal(build_in(need, 2), need);
 }
 
 static void test_ram(void **state)
@@ -232,6 +238,98 @@ static void test_aml_length(void **state)
 	}
 }
 
+/* ---- the loader's script, carried out as firmware does ---- */
+
+#define PLACE 0x7f000000u /* of the tables file */
+
+static u8 loader_tables[MAP_ACPI_SIZE], script[ACPI_LOADER_SIZE];
+
+/* The bytes of a file that the script names. */
+static u8 *file_of(const u8 *name)
+{
+	if (!strcmp((const char *)name, ACPI_LOADER_RSDP))
+		return loader_tables;
+	assert_string_equal((const char *)name, ACPI_LOADER_TABLES);
+	return loader_tables + ACPI_LOADER_TABLES_START;
+}
+
+static void add_pointer(const u8 *e)
+{
+	u8 *p = file_of(e + 4) + get_u32(e + 116);
+	assert_string_equal((const char *)e + 60, ACPI_LOADER_TABLES);
+	if (e[120] == 4)
+		put_u32(p, get_u32(p) + PLACE);
+	else
+		put_u64(p, get_u64(p) + PLACE);
+}
+
+static unsigned run_script(void)
+{
+	unsigned allocated = 0;
+	for (const u8 *e = script; e < script + sizeof(script); e += ACPI_LOADER_ENTRY_SIZE) {
+		u8 *p;
+		switch (get_u32(e)) {
+		case 0:
+			break;
+		case 1:
+			file_of(e + 4);
+			allocated++;
+			break;
+		case 2:
+			add_pointer(e);
+			break;
+		case 3:
+			p = file_of(e + 4);
+			assert_int_equal(p[get_u32(e + 60)], 0);
+			p[get_u32(e + 60)] = (u8)-sum(p + get_u32(e + 64), get_u32(e + 68));
+			break;
+		default:
+			fail();
+		}
+	}
+	return allocated;
+}
+
+static const u8 *placed(u64 address)
+{
+	assert_in_range(address, PLACE, PLACE + sizeof(loader_tables) - ACPI_LOADER_TABLES_START - 36);
+	return loader_tables + ACPI_LOADER_TABLES_START + (address - PLACE);
+}
+
+static void test_loader(void **state)
+{
+	const struct acpi_machine machine = {
+		.cpus = 3, .ecam = 0xb0000000, .bars = MAP_PCI_MMIO, .high_bars = BIT(33), .high_bars_end = BIT(46)
+	};
+	u32 size = acpi_loader_build(loader_tables, sizeof(loader_tables), script, &machine);
+	assert_in_range(size, 1000, 10000);
+	assert_int_equal(run_script(), 2);
+	assert_memory_equal(loader_tables, "RSD PTR ", 8);
+	assert_int_equal(sum(loader_tables, 20), 0);
+	assert_int_equal(sum(loader_tables, 36), 0);
+	const u8 *root = placed(get_u64(loader_tables + 24));
+	unsigned count = (get_u32(root + 4) - 36) / 8;
+	assert_memory_equal(root, "XSDT", 4);
+	assert_memory_equal(placed(get_u32(loader_tables + 16)), "RSDT", 4);
+	assert_int_equal(sum(root, get_u32(root + 4)), 0);
+	assert_int_equal(count, 4);
+	for (unsigned i = 0; i < count; i++) {
+		const u8 *t = placed(get_u64(root + 36 + 8 * i));
+		assert_int_equal(sum(t, get_u32(t + 4)), 0);
+		if (!memcmp(t, "FACP", 4)) {
+			const u8 *dsdt = placed(get_u64(t + 140));
+			assert_memory_equal(dsdt, "DSDT", 4);
+			assert_int_equal(sum(dsdt, get_u32(dsdt + 4)), 0);
+			assert_ptr_equal(placed(get_u32(t + 40)), dsdt);
+			assert_memory_equal(placed(get_u32(t + 36)), "FACS", 4);
+			assert_int_equal((get_u32(t + 36) - PLACE) % 64, 0);
+		}
+		if (!memcmp(t, "MCFG", 4))
+			assert_int_equal(get_u64(t + 44), 0xb0000000);
+	}
+	assert_int_equal(acpi_loader_build(loader_tables, 1000, script, &machine), 0);
+}
+
 static int dump_table(const char *directory, const u8 *table)
 {
 	char path[512];
@@ -265,7 +363,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_madt),          cmocka_unit_test(test_mcfg),
 		cmocka_unit_test(test_too_many_cpus), cmocka_unit_test(test_small_buffer),
 		cmocka_unit_test(test_ram),           cmocka_unit_test(test_aml_terms),
-		cmocka_unit_test(test_aml_length),
+		cmocka_unit_test(test_aml_length),    cmocka_unit_test(test_loader),
 	};
 
 	if (argc == 3)

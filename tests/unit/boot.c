@@ -86,9 +86,9 @@ static void test_e820(void **state)
 		assert_int_equal(ram, sizes[i] - (0x100000 - 0x9fc00));
 	}
 	assert_int_equal(e820_build(4096 * MIB, map), 5);
-	assert_int_equal(map[2].base + map[2].size, 0xc0000000);
+	assert_int_equal(map[2].base + map[2].size, 0xb0000000);
 	assert_int_equal(map[4].base, 0x100000000);
-	assert_int_equal(map[4].size, 1024 * MIB);
+	assert_int_equal(map[4].size, 1280 * MIB);
 }
 
 static void test_linux64(void **state)
@@ -381,8 +381,9 @@ static void test_firmware(void **state)
 	for (unsigned i = 0; i < sizeof(rom); i++)
 		rom[i] = i >> 8;
 	guest_memory_create(&ram, s.ram_size);
-	s.kernel = rom;
-	s.kernel_size = sizeof(rom);
+	s.kernel_size = 0;
+	s.firmware = rom;
+	s.firmware_size = sizeof(rom);
 	s.protocol = BOOT_FIRMWARE;
 	assert_true(load(&ram, &s));
 	assert_memory_equal(ram_pointer(&ram, 0xfffc0000, sizeof(rom)), rom, sizeof(rom));
@@ -393,9 +394,11 @@ static void test_firmware(void **state)
 	assert_int_equal(ram.slots, 2);
 	boot_set_cpu(&v, &entry);
 	assert_int_equal(v.rip, 0xfff0);
-	s.kernel_size -= 4096;
+	s.firmware_size -= 4096;
 	assert_false(boot_load(&ram, &s, &entry, error, sizeof(error)));
-	s.kernel_size = 1000;
+	s.firmware_size = 1000;
+	expect_error(&ram, &s, "multiple of 4 KiB");
+	s.firmware_size = 0;
 	expect_error(&ram, &s, "multiple of 4 KiB");
 	guest_memory_destroy(&ram);
 }

@@ -149,13 +149,13 @@ static void only_s5_with_sleep_enable_powers_off(void **state)
 		u16 value;
 		unsigned power_offs;
 	} table[] = {
-		{ CONTROL, 2, 5 << 10, 0 },
-		{ CONTROL, 2, 1 << 13, 0 },
-		{ CONTROL, 2, 4 << 10 | 1 << 13, 0 },
-		{ CONTROL, 2, 5 << 10 | 1 << 13, 1 },
-		{ CONTROL + 1, 1, 5 << 2 | 1 << 5, 1 },
+		{ CONTROL, 2, 0 << 10, 0 },
+		{ CONTROL, 2, 1 << 10 | 1 << 13, 0 },
+		{ CONTROL, 2, 5 << 10 | 1 << 13, 0 },
+		{ CONTROL, 2, 1 << 13, 1 },
+		{ CONTROL + 1, 1, 1 << 5, 1 },
 		{ CONTROL, 1, 0xff, 0 },
-		{ CONTROL, 4, 5 << 10 | 1 << 13 | 1, 1 },
+		{ CONTROL, 4, 1 << 13 | 1, 1 },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		struct board *b = board(0);

@@ -22,6 +22,8 @@ struct run_options {
 	const char *kernel;
 	const char *initrd;
 	const char *append;
+	const char *firmware;
+	const char *pflash;
 	struct option_list disk;
 	struct option_list net;
 	const char *protocol;

@@ -15,11 +15,13 @@
 #include "host/linux/machine_api.h"
 #include "host/linux/net.h"
 #include "host/linux/runtime.h"
+#include "host/linux/rom.h"
 #include "host/linux/sandbox.h"
 #include "host/linux/space.h"
 #include "host/linux/stats_print.h"
 #include "host/linux/terminal.h"
 #include "host/linux/trap.h"
+#include "host/linux/variables.h"
 #include "engine/engine.h"
 #include "host/port.h"
 #include "vm/report.h"
@@ -36,7 +38,8 @@
 
 struct machine {
 	const struct run_options *options;
-	struct file kernel, initrd;
+	struct file kernel, initrd, rom, option_rom;
+	struct pflash_backend variables;
 	struct console *serial, *debug;
 	struct block_backend backend[DISKS_MAX];
 	struct machine_disk {
@@ -262,11 +265,22 @@ static int open_control(const struct run_options *o)
 	return runtime_folder(folder, true) < 0 || runtime_socket(o->name, path) < 0 ? -1 : control_listen("name", path);
 }
 
+static int open_firmware(struct machine *m)
+{
+	const struct run_options *o = m->options;
+	const char *path = rom_load(o->firmware, o->kernel, &m->rom, &m->option_rom);
+	return path ? variables_open(o->pflash, path, &m->variables) : -1;
+}
+
 static int open_files(struct machine *m)
 {
 	const struct run_options *o = m->options;
-	if (!o->kernel) {
-		fprintf(stderr, "nadir: no guest given; name a kernel with --kernel FILE, or a file that describes the machine (see nadir run --help)\n");
+	if (!o->kernel && !o->firmware) {
+		fprintf(stderr, "nadir: no guest given; name a kernel with --kernel FILE, --firmware and --disk, or a file that describes the machine (see nadir run --help)\n");
+		return -1;
+	}
+	if (o->pflash && !o->firmware) {
+		fprintf(stderr, "nadir: --pflash holds the variables of UEFI firmware, and there is none; name it with --firmware\n");
 		return -1;
 	}
 	if (o->gdb_wait && !o->gdb) {
@@ -275,7 +289,9 @@ static int open_files(struct machine *m)
 	}
 	if (o->gdb && gdb_listen(o->gdb) < 0)
 		return -1;
-	if (open_log(o) < 0 || open_perf_map(o) < 0 || file_load(&m->kernel, "kernel", o->kernel, o->memory) < 0)
+	if (open_log(o) < 0 || open_perf_map(o) < 0 || (o->kernel && file_load(&m->kernel, "kernel", o->kernel, o->memory) < 0))
+		return -1;
+	if (o->firmware && open_firmware(m) < 0)
 		return -1;
 	if (o->initrd && file_load(&m->initrd, "initrd", o->initrd, o->memory) < 0)
 		return -1;
@@ -311,7 +327,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 			  .cmdline = o->append, .copied = file_settle_part },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
 			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = o->disk.count,
-			      .net = m->net, .nets = o->net.count },
+			      .net = m->net, .nets = o->net.count, .flash = m->variables },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
 		.no_reboot = o->no_reboot,
@@ -323,6 +339,17 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.debug_stopped = debug_stopped,
 	};
 	boot_protocol_find(o->protocol, &config->boot.protocol);
+	config->boot.firmware = m->rom.data;
+	config->boot.firmware_size = m->rom.size;
+	config->boot.option_rom = m->option_rom.data;
+	config->boot.option_rom_size = m->option_rom.size;
+	if (o->firmware) {
+		config->boot.protocol = BOOT_FIRMWARE;
+	} else if (config->boot.protocol == BOOT_FIRMWARE) { /* the kernel is the ROM */
+		config->boot.firmware = m->kernel.data;
+		config->boot.firmware_size = m->kernel.size;
+		config->boot.kernel_size = 0;
+	}
 	return 0;
 }
 
@@ -485,6 +512,7 @@ int run_main(const struct run_options *options)
 	}
 	file_settle(&m->kernel);
 	file_settle(&m->initrd);
+	file_settle(&m->rom);
 	log_set_panic_dump(panic_dump);
 	catch_signals();
 	int status = run_machine(m);
@@ -496,5 +524,8 @@ int run_main(const struct run_options *options)
 	console_close(m->debug);
 	file_release(&m->kernel);
 	file_release(&m->initrd);
+	file_release(&m->rom);
+	file_release(&m->option_rom);
+	variables_close(&m->variables);
 	return status;
 }

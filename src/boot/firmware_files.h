@@ -1,0 +1,30 @@
+/* What firmware finds in the firmware configuration device (dev/fw_cfg.h), by the names that QEMU gave it: memory map, ACPI tables, boot
+ * order, where its console goes, and the kernel to boot if there is one. */
+#ifndef NADIR_BOOT_FIRMWARE_FILES_H
+#define NADIR_BOOT_FIRMWARE_FILES_H
+
+#include "boot/acpi_loader.h"
+#include "boot/boot.h"
+#include "boot/e820.h"
+#include "dev/fw_cfg.h"
+#include "dev/mch.h"
+
+struct firmware_files {
+	const struct mch *mch; /* where the ECAM window is when the tables are read */
+	struct acpi_machine machine;
+	u64 low_end;
+	u8 *acpi; /* RSDP and tables */
+	u8 script[ACPI_LOADER_SIZE];
+	unsigned acpi_key[3];
+	struct e820_entry e820[2];
+	char boot_order[1024];
+	u8 *setup; /* the kernel's 16-bit part */
+};
+
+/* Put everything in. False, with one sentence in `error` that says what is wrong, if it cannot be. `disks` come as PCI
+ * devices from PCI_SLOT_DISK on. `files` is zeroed, and lives as long as the device. */
+bool firmware_files_create(struct firmware_files *files, struct fw_cfg *fw, const struct mch *mch, const struct boot_source *source,
+			   unsigned disks, char *error, size_t error_size);
+void firmware_files_destroy(struct firmware_files *files);
+
+#endif
