@@ -336,6 +336,6 @@ void virtio_block_destroy(struct virtio_block *block)
 
 const struct state_table virtio_block_state = STATE_TABLE(struct virtio_block, NULL,
 	STATE_IN(struct virtio_block, virtio, virtio_device_state), STATE_NONE(struct virtio_block, backend),
-	STATE_SAME(struct virtio_block, config.capacity), STATE_NONE(struct virtio_block, config),
+	STATE_SAME(struct virtio_block, config.capacity), STATE(struct virtio_block, config.writeback), STATE_NONE(struct virtio_block, config),
 	STATE_NONE(struct virtio_block, request), STATE_NONE(struct virtio_block, idle), STATE_NONE(struct virtio_block, fresh), STATE_NONE(struct virtio_block, submitted),
 	STATE(struct virtio_block, stalled));

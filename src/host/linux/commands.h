@@ -10,4 +10,7 @@ int command_reset(int argc, char **argv);
 int command_stats(int argc, char **argv);
 int command_console(int argc, char **argv);
 
+/* nadir create-disk (command_disk.c). */
+int command_create_disk(int argc, char **argv);
+
 #endif

@@ -18,6 +18,8 @@ static void help(FILE *out)
 	      "usage: nadir run --kernel FILE [OPTION...]   boot a virtual machine\n"
 	      "       nadir run FILE [OPTION...]            boot the virtual machine that a file describes\n"
 	      "       nadir switch --path SOCKET            connect the networks of virtual machines\n"
+	      "       nadir create-disk FILE SIZE           make an empty disk image\n"
+	      "       nadir create-disk FILE --base BASE    make an image that keeps changes to another one\n"
 	      "       nadir probe [--json]                  tell what this machine offers to virtual machines\n"
 	      "       nadir list [--json]                   show the running machines that have names\n"
 	      "       nadir stop [--force] NAME...          ask them to shut down, or end them\n"
@@ -96,7 +98,7 @@ static int run_named(int argc, char **argv)
 	} commands[] = {
 		{ "run", run_command },	    { "probe", probe_command }, { "list", command_list },   { "stop", command_stop },
 		{ "pause", command_pause }, { "resume", command_resume }, { "reset", command_reset }, { "console", command_console },
-		{ "stats", command_stats },    { "switch", switch_main },
+		{ "stats", command_stats }, { "switch", switch_main },    { "create-disk", command_create_disk },
 	};
 
 	if (argc < 2) {

@@ -94,8 +94,7 @@ static int complain(struct source from, const struct option_row *row, const char
 	return -1;
 }
 
-/* The binary unit that `text` names: nothing, B, K, KB, KiB, and so on up to T, in either case. Its shift, or -1. */
-static int unit_shift(const char *text)
+int options_unit_shift(const char *text)
 {
 	static const char prefixes[] = "KMGT";
 	const char *p = *text ? strchr(prefixes, toupper((unsigned char)*text)) : NULL;
@@ -115,7 +114,7 @@ static int parse_number(struct source from, const struct option_row *row, const 
 	char *end;
 	errno = 0;
 	u64 n = strtoull(text, &end, text[0] == '0' && (text[1] | 0x20) == 'x' ? 16 : 10);
-	int shift = is_size ? unit_shift(end) : *end ? -1 : 0;
+	int shift = is_size ? options_unit_shift(end) : *end ? -1 : 0;
 	if (!isdigit((unsigned char)*text) || errno || shift < 0 || n > (~0ull >> shift))
 		return complain(from, row, text, expected);
 	if (n << shift < row->minimum || n << shift > row->maximum)

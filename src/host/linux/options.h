@@ -54,6 +54,8 @@ struct run_options {
  * sentence on stderr. Until options_release. */
 int options_parse(struct run_options *options, int argc, char **argv);
 void options_release(struct run_options *options);
+/* The binary unit that `text` names: nothing, B, K, KB, KiB, and so on up to T, in either case. Its shift, or -1. */
+int options_unit_shift(const char *text);
 /* The list of options, as --help shows it. */
 void options_help(FILE *out);
 
