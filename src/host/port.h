@@ -28,6 +28,8 @@ void *host_ram_create(u64 size);
 void host_ram_destroy(void *hva, u64 size);
 /* Give whole pages back to the host; they read as zero afterwards. */
 void host_ram_discard(void *hva, u64 size);
+/* [hva, hva + size) of guest RAM is about to be given to somebody who cannot wait for it, such as the host's kernel: let it be there. */
+void host_ram_ready(const void *hva, u64 size);
 /* A second mapping of two pages of guest RAM, side by side, for an access that crosses from the first into the second. NULL if the host
  * cannot. It lasts until host_unmap_pair. */
 u8 *host_map_pair(u8 *first, u8 *second);

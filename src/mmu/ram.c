@@ -57,6 +57,7 @@ u8 *ram_pointer(struct ram *ram, gpa_t gpa, u64 size)
 	struct ram_slot *s = ram_find(ram, gpa);
 	if (!s || size > s->size - (gpa - s->base))
 		return NULL;
+	host_ram_ready(s->hva + (gpa - s->base), size);
 	return s->hva + (gpa - s->base);
 }
 

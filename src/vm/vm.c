@@ -205,6 +205,7 @@ static bool check_memory(const struct vm *vm, char *error, size_t error_size)
 
 static bool load_guest(struct vm *vm, struct state *saved, char *error, size_t error_size)
 {
+	vm->config.state = NULL; /* the caller's, for now only */
 	if (saved)
 		return vm_load(vm, saved, error, error_size);
 	if (!boot_load(&vm->ram, &vm->config.boot, &vm->entry, error, error_size))

@@ -125,7 +125,7 @@ def report(options, run, result):
     return not trouble
 
 
-def main():
+def arguments(add=lambda parser: None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--nadir', default='build/src/host/linux/nadir')
     parser.add_argument('--images', default='build/tests/guest')
@@ -138,8 +138,12 @@ def main():
     parser.add_argument('--long', action='store_true', help='the runs that take a minute, and no others')
     parser.add_argument('--verbose', action='store_true', help="show every guest's output")
     parser.add_argument('names', nargs='*', help='parts of names of the runs wanted (default: all)')
-    options = parser.parse_args()
+    add(parser)
+    return parser.parse_args()
 
+
+def main():
+    options = arguments()
     passed = failed = 0
     wanted = []
     for run in select(options):

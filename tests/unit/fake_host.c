@@ -65,6 +65,10 @@ void host_ram_discard(void *hva, u64 size)
 	madvise(hva, size, MADV_DONTNEED);
 }
 
+void host_ram_ready(const void *hva, u64 size)
+{
+}
+
 u8 *host_map_pair(u8 *first, u8 *second)
 {
 	return NULL;

@@ -1,14 +1,17 @@
-/* The command line: `nadir run`, `nadir probe`, `nadir switch`. */
+/* The command line: `nadir run`, `nadir restore`, `nadir probe`, `nadir switch`, and what commands.h has. */
+#define _GNU_SOURCE
 #include "cpu/cpuid.h"
 #include "host/linux/commands.h"
 #include "host/linux/net_switch.h"
 #include "host/linux/options.h"
 #include "host/linux/probe.h"
 #include "host/linux/run.h"
+#include "host/linux/snapshot_format.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void help(FILE *out)
@@ -17,6 +20,7 @@ static void help(FILE *out)
 	      "\n"
 	      "usage: nadir run --kernel FILE [OPTION...]   boot a virtual machine\n"
 	      "       nadir run FILE [OPTION...]            boot the virtual machine that a file describes\n"
+	      "       nadir restore FOLDER [OPTION...]      go on with the virtual machine of a snapshot\n"
 	      "       nadir switch --path SOCKET            connect the networks of virtual machines\n"
 	      "       nadir create-disk FILE SIZE           make an empty disk image\n"
 	      "       nadir create-disk FILE --base BASE    make an image that keeps changes to another one\n"
@@ -59,6 +63,31 @@ static int run_command(int argc, char **argv)
 	return status;
 }
 
+/* `restore FOLDER` is `run FOLDER/vm.conf` with the state and the memory in the folder. */
+static int restore_command(int argc, char **argv)
+{
+	struct run_options options;
+	char *description = NULL;
+	if (argc < 2 || argv[1][0] == '-') {
+		fputs("usage: nadir restore FOLDER [OPTION...]\n\n"
+		      "Goes on with the machine whose snapshot is in FOLDER. Its options are those it had; options given here win.\n"
+		      "nadir run --help lists them.\n", argc < 2 ? stderr : stdout);
+		return argc < 2 ? STATUS_USAGE : STATUS_OK;
+	}
+	const char *folder = argv[1];
+	if (asprintf(&description, "%s/" SNAPSHOT_DESCRIPTION, folder) < 0)
+		return STATUS_FAILURE;
+	argv[1] = description;
+	int status = STATUS_USAGE;
+	if (options_parse(&options, argc, argv) >= 0) {
+		options.restore = folder;
+		status = run_main(&options);
+		options_release(&options);
+	}
+	free(description);
+	return status;
+}
+
 static int probe_command(int argc, char **argv)
 {
 	bool json = argc == 2 && !strcmp(argv[1], "--json");
@@ -96,7 +125,8 @@ static int run_named(int argc, char **argv)
 		const char *name;
 		int (*run)(int argc, char **argv);
 	} commands[] = {
-		{ "run", run_command },	    { "probe", probe_command }, { "list", command_list },   { "stop", command_stop },
+		{ "run", run_command },	    { "restore", restore_command },
+		{ "probe", probe_command }, { "list", command_list },   { "stop", command_stop },
 		{ "pause", command_pause }, { "resume", command_resume }, { "reset", command_reset }, { "console", command_console },
 		{ "stats", command_stats }, { "switch", switch_main },    { "create-disk", command_create_disk },
 	};

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "host/linux/memory.h"
 
+#include "host/linux/memory_lazy.h"
 #include "host/linux/space.h"
 
 #include <pthread.h>
@@ -138,6 +139,7 @@ void host_ram_destroy(void *hva, u64 size)
 
 void host_ram_discard(void *hva, u64 size)
 {
+	lazy_discard(hva, size);
 	/* On a shared mapping only MADV_REMOVE frees the object's pages. */
 	if (madvise(hva, size, MADV_REMOVE) < 0)
 		memset(hva, 0, size);
@@ -145,6 +147,8 @@ void host_ram_discard(void *hva, u64 size)
 
 u8 *host_map_pair(u8 *first, u8 *second)
 {
+	lazy_ready(first, PAGE_SIZE);
+	lazy_ready(second, PAGE_SIZE);
 	u8 *pair = mmap(NULL, 2 * PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (pair == MAP_FAILED)
 		return NULL;

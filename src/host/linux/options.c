@@ -76,6 +76,10 @@ static const struct option_row rows[] = {
 	{ "perf-map", 0, TYPE_FLAG, FIELD(perf_map), NULL, NULL, 0, 0, "name translated code in /tmp/perf-PID.map for perf" },
 	{ "log-file", 0, TYPE_TEXT, FIELD(log_file), "PATH", NULL, 0, 0, "diagnostics go there instead of stderr" },
 	{ "sandbox", 0, TYPE_CHOICE, FIELD(sandbox), "on|off", "on", 0, 0, "confine nadir by seccomp once it is set up" },
+	{ "snapshot-dir", 0, TYPE_TEXT, FIELD(snapshot_dir), "PATH", NULL, 0, 0,
+	  "the folder where snapshots of the machine go; SIGUSR2 takes one" },
+	{ "prefault", 0, TYPE_FLAG, FIELD(prefault), NULL, NULL, 0, 0,
+	  "with nadir restore: read and check the whole memory before the guest goes on, not as it is used" },
 	{ "help", 'h', TYPE_FLAG, FIELD(help), NULL, NULL, 0, 0, "show this help" },
 };
 
@@ -365,6 +369,77 @@ void options_release(struct run_options *options)
 	free(options->file);
 	options->file = NULL;
 }
+
+/* ---- describing ---- */
+
+/* Whether the path of a file begins at `p` in the value: where the whole value is one, or behind path=, file: or unix:. */
+static bool is_path(const struct option_row *row, const char *value, const char *p)
+{
+	static const char *const before[] = { "path=", "file:", "unix:" };
+	if (p == value)
+		return !strcmp(row->argument, "FILE") || !strcmp(row->argument, "PATH");
+	for (size_t i = 0; i < ARRAY_SIZE(before); i++) {
+		size_t n = strlen(before[i]);
+		if ((size_t)(p - value) >= n && !strncmp(p - n, before[i], n) && (p - n == value || p[-(ptrdiff_t)n - 1] == ','))
+			return true;
+	}
+	return false;
+}
+
+static void describe_text(FILE *out, const struct option_row *row, const char *value)
+{
+	char folder[4096];
+	fprintf(out, "%s = \"", row->name);
+	for (const char *p = value; *p; p++) {
+		if (*p != '/' && is_path(row, value, p) && getcwd(folder, sizeof(folder)))
+			fprintf(out, "%s/", folder);
+		fprintf(out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+	}
+	fputs("\"\n", out);
+}
+
+static void describe_row(FILE *out, const struct option_row *row, const struct run_options *options)
+{
+	const void *field = (const char *)options + row->offset;
+	const struct option_list *list = field;
+	switch (row->type) {
+	case TYPE_FLAG:
+		if (*(const bool *)field)
+			fprintf(out, "%s\n", row->name);
+		break;
+	case TYPE_SIZE:
+	case TYPE_NUMBER:
+		fprintf(out, "%s = %llu\n", row->name, (unsigned long long)*(const u64 *)field);
+		break;
+	case TYPE_LIST:
+		for (unsigned i = 0; i < list->count; i++)
+			describe_text(out, row, list->item[i]);
+		break;
+	case TYPE_CHOICE:
+	case TYPE_TEXT:
+		if (*(const char *const *)field)
+			describe_text(out, row, *(const char *const *)field);
+		break;
+	}
+}
+
+char *options_describe(const struct run_options *options)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	if (!out) {
+		fprintf(stderr, "nadir: out of memory\n");
+		return NULL;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].offset != FIELD(help) && rows[i].offset != FIELD(prefault))
+			describe_row(out, &rows[i], options);
+	fclose(out);
+	return text;
+}
+
+/* ---- help ---- */
 
 void options_help(FILE *out)
 {

@@ -47,7 +47,10 @@ struct run_options {
 	const char *log_file;
 	bool perf_map;
 	const char *sandbox;
+	const char *snapshot_dir;
+	bool prefault;
 	bool help;
+	const char *restore; /* the snapshot to go on from; set by the command, not by an option */
 };
 
 /* Parse the arguments after `run` (argv[0] is "run"), and the VM description file among them; options given beside it win. 0, or -1 after one
@@ -56,6 +59,8 @@ int options_parse(struct run_options *options, int argc, char **argv);
 void options_release(struct run_options *options);
 /* The binary unit that `text` names: nothing, B, K, KB, KiB, and so on up to T, in either case. Its shift, or -1. */
 int options_unit_shift(const char *text);
+/* The text of a VM description file with these options, with absolute paths; the caller frees it. NULL after one sentence on stderr. */
+char *options_describe(const struct run_options *options);
 /* The list of options, as --help shows it. */
 void options_help(FILE *out);
 

@@ -14,9 +14,11 @@
 #include "host/linux/log.h"
 #include "host/linux/machine_api.h"
 #include "host/linux/net.h"
+#include "host/linux/restore.h"
 #include "host/linux/runtime.h"
 #include "host/linux/rom.h"
 #include "host/linux/sandbox.h"
+#include "host/linux/snapshot.h"
 #include "host/linux/space.h"
 #include "host/linux/stats_print.h"
 #include "host/linux/terminal.h"
@@ -48,6 +50,8 @@ struct machine {
 		struct disk *disk;
 	} disk[DISKS_MAX];
 	struct net_backend net[NETS_MAX];
+	struct snapshot snapshot; /* what the machine went on from; chunks of memory may still be there only */
+	char *description; /* of the machine, for its snapshots */
 	struct vm *vm;
 	struct api_vm api;
 	pthread_t thread[VM_CPUS_MAX];
@@ -119,6 +123,7 @@ static void debug_stopped(void *opaque)
 
 static void loop_woken(void *opaque)
 {
+	snapshot_woken(machine.vm);
 	console_resume_input(machine.serial);
 }
 
@@ -272,10 +277,19 @@ static int open_firmware(struct machine *m)
 	return path ? variables_open(o->pflash, path, &m->variables) : -1;
 }
 
+/* What the guest boots from. */
+static int open_guest(struct machine *m)
+{
+	const struct run_options *o = m->options;
+	if ((o->kernel && file_load(&m->kernel, "kernel", o->kernel, o->memory) < 0) || (o->firmware && open_firmware(m) < 0))
+		return -1;
+	return o->initrd ? file_load(&m->initrd, "initrd", o->initrd, o->memory) : 0;
+}
+
 static int open_files(struct machine *m)
 {
 	const struct run_options *o = m->options;
-	if (!o->kernel && !o->firmware) {
+	if (!o->kernel && !o->firmware && !o->restore) {
 		fprintf(stderr, "nadir: no guest given; name a kernel with --kernel FILE, --firmware and --disk, or a file that describes the machine (see nadir run --help)\n");
 		return -1;
 	}
@@ -289,11 +303,9 @@ static int open_files(struct machine *m)
 	}
 	if (o->gdb && gdb_listen(o->gdb) < 0)
 		return -1;
-	if (open_log(o) < 0 || open_perf_map(o) < 0 || (o->kernel && file_load(&m->kernel, "kernel", o->kernel, o->memory) < 0))
+	if (open_log(o) < 0 || open_perf_map(o) < 0 || restore_open(&m->snapshot, o) < 0)
 		return -1;
-	if (o->firmware && open_firmware(m) < 0)
-		return -1;
-	if (o->initrd && file_load(&m->initrd, "initrd", o->initrd, o->memory) < 0)
+	if ((!o->restore || restore_boots(o)) && open_guest(m) < 0)
 		return -1;
 	for (unsigned i = 0; i < o->disk.count; i++) {
 		m->disk[i] = (struct machine_disk){ m, i, disk_open(o->disk.item[i], &m->backend[i]) };
@@ -330,7 +342,9 @@ static int make_config(struct machine *m, struct vm_config *config)
 			      .net = m->net, .nets = o->net.count, .flash = m->variables },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
-		.no_reboot = o->no_reboot,
+		.no_reboot = o->no_reboot || (!m->kernel.data && !m->rom.data),
+		.state = m->snapshot.state,
+		.state_size = m->snapshot.state_size,
 		.stats_by_site = o->stats || o->json,
 		.trace = trace,
 		.ended = machine_ended,
@@ -460,6 +474,16 @@ static void print_final_stats(struct machine *m)
 	free(sum);
 }
 
+/* The description must stay as long as the writer of snapshots may be started. */
+static int start_snapshots(struct machine *m)
+{
+	const struct run_options *o = m->options;
+	if (!o->snapshot_dir)
+		return 0;
+	m->description = options_describe(o);
+	return m->description ? snapshot_start(o->snapshot_dir, m->description, m->vm) : -1;
+}
+
 static int run_machine(struct machine *m)
 {
 	const struct console_keys keys = { .quit = quit, .stats = show_stats, .input = serial_input };
@@ -472,6 +496,8 @@ static int run_machine(struct machine *m)
 	sandbox_allow_accept(console_listening(m->serial));
 	if (confine(m->options) < 0)
 		return STATUS_FAILURE;
+	if (m->options->restore)
+		vm_release(m->vm);
 	pthread_barrier_wait(&m->ready);
 	event_run(loop_woken, m);
 	vm_stop(m->vm);
@@ -515,7 +541,12 @@ int run_main(const struct run_options *options)
 	file_settle(&m->rom);
 	log_set_panic_dump(panic_dump);
 	catch_signals();
+	if (options->restore && restore_memory(m->vm, &m->snapshot, options->prefault) < 0)
+		return STATUS_USAGE;
+	if (start_snapshots(m) < 0)
+		return STATUS_USAGE;
 	int status = run_machine(m);
+	restore_forget(&m->snapshot);
 	vm_destroy(m->vm);
 	nets_close();
 	for (unsigned i = 0; i < ARRAY_SIZE(m->disk); i++)
@@ -527,5 +558,6 @@ int run_main(const struct run_options *options)
 	file_release(&m->rom);
 	file_release(&m->option_rom);
 	variables_close(&m->variables);
+	free(m->description);
 	return status;
 }

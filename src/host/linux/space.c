@@ -8,6 +8,7 @@
 
 #include "arch/regs.h"
 #include "host/linux/memory.h"
+#include "host/linux/memory_lazy.h"
 #include "host/linux/space_handoff.h"
 
 #include <errno.h>
@@ -342,6 +343,7 @@ int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, enum 
 		return -1;
 	if (offset >= s->ram_size || size > s->ram_size - offset || overlap(gla, gla + size, spaces.hole, spaces.hole + HOST_SPACE_HOLE))
 		return -1;
+	lazy_ready(hva, size);
 	return queue(s, &(struct space_command){ gla, size, offset, (u32)(PROT_READ | (access == SPACE_WRITE ? PROT_WRITE : access == SPACE_EXEC ? PROT_EXEC : 0)),
 						 MAP_SHARED | MAP_FIXED | MAP_NORESERVE | MAP_POPULATE });
 }

@@ -13,6 +13,7 @@
 #define TRAP_STACK_SIZE 65536
 
 static host_trap_handler trap_handler;
+static bool (*trap_pager)(u64 address);
 static void (*trap_unclaimed)(int signal_number, const struct host_trap *trap);
 
 static void on_signal(int signal_number, siginfo_t *info, void *context)
@@ -25,6 +26,9 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
 		.address = (u64)regs[REG_CR2],
 		.rflags = (u64)regs[REG_EFL],
 	};
+	bool (*pager)(u64 address) = __atomic_load_n(&trap_pager, __ATOMIC_ACQUIRE);
+	if (signal_number == SIGSEGV && info->si_code > 0 && pager && pager((u64)(uintptr_t)info->si_addr))
+		return;
 	host_trap_handler handler = __atomic_load_n(&trap_handler, __ATOMIC_ACQUIRE);
 	if (handler && handler(&trap)) {
 		regs[REG_RIP] = (greg_t)trap.pc;
@@ -58,6 +62,13 @@ void trap_thread_init(void)
 void host_set_trap_handler(host_trap_handler handler)
 {
 	if (__atomic_exchange_n(&trap_handler, handler, __ATOMIC_ACQ_REL) != handler)
+		install();
+}
+
+void trap_set_pager(bool (*pager)(u64 address))
+{
+	__atomic_store_n(&trap_pager, pager, __ATOMIC_RELEASE);
+	if (pager)
 		install();
 }
 

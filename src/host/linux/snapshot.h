@@ -1,0 +1,25 @@
+/* Taking snapshots of the running VM (snapshot.c; H1). docs/snapshot-format.md says what one is.
+ *
+ * The files are written by a process of its own, made before nadir confines itself: it knows the folder, nadir does not need the right to write files.
+ * The guest stands still until its memory has been copied; making that durable goes on beside it. */
+#ifndef NADIR_HOST_LINUX_SNAPSHOT_H
+#define NADIR_HOST_LINUX_SNAPSHOT_H
+
+#include "vm/vm.h"
+
+#define SNAPSHOT_NAME_MAX 64
+
+/* Start the writer for snapshots in `folder`, which is made if it is missing; `description` goes along with each. Before threads are made, with the VM's memory
+ * in place. 0, or -1 after one sentence on stderr. */
+int snapshot_start(const char *folder, const char *description, const struct vm *vm);
+
+/* To be called when the event loop was woken: takes a snapshot if SIGUSR2 asked for one. */
+void snapshot_woken(struct vm *vm);
+
+/* Take a snapshot of that name: letters, digits, '.', '_' and '-', not at the start; NULL: the first number that is free. The VM is held meanwhile. Any
+ * thread but a vCPU's, one at a time. `done` is called on the event loop's thread when the snapshot is complete on the disk, or has failed then (error is not NULL). False, with
+ * one sentence in `error`, if it failed at once; there is no snapshot then. */
+bool snapshot_take(struct vm *vm, const char *name, void (*done)(void *opaque, const char *name, const char *error), void *opaque, char *error,
+		   size_t error_size);
+
+#endif

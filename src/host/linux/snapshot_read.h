@@ -1,0 +1,27 @@
+/* Opening a snapshot, and reading its memory chunk by chunk (snapshot_read.c). Its files are untrusted. */
+#ifndef NADIR_HOST_LINUX_SNAPSHOT_READ_H
+#define NADIR_HOST_LINUX_SNAPSHOT_READ_H
+
+#include "host/linux/snapshot_format.h"
+
+struct snapshot {
+	u8 *state; /* state_size bytes */
+	size_t state_size;
+	int memory; /* the file */
+	u64 memory_size, chunks;
+	u32 chunk_size;
+	struct chunk_entry *index; /* `chunks` of them, checked */
+};
+
+/* Open the snapshot in a folder. 0, or -1 after one sentence on stderr. */
+int snapshot_open(struct snapshot *snapshot, const char *folder);
+/* Once the VM has been made from it. */
+void snapshot_forget_state(struct snapshot *snapshot);
+void snapshot_close(struct snapshot *snapshot);
+
+/* Bytes of a chunk in memory. */
+u64 snapshot_chunk_bytes(const struct snapshot *snapshot, u64 chunk);
+/* Read a chunk that is not CHUNK_ZERO to `to`, and check it. NULL, or what is wrong. Async-signal-safe. */
+const char *snapshot_read_chunk(const struct snapshot *snapshot, u64 chunk, u8 *to);
+
+#endif

@@ -1,0 +1,31 @@
+/* The process that writes snapshots (snapshot_write.c), and what it is told. */
+#ifndef NADIR_HOST_LINUX_SNAPSHOT_WRITE_H
+#define NADIR_HOST_LINUX_SNAPSHOT_WRITE_H
+
+#include "host/linux/snapshot.h"
+#include "host/linux/snapshot_format.h"
+
+/* On the socket, to the writer: this, then the state. */
+struct snapshot_order {
+	char name[SNAPSHOT_NAME_MAX + 1]; /* checked by the writer, too; empty: it chooses one */
+	u64 state_size;
+};
+
+/* Back, twice, or once with an error: that everything has been copied; that the snapshot is complete. */
+struct snapshot_answer {
+	char name[SNAPSHOT_NAME_MAX + 1];
+	char error[200]; /* or empty */
+};
+
+struct snapshot_writer {
+	int socket, folder; /* the other end, and where snapshots go */
+	int memory; /* the file of the guest's memory */
+	u64 memory_size;
+	const char *description;
+};
+
+bool snapshot_name_ok(const char *name);
+/* Obey orders until the socket is closed. */
+_Noreturn void snapshot_write_all(const struct snapshot_writer *writer);
+
+#endif

@@ -1,0 +1,139 @@
+"""Snapshots: taken by a signal, gone on from, and refused when they are not what they were."""
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import time
+
+import guests
+import run
+
+
+class Snapshots(run.Case):
+    def setUp(self):
+        super().setUp()
+        self.folder = os.path.join(self.directory, "snapshots")
+
+    def path(self, name="1"):
+        return os.path.join(self.folder, name)
+
+    def start(self, *more):
+        """An echoing guest that has said hello."""
+        guest = self.start_guest(guests.echo("hello"), "--snapshot-dir", self.folder, *more, stdin=subprocess.PIPE)
+        self.assertEqual(guest.stdout.read(5), b"hello")
+        return guest
+
+    def take(self, guest, name="1"):
+        guest.send_signal(signal.SIGUSR2)
+        end = time.monotonic() + run.TIMEOUT
+        while not os.path.isdir(self.path(name)):
+            self.assertIsNone(guest.poll())
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
+    def snapshot(self, *more):
+        guest = self.start(*more)
+        self.take(guest)
+        run.end(guest)
+        return self.path()
+
+    def restore(self, folder, *more):
+        return run.nadir("restore", folder, *more, input=b"again q", stdin=None)
+
+    def test_goes_on(self):
+        guest = self.start()
+        self.take(guest)
+        self.take(guest, "2")
+        guest.stdin.write(b"abc")
+        guest.stdin.flush()
+        self.assertEqual(guest.stdout.read(3), b"abc")  # it goes on, too
+        run.end(guest)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["1", "2"])
+        self.assertEqual(sorted(os.listdir(self.path())), ["memory", "state", "vm.conf"])
+        for name in ("1", "2", "1"):
+            done = self.restore(self.path(name))
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"again ", b""))
+
+    def test_options(self):
+        folder = self.snapshot("--engine", "step")
+        for more in ([], ["--engine", "bt"], ["--prefault"], ["--sandbox", "off"], ["--stats"]):
+            done = self.restore(folder, *more)
+            self.assertEqual((done.returncode, done.stdout), (0, b"again "))
+            self.assertEqual("exits" in done.stderr.decode(), "--stats" in more)
+        self.refused("restore", folder, "--memory", "8M", words=["4 MiB"])
+        self.refused("restore", folder, "--cpus", "2", words=["another machine"])
+        self.refused("run", "--kernel", self.file("k", b"x"), "--prefault", words=["nadir restore"])
+
+    def test_without_kernel(self):
+        """The kernel is needed for a reboot only."""
+        folder = self.snapshot()
+        os.unlink(os.path.join(self.directory, "guest"))
+        self.assertEqual(self.restore(folder).stdout, b"again ")
+
+    def test_snapshot_of_restored(self):
+        """Memory that was not used is in the next snapshot all the same."""
+        folder, guest = self.snapshot(), None
+        guest = subprocess.Popen([run.NADIR, "restore", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # pylint: disable=consider-using-with
+        self.addCleanup(run.end, guest)
+        guest.stdin.write(b"x")
+        guest.stdin.flush()
+        self.assertEqual(guest.stdout.read(1), b"x")
+        self.take(guest, "2")
+        run.end(guest)
+        with open(os.path.join(folder, "memory"), "rb") as first, open(os.path.join(self.path("2"), "memory"), "rb") as second:
+            self.assertEqual(first.read()[4096:], second.read()[4096:])
+        shutil.rmtree(folder)
+        self.assertEqual(self.restore(self.path("2")).stdout, b"again ")
+
+    def test_bad_folder(self):
+        self.expect_sentence(self.run_guest(guests.HALT, "--snapshot-dir", "/proc/nothing"), "--snapshot-dir")
+        self.refused("restore", "/nonexistent", words=["/nonexistent"])
+        self.refused("restore", self.directory, words=["vm.conf"])
+
+    def damage(self, folder, name, change):
+        """A copy of the snapshot with one file changed."""
+        copy = os.path.join(self.directory, "copy")
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(folder, copy)
+        path = os.path.join(copy, name)
+        with open(path, "rb") as file:
+            data = bytearray(file.read())
+        data = change(data)
+        with open(path, "wb") as file:
+            file.write(data)
+        return copy
+
+    def test_damaged(self):
+        folder = self.snapshot()
+
+        def flip(at):
+            def change(data):
+                data[at] ^= 0x10
+                return data
+            return change
+
+        def cut(size):
+            return lambda data: data[:size]
+
+        newer = lambda data: data[:8] + struct.pack("<I", 99) + data[12:]
+        for name in ("state", "memory"):
+            self.refused("restore", self.damage(folder, name, newer), words=[name, "newer"])
+            self.refused("restore", self.damage(folder, name, flip(0)), words=[name, "not a file of a snapshot"])
+            self.refused("restore", self.damage(folder, name, flip(20)), words=[name, "damaged"])
+            self.refused("restore", self.damage(folder, name, cut(10)), words=[name, "truncated"])
+            self.refused("restore", self.damage(folder, name, cut(-1)), words=[name, "truncated"])
+            self.refused("restore", self.damage(folder, name, flip(-1)), words=[name, "damaged"])
+            self.refused("restore", self.damage(folder, name, cut(0)), words=[name, "truncated"])
+        self.refused("restore", self.damage(folder, "state", flip(2000)), words=["state", "damaged"])
+        broken = self.damage(folder, "memory", flip(4096 + 0x7C00))
+        self.refused("restore", broken, "--prefault", words=["memory", "damaged"])
+        self.expect_sentence(self.restore(broken), "memory", "damaged", status=1)
+
+    def test_mixed_up(self):
+        guest = self.start()
+        self.take(guest)
+        self.take(guest, "2")
+        run.end(guest)
+        shutil.copy(os.path.join(self.path("2"), "memory"), os.path.join(self.path(), "memory"))
+        self.refused("restore", self.path(), words=["another snapshot"])
