@@ -193,7 +193,9 @@ bool debug_stop(struct vcpu *vcpu, gla_t gla)
 	struct debug_points *d = &vcpu->debug;
 	const struct debug_point *found = find_point(d, &(struct debug_point){ .gla = gla, .size = 1, .kind = DEBUG_EXECUTE });
 	bool passed = d->passing && d->hit.gla == gla;
-	d->passing = found && !passed;
+	gpa_t gpa;
+	/* Code that is not there yet is not met yet: its page fault comes first, and the debugger can see what it stands at. */
+	d->passing = found && !passed && mmu_debug_translate(vcpu, gla, &gpa);
 	if (d->passing)
 		d->hit = *found;
 	return d->passing;

@@ -3,8 +3,10 @@
 
 #include "arch/paging.h"
 #include "cpu/msr.h"
-#include "mmu/mmu.h"
+#include "mmu/walk.h"
 #include "vm/report.h"
+
+#define WALKS_MAX (1u << 20)
 
 struct command {
 	const char *name, *arguments, *help;
@@ -97,6 +99,63 @@ static void info_lapic(struct gdb_session *s, const char *arguments)
 	SAY(s, "highest deliverable vector: %d\n", lapic_highest(l));
 }
 
+/* Rights of a page as bits; 0: not mapped. */
+#define RIGHT_READ BIT(0)
+#define RIGHT_WRITE BIT(1)
+#define RIGHT_EXECUTE BIT(2)
+#define RIGHT_USER BIT(3)
+
+static u32 rights_of(const struct walk *w)
+{
+	return RIGHT_READ | (w->writable ? RIGHT_WRITE : 0) | (w->no_execute ? 0 : RIGHT_EXECUTE) | (w->user ? RIGHT_USER : 0);
+}
+
+static void say_range(struct gdb_session *s, gla_t start, gla_t end, u32 rights)
+{
+	if (rights)
+		SAY(s, "%016llx-%016llx %16llx %c%c%c%c\n", (ull)start, (ull)end, (ull)(end - start), rights & RIGHT_USER ? 'u' : '-', 'r',
+		    rights & RIGHT_WRITE ? 'w' : '-', rights & RIGHT_EXECUTE ? 'x' : '-');
+}
+
+/* Where the linear addresses behind the one before gla go on; 0: they end. */
+static gla_t go_on(const struct vcpu *v, gla_t gla)
+{
+	gla_t half = BIT(vcpu_linear_bits(v) - 1);
+	if (!vcpu_long_mode(v))
+		return gla >> 32 ? 0 : gla;
+	return gla == half ? -half : gla;
+}
+
+/* The ranges of linear addresses with the same rights. Tables that map themselves over and over are not followed for ever. */
+static void info_mem(struct gdb_session *s, const char *arguments)
+{
+	struct vcpu *v = &gdb_cpu(s)->vcpu;
+	gla_t start = 0, gla = 0;
+	u32 rights = 0;
+	if (!(v->cr0 & CR0_PG)) {
+		SAY(s, "paging is off: linear addresses are physical ones\n");
+		return;
+	}
+	for (unsigned steps = 0; steps < WALKS_MAX; steps++) {
+		struct walk w;
+		u32 here = walk_inspect(v, gla, &w) ? rights_of(&w) : 0;
+		gla_t end = (gla | mask_of(w.page_shift)) + 1, next = go_on(v, end);
+		if (here != rights) {
+			say_range(s, start, gla, rights);
+			start = gla;
+			rights = here;
+		}
+		if (next != end) {
+			say_range(s, start, end, rights);
+			rights = 0;
+		}
+		gla = next;
+		if (!next)
+			return;
+	}
+	SAY(s, "and more\n");
+}
+
 static void translate(struct gdb_session *s, const char *arguments)
 {
 	gpa_t gpa;
@@ -162,6 +221,7 @@ static const struct command commands[] = {
 	{ "info cpus", "", "where the CPUs are", info_cpus },
 	{ "info msrs", "", "model-specific registers of this CPU", info_msrs },
 	{ "info lapic", "", "the local APIC of this CPU", info_lapic },
+	{ "info mem", "", "what is mapped: linear addresses, sizes, and rights", info_mem },
 	{ "gva2gpa", " ADDRESS", "the physical address of a linear one", translate },
 	{ "xp", " [/COUNT] ADDRESS", "physical memory, in words of 8 bytes", examine },
 	{ "nmi", "", "an NMI for this CPU, when it goes on", nmi },

@@ -183,7 +183,7 @@ static bool descend(struct vcpu *vcpu, gla_t gla, struct path *path, struct walk
 {
 	const struct format *f = path->format = current_format(vcpu);
 	gpa_t table;
-	*out = (struct walk){ .writable = true, .user = true };
+	*out = (struct walk){ .writable = true, .user = true, .page_shift = 30 };
 	if (!root_table(vcpu, f, gla, &table))
 		return false;
 	for (unsigned i = 0; i < f->levels; i++) {
@@ -191,6 +191,7 @@ static bool descend(struct vcpu *vcpu, gla_t gla, struct path *path, struct walk
 		u64 index = gla >> level->shift & mask_of(f->index_bits);
 		path->entry[i] = read_entry(vcpu, f, table + index * f->entry_size);
 		u64 entry = path->entry[i].value;
+		out->page_shift = level->shift;
 		if (!(entry & PTE_P))
 			return false;
 		if (entry & reserved_bits(vcpu, f, level, entry)) {
@@ -202,7 +203,6 @@ static bool descend(struct vcpu *vcpu, gla_t gla, struct path *path, struct walk
 		out->no_execute |= f->entry_size == 8 && (entry & PTE_NX);
 		if (maps_page(vcpu, level, entry)) {
 			path->levels = i + 1;
-			out->page_shift = level->shift;
 			out->gpa = page_frame(f, level, entry) | (gla & mask_of(level->shift) & PAGE_MASK);
 			out->global = (entry & PTE_G) && (vcpu->cr4 & CR4_PGE);
 			return true;

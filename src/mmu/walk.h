@@ -22,7 +22,8 @@ bool walk_page(struct vcpu *vcpu, gla_t gla, enum tlb_view view, unsigned kind, 
  * page is not mapped, or its A is clear. */
 void walk_pages(struct vcpu *vcpu, gla_t gla, unsigned count, struct walk *out);
 
-/* Walk without permission checks and without setting A or D; false: not mapped. */
+/* Walk without permission checks and without setting A or D; false: not mapped, and neither is the rest of the naturally aligned region of
+ * BIT(out->page_shift) bytes. */
 bool walk_inspect(struct vcpu *vcpu, gla_t gla, struct walk *out);
 
 /* Whether a page may be used so. Intel SDM volume 3, "Determination of Access Rights". */

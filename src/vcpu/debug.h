@@ -2,7 +2,7 @@
  * see. Here is where they lie, as engines and the mmu ask; cpu/debug.c has the rules and keeps this true.
  *
  * A debugger works on a vCPU that does not run, or on its own thread (debug_insert, debug_remove, cpu/control.h). The vCPU's run ends with EXIT_DEBUG
- *  - in front of an instruction with a break point of the debugger. The next run goes past it once;
+ *  - in front of an instruction with a break point of the debugger, as soon as its page is mapped. The next run goes past it once;
  *  - behind an instruction that accessed bytes of one of its watch points;
  *  - behind one instruction, an element of a repeated string counting as one, if `step` was set; it is then clear again. An event that is
  *    delivered first counts as part of the instruction that follows. With `quiet` interrupts and NMIs wait.

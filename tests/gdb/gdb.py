@@ -166,9 +166,10 @@ class Debug(Case):
     def test_monitor(self):
         self.start("debuggee-64")
         said = self.gdb("monitor help", "monitor info registers", "monitor gva2gpa 0x100000", "monitor xp/2 0x100000", "monitor nonsense",
-                        "maintenance packet Qqemu.PhyMemMode:1", "x/1xw 0x100000", "break bump", "continue", "stepi", "monitor system_reset",
-                        "flushregs", "print/x $cs_base", "monitor quit")
-        self.says(said, r"^system_reset", r"^RAX=", r"gpa: 0x100000", r"^0000000000100000: 0x", r"no command 'nonsense'", r'received: "OK"', r"0x100000")
+                        "maintenance packet Qqemu.PhyMemMode:1", "x/1xw 0x100000", "break bump", "continue", "stepi", "monitor info mem", "monitor info lapic",
+                        "monitor info msrs", "monitor info cpus", "monitor system_reset", "maintenance flush register-cache", "print/x $cs_base", "monitor quit")
+        self.says(said, r"^system_reset", r"^RAX=", r"gpa: 0x100000", r"^0000000000100000: 0x", r"no command 'nonsense'", r'received: "OK"',
+                  r"0x100000", r"Breakpoint 1", r"^0000000000000000-[0-9a-f]+ .* urwx", r"in service:", r"EFER", r"\* CPU #0", r"= 0x0$")
         self.ends(0)
 
     def test_detach(self):
