@@ -7,6 +7,7 @@
 #include "engine/step/step.h"
 
 #define REGS_FLAGS (RFLAGS_STATUS | RFLAGS_DF)
+#define STEPS_ACROSS 64
 #define STATE_PKRU BIT(9)
 
 /* ---- whether code may run in a space ---- */
@@ -306,7 +307,7 @@ static enum outcome travel_translated(struct vcpu *vcpu, struct direct_space *s)
 static enum outcome travel(struct vcpu *vcpu, struct direct_space *s)
 {
 	fill_ahead(vcpu, s);
-	s->in_place = !s->too_many && place_allows(vcpu);
+	s->in_place = direct_now() >= s->not_in_place_before && place_allows(vcpu);
 	bool in_place = s->in_place && place_at(vcpu, s, vcpu->rip);
 	enum outcome outcome = in_place ? travel_in_place(vcpu, s) : travel_translated(vcpu, s);
 	if (outcome == OUTCOME_LOST) {
@@ -323,6 +324,20 @@ static void forget_all(struct direct *d)
 		d->space[i] = NULL;
 	}
 	d->forget = false;
+}
+
+/* Code in place went to a page that may not be run so. Most such visits are short, and stepped sooner than translated code is entered and left. False:
+ * as of step_instruction. */
+static bool step_across(struct vcpu *vcpu, struct direct_space *s, struct exit *exit)
+{
+	for (unsigned i = 0; i < STEPS_ACROSS; i++) {
+		direct_of(vcpu)->count[DIRECT_STEPPED_ACROSS]++;
+		if (!step_instruction(vcpu, exit))
+			return false;
+		if (vcpu_pending(vcpu) || !mode_allows(vcpu) || !memory_refused(s, vcpu->rip))
+			break;
+	}
+	return true;
 }
 
 bool direct_run(struct vcpu *vcpu, struct exit *exit, bool *go)
@@ -354,18 +369,18 @@ bool direct_run(struct vcpu *vcpu, struct exit *exit, bool *go)
 	space_update(vcpu, s);
 	u64 lost_before = d->count[DIRECT_SPACES_LOST];
 	enum outcome outcome = travel(vcpu, s);
+	*go = outcome != OUTCOME_ACROSS || step_across(vcpu, s, exit);
 	if (lost_before == d->count[DIRECT_SPACES_LOST]) {
 		u64 passed = direct_now() - began;
 		s->total += passed;
 		d->count[DIRECT_TIME] += passed;
 		space_judge(vcpu, d, s);
 	}
-	*go = true;
 	d->checked = outcome == OUTCOME_CHECKED;
 	if (outcome == OUTCOME_FAULT)
 		*go = step_deliver_fault(vcpu, exit);
 	else if (outcome == OUTCOME_STEP)
-		*go = step_next(vcpu, exit, true);
+		*go = step_instruction(vcpu, exit);
 	return true;
 }
 
@@ -416,6 +431,7 @@ static const char *const counter_names[DIRECT_COUNTERS] = {
 	[DIRECT_DEMOTED] = "address spaces demoted", [DIRECT_RUNS] = "runs of translated code in a space", [DIRECT_RUNS_IN_PLACE] = "runs of code in place",
 	[DIRECT_PLACES] = "pages of code for running in place", [DIRECT_PLACES_REFUSED] = "pages that may not be run in place",
 	[DIRECT_BREAKS_SET] = "pages with break points in place", [DIRECT_BREAKS] = "left code in place: break point",
+	[DIRECT_STEPPED_ACROSS] = "instructions stepped in pages that may not be run in place",
 	[DIRECT_SYSCALLS] = "left code in place: system call", [DIRECT_STOPPED] = "left code in place: stopped", [DIRECT_LEFT_STEP] = "left a space: step",
 	[DIRECT_LEFT_LINK] = "left a space: link", [DIRECT_LEFT_BRANCH] = "left a space: computed jump",
 	[DIRECT_LEFT_START] = "left a space: pending or dropped", [DIRECT_TRAPS] = "left a space: trap",

@@ -146,7 +146,8 @@ struct direct_space {
 	u8 *writable; /* a bit per guest page that may be mapped for writing */
 	bool full; /* the host refused a mapping */
 	u64 crossings; /* from code in place to pages that may not be run so, since it was judged last */
-	bool too_many; /* of these: nothing is run in place any more */
+	u64 not_in_place_before; /* time-stamp counter: there were too many of these, */
+	u8 too_often; /* so often */
 	bool in_place; /* this time code may run as it is */
 	u64 breaks[HOST_SPACE_BREAKS]; /* where sensitive instructions of code in place begin; the host traps there */
 	unsigned breaks_count;
@@ -160,7 +161,7 @@ struct direct_space {
 };
 
 enum direct_counter {
-	DIRECT_SPACES_MADE, DIRECT_SPACES_LOST, DIRECT_PROMOTED, DIRECT_DEMOTED, DIRECT_RUNS, DIRECT_RUNS_IN_PLACE, DIRECT_PLACES, DIRECT_PLACES_REFUSED, DIRECT_BREAKS_SET, DIRECT_BREAKS, DIRECT_SYSCALLS, DIRECT_STOPPED, DIRECT_LEFT_STEP, DIRECT_LEFT_LINK,
+	DIRECT_SPACES_MADE, DIRECT_SPACES_LOST, DIRECT_PROMOTED, DIRECT_DEMOTED, DIRECT_RUNS, DIRECT_RUNS_IN_PLACE, DIRECT_PLACES, DIRECT_PLACES_REFUSED, DIRECT_BREAKS_SET, DIRECT_BREAKS, DIRECT_STEPPED_ACROSS, DIRECT_SYSCALLS, DIRECT_STOPPED, DIRECT_LEFT_STEP, DIRECT_LEFT_LINK,
 	DIRECT_LEFT_BRANCH, DIRECT_LEFT_START, DIRECT_FILLS, DIRECT_FAULTS, DIRECT_TRAPS_STEPPED, DIRECT_TRAPS, DIRECT_MAPPED, DIRECT_UNMAPPED, DIRECT_REVALIDATED,
 	DIRECT_BLOCKS, DIRECT_INSNS, DIRECT_PAGES_DROPPED, DIRECT_FLUSHES,
 	DIRECT_TIME, DIRECT_TIME_RUNNING, DIRECT_TIME_WAITING, DIRECT_TIME_TRANSLATING, DIRECT_TIME_CREATING, /* cycles */
@@ -258,6 +259,8 @@ void memory_update(struct vcpu *vcpu, struct direct_space *s);
 bool memory_fill(struct vcpu *vcpu, struct direct_space *s, gla_t gla, bool write);
 /* Whether the page at gla, which the user may execute, is code that may be run in place; it is mapped so then, with some around it. */
 bool memory_place(struct vcpu *vcpu, struct direct_space *s, gla_t gla);
+/* Whether it was found that the page at gla may not. */
+bool memory_refused(struct direct_space *s, gla_t gla);
 /* Pages with code in place that were written are no longer executable. */
 void memory_follow_writes(struct vcpu *vcpu, struct direct_space *s);
 
@@ -270,6 +273,7 @@ enum outcome {
 	OUTCOME_CHECKED, /* likewise, and what is at rip is not for spaces */
 	OUTCOME_FAULT, /* likewise, and vcpu->fault is to be delivered */
 	OUTCOME_STEP, /* likewise, and the instruction is step's */
+	OUTCOME_ACROSS, /* likewise, and rip is in a page that may not be run in place */
 	OUTCOME_LOST, /* what came back is nonsense */
 };
 

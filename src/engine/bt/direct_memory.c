@@ -348,6 +348,12 @@ bool memory_place(struct vcpu *vcpu, struct direct_space *s, gla_t gla)
 	return r->page[index] & SHADOW_EXEC;
 }
 
+bool memory_refused(struct direct_space *s, gla_t gla)
+{
+	const u64 *shadow = shadow_at(s, gla);
+	return shadow && *shadow & SHADOW_SENSITIVE;
+}
+
 /* What was written is data until it is executed again. */
 static void follow_region(struct vcpu *vcpu, struct direct_space *s, struct shadow_region *r)
 {

@@ -150,11 +150,13 @@ static enum outcome came_by_page_fault(struct vcpu *vcpu, struct direct_space *s
 		space_update(vcpu, s);
 		return OUTCOME_GO;
 	}
+	place_store(vcpu, s, trap->pc);
+	if (filled)
+		return OUTCOME_LOOP;
 	/* An instruction that begins in a page that may be run in place and ends in one that may not is step's. */
 	bool crosses = fetch && !((trap->address ^ trap->pc) & PAGE_MASK);
-	s->crossings += !filled && fetch;
-	place_store(vcpu, s, trap->pc);
-	return filled || crosses ? OUTCOME_LOOP : OUTCOME_STEP;
+	s->crossings += fetch;
+	return crosses ? OUTCOME_ACROSS : OUTCOME_STEP;
 }
 
 enum outcome place_came_back(struct vcpu *vcpu, struct direct_space *s, enum host_space_exit how, const struct host_trap *trap)
