@@ -117,6 +117,10 @@ static bool net_send(void *net, const struct net_header *header, const struct vi
 	return !machine.full;
 }
 
+static void net_flush(void *net)
+{
+}
+
 static const u8 *net_peek(void *net, u32 *size)
 {
 	*size = machine.frame_size;
@@ -138,7 +142,7 @@ static bool net_poll(void *net)
 	return !machine.full;
 }
 
-static const struct net_backend network = { .send = net_send, .peek = net_peek, .next = net_next, .accept = net_accept, .poll = net_poll,
+static const struct net_backend network = { .send = net_send, .flush = net_flush, .peek = net_peek, .next = net_next, .accept = net_accept, .poll = net_poll,
 					    .offloads = NET_OFFLOADS };
 
 static void net_step(struct input *in)

@@ -73,6 +73,7 @@ static void frames_cross(void **state)
 	for (u32 i = NET_FRAME_MIN; i < 3000; i += 7) {
 		assert_true(send_plain(&left, i));
 		assert_true(send_plain(&left, NET_FRAME_MAX - i));
+		assert_true(stream_flush(&left));
 		expect_plain(&right, i);
 		expect_plain(&right, NET_FRAME_MAX - i);
 	}
@@ -136,6 +137,8 @@ static void an_end_closes(void **state)
 {
 	u32 size;
 	send_plain(&left, 60);
+	assert_null(stream_peek(&right, &size)); /* it is gathered with others */
+	stream_flush(&left);
 	shutdown(left.fd, SHUT_RDWR);
 	expect_plain(&right, 60);
 	assert_null(stream_peek(&right, &size));

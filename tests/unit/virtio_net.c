@@ -60,6 +60,10 @@ static bool net_send(void *net, const struct net_header *header, const struct vi
 	return true;
 }
 
+static void net_flush(void *net)
+{
+}
+
 static const u8 *net_peek(void *net, u32 *size)
 {
 	struct machine *m = net;
@@ -88,7 +92,7 @@ static bool net_poll(void *net)
 static int setup(void **state)
 {
 	struct machine *m = host_alloc(sizeof(*m));
-	struct net_backend backend = { .send = net_send, .peek = net_peek, .next = net_next, .accept = net_take, .poll = net_poll, .net = m,
+	struct net_backend backend = { .send = net_send, .flush = net_flush, .peek = net_peek, .next = net_next, .accept = net_take, .poll = net_poll, .net = m,
 				       .offloads = NET_OFFLOADS };
 	memcpy(backend.mac, our_mac, sizeof(our_mac));
 	assert_true(driver_create(&m->driver));

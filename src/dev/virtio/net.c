@@ -96,22 +96,31 @@ static bool send(struct virtio_net *n)
 	return n->backend.send(n->backend.net, &header, n->chain.piece, n->chain.readable);
 }
 
-static void transmit(struct virtio_net *n)
+/* False: there is none, or no room for it. */
+static bool transmit_one(struct virtio_net *n)
 {
 	struct virtq *q = &n->virtio.queue[QUEUE_TX];
-	n->tx_stalled = false;
-	for (unsigned i = 0; i < FRAMES_AT_ONCE; i++) {
-		struct virtq_place place = virtq_mark(q);
-		if (!virtio_pop(&n->virtio, QUEUE_TX, &n->chain))
-			return;
-		if (!send(n)) {
-			virtq_rewind(q, place);
-			n->tx_stalled = true;
-			return;
-		}
-		virtio_push(&n->virtio, QUEUE_TX, &n->chain, 0);
+	struct virtq_place place = virtq_mark(q);
+	if (!virtio_pop(&n->virtio, QUEUE_TX, &n->chain))
+		return false;
+	if (!send(n)) {
+		virtq_rewind(q, place);
+		n->tx_stalled = true;
+		return false;
 	}
-	n->virtio.again |= BIT(QUEUE_TX);
+	virtio_push(&n->virtio, QUEUE_TX, &n->chain, 0);
+	return true;
+}
+
+static void transmit(struct virtio_net *n)
+{
+	unsigned i = 0;
+	n->tx_stalled = false;
+	while (i < FRAMES_AT_ONCE && transmit_one(n))
+		i++;
+	if (i == FRAMES_AT_ONCE)
+		n->virtio.again |= BIT(QUEUE_TX);
+	n->backend.flush(n->backend.net);
 }
 
 /* ---- from the network ---- */

@@ -37,6 +37,8 @@ enum { NET_GSO_NONE, NET_GSO_TCPV4 = 1, NET_GSO_TCPV6 = 4 };
 struct net_backend {
 	/* Send a frame that lies in `piece`. False: there is no room, and the host calls vm_net_ready when there is. */
 	bool (*send)(void *net, const struct net_header *header, const struct virtq_piece *piece, unsigned pieces);
+	/* No more frames come for now: do not gather them any longer. */
+	void (*flush)(void *net);
 	/* The frame that came, behind its header, `size` bytes with that; the same one until `next` is called. NULL: there is none, and
 	 * the host calls vm_net_ready when there is. */
 	const u8 *(*peek)(void *net, u32 *size);

@@ -76,9 +76,13 @@ static bool link_send(void *net, const struct net_header *header, const struct v
 {
 	struct net *n = net;
 	struct iovec vector[STREAM_PIECES_MAX];
-	bool sent = stream_send(&n->stream, vector, make_vector(vector, header, piece, pieces));
-	wait_for_room(n, n->stream.out_end != 0);
-	return sent;
+	return stream_send(&n->stream, vector, make_vector(vector, header, piece, pieces));
+}
+
+static void link_flush(void *net)
+{
+	struct net *n = net;
+	wait_for_room(n, !stream_flush(&n->stream));
 }
 
 /* Frames without headers came before the other side knew of headers. */
@@ -104,8 +108,7 @@ static void link_accept(void *net, u32 offloads)
 static bool link_poll(void *net)
 {
 	struct net *n = net;
-	if (n->waits)
-		wait_for_room(n, !stream_flush(&n->stream));
+	link_flush(n);
 	return !n->stream.closed;
 }
 
@@ -121,6 +124,10 @@ static bool tap_send(void *net, const struct net_header *header, const struct vi
 	bool full = done < 0 && errno == EAGAIN; /* else it is sent, or lost: the interface is down, say */
 	wait_for_room(n, full);
 	return !full;
+}
+
+static void tap_flush(void *net)
+{
 }
 
 static const u8 *tap_peek(void *net, u32 *size)
@@ -151,8 +158,8 @@ static bool tap_poll(void *net)
 	return true;
 }
 
-static const struct net_backend link_backend = { .send = link_send, .peek = link_peek, .next = link_next, .accept = link_accept, .poll = link_poll };
-static const struct net_backend tap_backend = { .send = tap_send, .peek = tap_peek, .next = tap_next, .accept = tap_accept, .poll = tap_poll };
+static const struct net_backend link_backend = { .send = link_send, .flush = link_flush, .peek = link_peek, .next = link_next, .accept = link_accept, .poll = link_poll };
+static const struct net_backend tap_backend = { .send = tap_send, .flush = tap_flush, .peek = tap_peek, .next = tap_next, .accept = tap_accept, .poll = tap_poll };
 
 /* ---- options ---- */
 

@@ -12,6 +12,8 @@
 #define CONTROL 0x80000000u /* in the word of the length */
 #define LENGTH_MAX (sizeof(struct net_header) + NET_FRAME_MAX)
 #define WORD sizeof(u32)
+#define SMALL 2048u       /* frames up to this size are gathered, */
+#define GATHERED 0x8000u  /* so much of them */
 
 bool stream_init(struct stream *s, int fd, size_t out_most)
 {
@@ -32,6 +34,10 @@ void stream_release(struct stream *s)
 /* False: nothing came. Whoever watches for edges relies on this having asked in vain. */
 static bool read_more(struct stream *s)
 {
+	if (s->drained) {
+		s->drained = false;
+		return false;
+	}
 	memmove(s->in, s->in + s->in_begin, s->in_end - s->in_begin);
 	s->in_end -= s->in_begin;
 	s->in_begin = 0;
@@ -45,6 +51,7 @@ static bool read_more(struct stream *s)
 		return false;
 	}
 	s->in_end += (size_t)n;
+	s->drained = s->level && (size_t)n < room;
 	return true;
 }
 
@@ -165,20 +172,27 @@ static void queue(struct stream *s, const struct iovec *piece, unsigned pieces, 
 	}
 }
 
+/* Whether a frame of this size is gathered with others, to be written with them. */
+static bool gather(struct stream *s, u32 length)
+{
+	return !s->closed && !s->out_begin && length <= SMALL && s->out_end <= GATHERED && s->out_end < MAX(s->out_most, GATHERED);
+}
+
 bool stream_send(struct stream *s, const struct iovec *piece, unsigned pieces)
 {
 	struct iovec all[STREAM_PIECES_MAX + 1];
 	u32 length = 0;
-	if (!stream_flush(s) && s->out_end - s->out_begin >= s->out_most)
+	for (unsigned i = 0; i < pieces; i++)
+		length += (u32)piece[i].iov_len;
+	bool gathered = gather(s, length);
+	if (!gathered && !stream_flush(s) && s->out_end - s->out_begin >= s->out_most)
 		return false;
 	if (s->closed)
 		return true;
 	memcpy(all + 1, piece, pieces * sizeof(*piece));
-	for (unsigned i = 0; i < pieces; i++)
-		length += (u32)piece[i].iov_len;
 	u32 word = htonl(length);
 	all[0] = (struct iovec){ &word, sizeof(word) };
-	size_t done = s->out_end ? 0 : write_pieces(s, all, (int)pieces + 1);
+	size_t done = gathered || s->out_end ? 0 : write_pieces(s, all, (int)pieces + 1);
 	if (!s->closed && done != WORD + length)
 		queue(s, all, pieces + 1, WORD + length, done);
 	return true;

@@ -22,6 +22,8 @@ struct stream {
 	u8 *out; /* what waits to be written: [out_begin, out_end) */
 	size_t out_begin, out_end, out_size;
 	size_t out_most; /* with so much waiting no frame is taken */
+	bool level; /* the owner is told as long as there is something to read: a short read need not be followed by one in vain */
+	bool drained; /* the last read was short */
 	bool headers_in; /* frames that come have headers */
 	bool headers_out;
 	u32 accepts; /* NET_OFFLOADS of the other side */
@@ -37,7 +39,7 @@ void stream_accept(struct stream *s, u32 offloads);
 /* The next frame, with its header if headers_in; it stays until stream_next. NULL: none now. */
 const u8 *stream_peek(struct stream *s, u32 *size);
 void stream_next(struct stream *s);
-/* Send a frame, which begins with its header if headers_out. False: there is no room now. */
+/* Send a frame, which begins with its header if headers_out. False: there is no room now. Small ones may wait for stream_flush. */
 bool stream_send(struct stream *s, const struct iovec *piece, unsigned pieces);
 /* Write what waits. True: nothing waits any more. */
 bool stream_flush(struct stream *s);

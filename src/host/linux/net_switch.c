@@ -144,16 +144,19 @@ static void take_in(void)
 		p->used = stream_init(&p->stream, fd, BACKLOG_MOST);
 		if (!p->used)
 			break;
+		p->stream.level = true;
 		return;
 	}
 	if (fd >= 0)
 		close(fd);
 }
 
-static void close_ended(void)
+static void flush_and_close(void)
 {
 	for (unsigned i = 0; i < PORTS_MAX; i++) {
 		struct port *p = &sw.port[i];
+		if (p->used)
+			stream_flush(&p->stream);
 		if (!p->used || !p->stream.closed)
 			continue;
 		stream_release(&p->stream);
@@ -176,12 +179,10 @@ static void turn(void)
 		return;
 	for (unsigned i = 0; i < PORTS_MAX; i++) {
 		struct port *p = &sw.port[i];
-		if (on[i].revents & POLLOUT)
-			stream_flush(&p->stream);
 		if (p->used && (p->more || (on[i].revents & ~POLLOUT)))
 			read_frames(i);
 	}
-	close_ended();
+	flush_and_close();
 	if (on[PORTS_MAX].revents)
 		take_in();
 }

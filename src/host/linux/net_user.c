@@ -296,8 +296,8 @@ static void turn(bool *more)
 	run_timers();
 	if (backlog < BACKLOG)
 		slirp_pollfds_poll(user.slirp, count < 0, get_events, NULL);
-	stream_flush(&user.stream);
 	*more = read_frames();
+	stream_flush(&user.stream);
 }
 
 /* ---- the process ---- */
@@ -363,6 +363,7 @@ static _Noreturn void live(int fd, const struct net_wishes *w)
 		net_complain("user", "the network cannot be made");
 		_exit(1);
 	}
+	user.stream.level = true;
 	if (!forward(w))
 		_exit(1);
 	if (w->confine && net_sandbox_enter(true) < 0) {
