@@ -7,35 +7,21 @@
 
 #include <cmocka.h>
 
-#include "dev/map.h"
 #include "dev/virtio/block.h"
 #include "fake_host.h"
-#include "host/port.h"
+#include "virtio_driver.h"
 
-#include <string.h>
-
-#define RAM_SIZE 0x40000ull
 #define SECTORS 64u
-#define SLOT 4
-#define BAR 0xc0000000ull
-#define RING 0x1000ull
-#define DRIVER 0x2000ull
-#define DEVICE 0x3000ull
 #define HEADER 0x4000ull
 #define STATUS 0x5000ull
 #define DATA 0x10000ull
 #define FLUSH BIT(9)
 #define CONFIG_WCE BIT(11)
-#define NEXT 1
-#define WRITE 2
 
 enum { READ_TYPE = 0, WRITE_TYPE = 1, FLUSH_TYPE = 4, ID_TYPE = 8, DISCARD_TYPE = 11, ZERO_TYPE = 13 };
 
 struct machine {
-	struct bus io, memory;
-	struct pci_host pci;
-	struct ram ram;
-	u8 *bytes;
+	struct driver driver;
 	struct virtio_block block;
 	struct block_request *waiting[BLOCK_REQUESTS_MAX], *done;
 	unsigned waits, submitted;
@@ -79,29 +65,6 @@ static void drain(void *disk)
 		complete(m, 0, -1);
 }
 
-static void set(struct machine *m, u64 offset, unsigned size, u64 value)
-{
-	bus_write(&m->memory, BAR + offset, size, value, 0);
-}
-
-static void start(struct machine *m, u64 features)
-{
-	memset(m->bytes, 0, RAM_SIZE);
-	features |= VIRTIO_F_VERSION_1;
-	set(m, 20, 1, 0);
-	for (u32 i = 0; i < 2; i++) {
-		set(m, 8, 4, i);
-		set(m, 12, 4, (u32)(features >> (32 * i)));
-	}
-	set(m, 20, 1, 11);
-	set(m, 22, 2, 0);
-	set(m, 32, 4, RING);
-	set(m, 40, 4, DRIVER);
-	set(m, 48, 4, DEVICE);
-	set(m, 28, 2, 1);
-	set(m, 20, 1, 15);
-}
-
 static int setup_with(void **state, bool readonly)
 {
 	struct machine *m = host_alloc(sizeof(*m));
@@ -112,13 +75,10 @@ static int setup_with(void **state, bool readonly)
 					    .size = SECTORS * BLOCK_SECTOR,
 					    .readonly = readonly,
 					    .serial = "twenty characters, o" };
-	m->bytes = host_ram_create(RAM_SIZE);
-	assert_int_equal(ram_add(&m->ram, 0, RAM_SIZE, m->bytes, false), 0);
-	assert_int_equal(pci_attach(&m->pci, &m->io, &m->memory), 0);
-	assert_int_equal(virtio_block_attach(&m->block, &disk, 2, &m->pci, &m->ram, SLOT), 0);
-	bus_write(&m->memory, MAP_ECAM + (SLOT << 15) + PCI_BAR0, 4, BAR, 0);
-	bus_write(&m->memory, MAP_ECAM + (SLOT << 15) + PCI_COMMAND, 2, PCI_COMMAND_MEMORY, 0);
-	start(m, FLUSH);
+	assert_true(driver_create(&m->driver));
+	assert_int_equal(virtio_block_attach(&m->block, &disk, 2, &m->driver.pci, &m->driver.ram, DRIVER_SLOT), 0);
+	driver_plug(&m->driver);
+	driver_start(&m->driver, FLUSH, 1);
 	*state = m;
 	return 0;
 }
@@ -137,30 +97,16 @@ static int teardown(void **state)
 {
 	struct machine *m = *state;
 	virtio_block_destroy(&m->block);
-	ram_release(&m->ram);
-	host_ram_destroy(m->bytes, RAM_SIZE);
+	driver_destroy(&m->driver);
 	host_free(m);
 	return 0;
 }
 
-static void descriptor(struct machine *m, unsigned index, u64 address, u32 length, u16 flags)
-{
-	const struct {
-		u64 address;
-		u32 length;
-		u16 flags, next;
-	} d = { address, length, flags, (u16)(index + 1) };
-	memcpy(m->bytes + RING + 16ull * index, &d, sizeof(d));
-}
-
+/* The chain that begins at descriptor 0. */
 static void offer(struct machine *m)
 {
-	u16 index;
-	memcpy(&index, m->bytes + DRIVER + 2, 2);
-	index++;
-	memcpy(m->bytes + DRIVER + 2, &index, 2);
-	m->bytes[STATUS] = 0xee;
-	set(m, 0x3000, 2, 0);
+	m->driver.bytes[STATUS] = 0xee;
+	driver_offer(&m->driver, 0, 0);
 }
 
 static void header(struct machine *m, u32 type, u64 sector)
@@ -169,31 +115,27 @@ static void header(struct machine *m, u32 type, u64 sector)
 		u32 type, reserved;
 		u64 sector;
 	} h = { type, 0, sector };
-	memcpy(m->bytes + HEADER, &h, sizeof(h));
+	memcpy(m->driver.bytes + HEADER, &h, sizeof(h));
 }
 
 /* Header, data and status in a descriptor each. */
 static void request(struct machine *m, u32 type, u64 sector, u32 size)
 {
 	header(m, type, sector);
-	descriptor(m, 0, HEADER, 16, NEXT);
-	descriptor(m, 1, DATA, size, NEXT | (type == READ_TYPE || type == ID_TYPE ? WRITE : 0));
-	descriptor(m, 2, STATUS, 1, WRITE);
+	driver_descriptor(&m->driver, 0, 0, HEADER, 16, DESC_NEXT);
+	driver_descriptor(&m->driver, 0, 1, DATA, size, DESC_NEXT | (type == READ_TYPE || type == ID_TYPE ? DESC_WRITE : 0));
+	driver_descriptor(&m->driver, 0, 2, STATUS, 1, DESC_WRITE);
 	offer(m);
 }
 
 static u16 used(const struct machine *m)
 {
-	u16 index;
-	memcpy(&index, m->bytes + DEVICE + 2, 2);
-	return index;
+	return driver_used(&m->driver, 0);
 }
 
 static u32 last_written(const struct machine *m)
 {
-	u32 written;
-	memcpy(&written, m->bytes + DEVICE + 4 + 8ull * (u16)(used(m) - 1) + 4, 4);
-	return written;
+	return driver_written(&m->driver, 0, (u16)(used(m) - 1));
 }
 
 static void finish(struct machine *m, unsigned which, int error)
@@ -205,10 +147,10 @@ static void finish(struct machine *m, unsigned which, int error)
 static void describes_the_disk(void **state)
 {
 	struct machine *m = *state;
-	assert_int_equal(bus_read(&m->memory, BAR + 0x2000, 4, 0), SECTORS);
-	assert_int_equal(bus_read(&m->memory, BAR + 0x2000 + 34, 2, 0), 2); /* queues */
-	set(m, 0, 4, 0);
-	assert_int_equal(bus_read(&m->memory, BAR + 4, 4, 0), 0x30007a44);
+	assert_int_equal(driver_get(&m->driver, 0x2000, 4), SECTORS);
+	assert_int_equal(driver_get(&m->driver, 0x2000 + 34, 2), 2); /* queues */
+	driver_set(&m->driver, 0, 4, 0);
+	assert_int_equal(driver_get(&m->driver, 4, 4), 0x30007a44);
 }
 
 static void reads_and_writes(void **state)
@@ -219,35 +161,35 @@ static void reads_and_writes(void **state)
 	assert_int_equal(m->last.offset, 1024);
 	assert_int_equal(m->last.size, 1024);
 	assert_int_equal(m->last.pieces, 1);
-	assert_ptr_equal(m->waiting[0]->piece[0].data, m->bytes + DATA);
+	assert_ptr_equal(m->waiting[0]->piece[0].data, m->driver.bytes + DATA);
 	assert_int_equal(used(m), 0);
 	finish(m, 0, 0);
 	assert_int_equal(used(m), 1);
 	assert_int_equal(last_written(m), 1025);
-	assert_int_equal(m->bytes[STATUS], 0);
+	assert_int_equal(m->driver.bytes[STATUS], 0);
 	request(m, WRITE_TYPE, SECTORS - 1, 512);
 	assert_int_equal(m->last.kind, BLOCK_WRITE);
 	assert_false(m->last.durable);
 	finish(m, 0, -5);
-	assert_int_equal(m->bytes[STATUS], 1);
+	assert_int_equal(m->driver.bytes[STATUS], 1);
 	assert_int_equal(last_written(m), 1);
 	m->at_once = true;
 	request(m, FLUSH_TYPE, 0, 0);
 	assert_int_equal(m->last.kind, BLOCK_FLUSH);
 	assert_int_equal(used(m), 3);
-	assert_int_equal(m->bytes[STATUS], 0);
+	assert_int_equal(m->driver.bytes[STATUS], 0);
 }
 
 /* Nothing in the buffer counts then, but it may hold anything: code there is stale. */
 static void a_read_that_fails(void **state)
 {
 	struct machine *m = *state;
-	m->ram.slot[0].log_dirty = true;
+	m->driver.ram.slot[0].log_dirty = true;
 	request(m, READ_TYPE, 0, 1024);
 	finish(m, 0, -5);
-	assert_int_equal(m->bytes[STATUS], 1);
+	assert_int_equal(m->driver.bytes[STATUS], 1);
 	assert_int_equal(last_written(m), 1);
-	assert_true(m->ram.slot[0].flags[DATA >> PAGE_SHIFT] & PAGE_DIRTY);
+	assert_true(m->driver.ram.slot[0].flags[DATA >> PAGE_SHIFT] & PAGE_DIRTY);
 }
 
 /* "Message Framing": a driver may cut a request into pieces wherever it likes. */
@@ -255,24 +197,24 @@ static void pieces_of_any_size(void **state)
 {
 	struct machine *m = *state;
 	header(m, READ_TYPE, 0);
-	descriptor(m, 0, HEADER, 5, NEXT);
-	descriptor(m, 1, HEADER + 5, 11, NEXT);
-	descriptor(m, 2, DATA, 1, NEXT | WRITE);
-	descriptor(m, 3, DATA + 1, 512, WRITE); /* with the status at its end */
+	driver_descriptor(&m->driver, 0, 0, HEADER, 5, DESC_NEXT);
+	driver_descriptor(&m->driver, 0, 1, HEADER + 5, 11, DESC_NEXT);
+	driver_descriptor(&m->driver, 0, 2, DATA, 1, DESC_NEXT | DESC_WRITE);
+	driver_descriptor(&m->driver, 0, 3, DATA + 1, 512, DESC_WRITE); /* with the status at its end */
 	offer(m);
 	assert_int_equal(m->last.size, 512);
 	assert_int_equal(m->waiting[0]->pieces, 2);
 	assert_int_equal(m->waiting[0]->piece[1].size, 511);
-	m->bytes[DATA + 512] = 0xee;
+	m->driver.bytes[DATA + 512] = 0xee;
 	finish(m, 0, 0);
-	assert_int_equal(m->bytes[DATA + 512], 0);
+	assert_int_equal(m->driver.bytes[DATA + 512], 0);
 	assert_int_equal(last_written(m), 513);
 }
 
 static void without_flush_writes_are_durable(void **state)
 {
 	struct machine *m = *state;
-	start(m, 0);
+	driver_start(&m->driver, 0, 1);
 	request(m, WRITE_TYPE, 0, 512);
 	assert_true(m->last.durable);
 	request(m, READ_TYPE, 0, 512);
@@ -282,18 +224,18 @@ static void without_flush_writes_are_durable(void **state)
 static void the_cache_can_be_switched_off(void **state)
 {
 	struct machine *m = *state;
-	set(m, 0x2000 + 32, 1, 0); /* not without the feature */
-	assert_int_equal(bus_read(&m->memory, BAR + 0x2000 + 32, 1, 0), 1);
-	start(m, FLUSH | CONFIG_WCE);
+	driver_set(&m->driver, 0x2000 + 32, 1, 0); /* not without the feature */
+	assert_int_equal(driver_get(&m->driver, 0x2000 + 32, 1), 1);
+	driver_start(&m->driver, FLUSH | CONFIG_WCE, 1);
 	request(m, WRITE_TYPE, 0, 512);
 	assert_false(m->last.durable);
-	set(m, 0x2000 + 32, 1, 0);
-	set(m, 0x2000, 1, 99); /* a field that is not the driver's */
+	driver_set(&m->driver, 0x2000 + 32, 1, 0);
+	driver_set(&m->driver, 0x2000, 1, 99); /* a field that is not the driver's */
 	request(m, WRITE_TYPE, 0, 512);
 	assert_true(m->last.durable);
-	assert_int_equal(bus_read(&m->memory, BAR + 0x2000, 1, 0), SECTORS);
-	start(m, FLUSH | CONFIG_WCE);
-	assert_int_equal(bus_read(&m->memory, BAR + 0x2000 + 32, 1, 0), 1);
+	assert_int_equal(driver_get(&m->driver, 0x2000, 1), SECTORS);
+	driver_start(&m->driver, FLUSH | CONFIG_WCE, 1);
+	assert_int_equal(driver_get(&m->driver, 0x2000 + 32, 1), 1);
 }
 
 static void segments(void **state)
@@ -318,10 +260,10 @@ static void segments(void **state)
 			u64 sector;
 			u32 sectors, flags;
 		} s = { rows[i].sector, rows[i].sectors, rows[i].flags };
-		memcpy(m->bytes + DATA, &s, sizeof(s));
+		memcpy(m->driver.bytes + DATA, &s, sizeof(s));
 		m->submitted = 0;
 		request(m, rows[i].type, 0, rows[i].size);
-		assert_int_equal(m->bytes[STATUS], rows[i].status);
+		assert_int_equal(m->driver.bytes[STATUS], rows[i].status);
 		assert_int_equal(m->submitted, !rows[i].status);
 		if (rows[i].status)
 			continue;
@@ -347,14 +289,14 @@ static void wrong_requests_are_refused(void **state)
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		request(m, rows[i].type, rows[i].sector, rows[i].size);
-		assert_int_equal(m->bytes[STATUS], rows[i].status);
+		assert_int_equal(m->driver.bytes[STATUS], rows[i].status);
 		assert_int_equal(used(m), i + 1);
 	}
-	descriptor(m, 0, HEADER, 15, NEXT); /* half a header */
-	descriptor(m, 1, STATUS, 1, WRITE);
+	driver_descriptor(&m->driver, 0, 0, HEADER, 15, DESC_NEXT); /* half a header */
+	driver_descriptor(&m->driver, 0, 1, STATUS, 1, DESC_WRITE);
 	offer(m);
-	assert_int_equal(m->bytes[STATUS], 1);
-	descriptor(m, 0, HEADER, 16, 0); /* no place for a status */
+	assert_int_equal(m->driver.bytes[STATUS], 1);
+	driver_descriptor(&m->driver, 0, 0, HEADER, 16, 0); /* no place for a status */
 	offer(m);
 	assert_int_equal(last_written(m), 0);
 	assert_int_equal(m->submitted, 0);
@@ -366,19 +308,19 @@ static void a_read_only_disk_is_not_changed(void **state)
 	static const u32 types[] = { WRITE_TYPE, DISCARD_TYPE, ZERO_TYPE };
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
 		request(m, types[i], 0, 512);
-		assert_int_equal(m->bytes[STATUS], 1);
+		assert_int_equal(m->driver.bytes[STATUS], 1);
 	}
 	assert_int_equal(m->submitted, 0);
-	set(m, 0, 4, 0);
-	assert_int_equal(bus_read(&m->memory, BAR + 4, 4, 0) & (BIT(5) | BIT(13) | BIT(14)), BIT(5));
+	driver_set(&m->driver, 0, 4, 0);
+	assert_int_equal(driver_get(&m->driver, 4, 4) & (BIT(5) | BIT(13) | BIT(14)), BIT(5));
 }
 
 static void identity(void **state)
 {
 	struct machine *m = *state;
 	request(m, ID_TYPE, 0, 20);
-	assert_memory_equal(m->bytes + DATA, "twenty characters, o", 20);
-	assert_int_equal(m->bytes[DATA + 20], 0);
+	assert_memory_equal(m->driver.bytes + DATA, "twenty characters, o", 20);
+	assert_int_equal(m->driver.bytes[DATA + 20], 0);
 	assert_int_equal(last_written(m), 21);
 }
 
@@ -401,7 +343,7 @@ static void a_reset_forgets_requests(void **state)
 	request(m, READ_TYPE, 0, 512);
 	request(m, READ_TYPE, 0, 512);
 	complete(m, 0, 0);
-	start(m, FLUSH);
+	driver_start(&m->driver, FLUSH, 1);
 	assert_int_equal(m->waits, 0);
 	assert_null(m->done);
 	virtio_block_completed(&m->block);

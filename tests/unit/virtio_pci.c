@@ -7,17 +7,14 @@
 
 #include <cmocka.h>
 
-#include "dev/map.h"
 #include "dev/virtio/random.h"
 #include "fake_host.h"
-#include "host/port.h"
+#include "virtio_driver.h"
 
-#include <string.h>
-
-#define RAM_SIZE 0x10000ull
-#define SLOT 3
-#define BAR 0xc0000000ull
-#define TABLE 0xc0010000ull /* MSI-X */
+#define SLOT DRIVER_SLOT
+#define BAR DRIVER_BAR
+#define TABLE DRIVER_TABLE
+#define BUFFER 0x4000ull
 #define COMMON BAR
 #define ISR (BAR + 0x1000)
 #define NOTIFY (BAR + 0x3000)
@@ -33,10 +30,7 @@ enum { FEATURE_SELECT = 0, FEATURES = 4, DRIVER_SELECT = 8, DRIVER_FEATURES = 12
 #define NEEDS_RESET 64
 
 struct machine {
-	struct bus io, memory;
-	struct pci_host pci;
-	struct ram ram;
-	u8 *bytes;
+	struct driver driver;
 	struct virtio_random random;
 	bool pin[PCI_PINS];
 	struct msi_message sent;
@@ -62,22 +56,22 @@ static void fill(void *buffer, size_t size)
 
 static u32 config(struct machine *m, unsigned offset, unsigned size)
 {
-	return (u32)bus_read(&m->memory, MAP_ECAM + (SLOT << 15) + offset, size, 0);
+	return (u32)bus_read(&m->driver.memory, MAP_ECAM + (SLOT << 15) + offset, size, 0);
 }
 
 static void set_config(struct machine *m, unsigned offset, unsigned size, u32 value)
 {
-	bus_write(&m->memory, MAP_ECAM + (SLOT << 15) + offset, size, value, 0);
+	bus_write(&m->driver.memory, MAP_ECAM + (SLOT << 15) + offset, size, value, 0);
 }
 
 static u32 get(struct machine *m, u64 address, unsigned size)
 {
-	return (u32)bus_read(&m->memory, address, size, 0);
+	return (u32)bus_read(&m->driver.memory, address, size, 0);
 }
 
 static void set(struct machine *m, u64 address, unsigned size, u64 value)
 {
-	bus_write(&m->memory, address, size, value, 0);
+	bus_write(&m->driver.memory, address, size, value, 0);
 }
 
 /* The capability of an ID whose byte at `at` is `value`. */
@@ -93,18 +87,14 @@ static unsigned capability(struct machine *m, u8 id, unsigned at, u8 value)
 static int setup(void **state)
 {
 	struct machine *m = host_alloc(sizeof(*m));
-	m->bytes = host_ram_create(RAM_SIZE);
-	assert_int_equal(ram_add(&m->ram, 0, RAM_SIZE, m->bytes, false), 0);
+	assert_true(driver_create(&m->driver));
 	for (unsigned i = 0; i < PCI_PINS; i++)
-		m->pci.intx[i] = (struct wire){ .sink = on_pin, .opaque = m, .pin = i };
-	m->pci.message = on_message;
-	m->pci.opaque = m;
-	assert_int_equal(pci_attach(&m->pci, &m->io, &m->memory), 0);
+		m->driver.pci.intx[i] = (struct wire){ .sink = on_pin, .opaque = m, .pin = i };
+	m->driver.pci.message = on_message;
+	m->driver.pci.opaque = m;
 	m->random.fill = fill;
-	assert_int_equal(virtio_random_attach(&m->random, &m->pci, &m->ram, SLOT), 0);
-	set_config(m, PCI_BAR0, 4, (u32)BAR);
-	set_config(m, PCI_BAR0 + 8, 4, (u32)TABLE);
-	set_config(m, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	assert_int_equal(virtio_random_attach(&m->random, &m->driver.pci, &m->driver.ram, SLOT), 0);
+	driver_plug(&m->driver);
 	*state = m;
 	return 0;
 }
@@ -112,8 +102,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct machine *m = *state;
-	ram_release(&m->ram);
-	host_ram_destroy(m->bytes, RAM_SIZE);
+	driver_destroy(&m->driver);
 	host_free(m);
 	return 0;
 }
@@ -134,9 +123,9 @@ static void start(struct machine *m)
 	negotiate(m, VIRTIO_F_VERSION_1);
 	set(m, COMMON + QUEUE_SIZE, 2, 4);
 	set(m, COMMON + VECTOR, 2, 1);
-	set(m, COMMON + DESCRIPTORS, 4, 0x1000);
-	set(m, COMMON + DRIVER, 4, 0x2000);
-	set(m, COMMON + DEVICE, 4, 0x3000);
+	set(m, COMMON + DESCRIPTORS, 4, DRIVER_RING(0));
+	set(m, COMMON + DRIVER, 4, DRIVER_AVAILABLE(0));
+	set(m, COMMON + DEVICE, 4, DRIVER_USED(0));
 	set(m, COMMON + ENABLE, 2, 1);
 	set(m, COMMON + STATUS, 1, ACKNOWLEDGE | DRIVER_FOUND | FEATURES_OK | DRIVER_OK);
 }
@@ -144,24 +133,13 @@ static void start(struct machine *m)
 /* Offer 32 bytes at 0x4000, as descriptor 0. */
 static void offer(struct machine *m, u16 flags)
 {
-	const struct {
-		u64 address;
-		u32 length;
-		u16 flags, next;
-	} d = { 0x4000, 32, flags, 0 };
-	u16 index;
-	memcpy(m->bytes + 0x1000, &d, sizeof(d));
-	memcpy(&index, m->bytes + 0x2002, 2);
-	index++;
-	memcpy(m->bytes + 0x2002, &index, 2);
-	set(m, NOTIFY, 2, 0);
+	driver_descriptor(&m->driver, 0, 0, BUFFER, 32, flags);
+	driver_offer(&m->driver, 0, 0);
 }
 
 static u16 used(const struct machine *m)
 {
-	u16 index;
-	memcpy(&index, m->bytes + 0x3002, 2);
-	return index;
+	return driver_used(&m->driver, 0);
 }
 
 static void enable_msix(struct machine *m, u32 mask)
@@ -228,7 +206,7 @@ static void interrupts_by_message(void **state)
 	start(m);
 	offer(m, 2);
 	assert_int_equal(used(m), 1);
-	assert_int_equal(m->bytes[0x4000 + 31], 0xa5);
+	assert_int_equal(m->driver.bytes[0x4000 + 31], 0xa5);
 	assert_int_equal(m->messages, 1);
 	assert_int_equal(m->sent.address, 0xfee01000);
 	assert_int_equal(m->sent.data, 0x41);
@@ -275,7 +253,7 @@ static void hostile_rings_need_a_reset(void **state)
 	assert_int_equal(used(m), 0);
 	set(m, COMMON + STATUS, 1, 0);
 	assert_int_equal(get(m, COMMON + STATUS, 1), 0);
-	memset(m->bytes, 0, RAM_SIZE);
+	memset(m->driver.bytes, 0, DRIVER_RAM);
 	start(m);
 	offer(m, 2);
 	assert_int_equal(used(m), 1);
@@ -304,13 +282,13 @@ static void a_busy_driver_does_not_keep_the_device(void **state)
 	} d = { 0x4000, 1, 2, 0 };
 	u16 index = 128;
 	negotiate(m, VIRTIO_F_VERSION_1);
-	set(m, COMMON + DESCRIPTORS, 4, 0x1000);
-	set(m, COMMON + DRIVER, 4, 0x2000);
-	set(m, COMMON + DEVICE, 4, 0x3000);
+	set(m, COMMON + DESCRIPTORS, 4, DRIVER_RING(0));
+	set(m, COMMON + DRIVER, 4, DRIVER_AVAILABLE(0));
+	set(m, COMMON + DEVICE, 4, DRIVER_USED(0));
 	set(m, COMMON + ENABLE, 2, 1);
 	set(m, COMMON + STATUS, 1, 0xf);
-	memcpy(m->bytes + 0x1000, &d, sizeof(d));
-	memcpy(m->bytes + 0x2002, &index, 2);
+	memcpy(m->driver.bytes + 0x1000, &d, sizeof(d));
+	memcpy(m->driver.bytes + 0x2002, &index, 2);
 	set(m, NOTIFY, 2, 0);
 	assert_int_equal(used(m), 128);
 	assert_true(virtio_due(&m->random.virtio)); /* it looks again later */
