@@ -87,6 +87,13 @@ static void add_e820(struct firmware_files *f, struct fw_cfg *fw, u64 ram_size)
 	fw_cfg_add_file(fw, "etc/e820", f->e820, high ? sizeof(f->e820) : sizeof(f->e820[0]));
 }
 
+static void add_smbios(struct firmware_files *f, struct fw_cfg *fw, const struct boot_source *source)
+{
+	smbios_build(&f->smbios, source->cpus, source->ram_size);
+	fw_cfg_add_file(fw, "etc/smbios/smbios-anchor", f->smbios.anchor, sizeof(f->smbios.anchor));
+	fw_cfg_add_file(fw, "etc/smbios/smbios-tables", f->smbios.tables, f->smbios.size);
+}
+
 /* One device a line, by its path in Open Firmware's manner; a zero ends the list. */
 static void add_boot_order(struct firmware_files *f, struct fw_cfg *fw, bool option_rom, unsigned disks)
 {
@@ -200,6 +207,7 @@ bool firmware_files_create(struct firmware_files *f, struct fw_cfg *fw, const st
 	if (!add_acpi(f, fw))
 		return boot_fail(&job, "ACPI tables for %u CPUs do not fit: use fewer CPUs", source->cpus);
 	add_e820(f, fw, source->ram_size);
+	add_smbios(f, fw, source);
 	fw_cfg_add_file_number(fw, "etc/sercon-port", PORT_UART0, 2);
 	fw_cfg_add_file_number(fw, "etc/boot-fail-wait", NO_REBOOT_AFTER_FAILURE, 4);
 	add_boot_order(f, fw, source->kernel_size && source->option_rom_size, disks);

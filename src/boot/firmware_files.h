@@ -6,6 +6,7 @@
 #include "boot/acpi_loader.h"
 #include "boot/boot.h"
 #include "boot/e820.h"
+#include "boot/smbios.h"
 #include "dev/fw_cfg.h"
 #include "dev/mch.h"
 
@@ -17,6 +18,7 @@ struct firmware_files {
 	u8 script[ACPI_LOADER_SIZE];
 	unsigned acpi_key[3];
 	struct e820_entry e820[2];
+	struct smbios smbios;
 	char boot_order[1024];
 	u8 *setup; /* the kernel's 16-bit part */
 };

@@ -201,6 +201,7 @@ def kernel_options(machine):
 def test_kernel(machine):
     machine.run("--firmware", cached(SEABIOS), *kernel_options(machine))
     machine.expect("Booting from ROM", machine.serial)
+    machine.expect("DMI: nadir", machine.serial)
     machine.expect_linux()
 
 
@@ -213,6 +214,7 @@ def test_ovmf_kernel(machine):
     variables = machine.path("variables")
     machine.run("--firmware", cached(OVMF), "--pflash", variables, *kernel_options(machine))
     machine.expect("efi: EFI v2.", machine.serial)
+    machine.expect("DMI: nadir", machine.serial)
     machine.expect_linux()
     with open(cached(OVMF_VARIABLES), "rb") as template, open(variables, "rb") as file:
         before, after = template.read(), file.read()

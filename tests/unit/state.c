@@ -113,6 +113,49 @@ static void test_time_goes_on(void **state)
 	vm_destroy(vm);
 }
 
+/* What firmware has made of a machine: areas that show RAM, the ECAM window elsewhere, a flash chip amid a command. */
+static void test_firmware(void **state)
+{
+	static u8 rom[0x20000], flash[0x2000], other_flash[0x2000];
+	struct vm_config config = machine_config(1);
+	config.boot = (struct boot_source){ .firmware = rom, .firmware_size = sizeof(rom), .protocol = BOOT_FIRMWARE };
+	config.backends.flash = (struct pflash_backend){ .data = flash, .size = sizeof(flash) };
+	memset(rom, 0x5a, sizeof(rom));
+	memset(flash, 0xff, sizeof(flash));
+	struct vm *vm = lively_machine(&config);
+	gpa_t chip = vm->config.backends.flash_base;
+	assert_int_equal(vm->memory[0xfffff], 0x5a);
+	guest_out(0, 0xcf8, 4, 0x80000090); /* PAM: the last 64 KiB and 0xe0000 RAM */
+	guest_out(0, 0xcfc, 1, 0x30);
+	guest_out(0, 0xcf8, 4, 0x80000094);
+	guest_out(0, 0xcfd, 1, 0x03);
+	vm->memory[0xf0000] = 0x77;
+	guest_out(0, 0xcf8, 4, 0x80000060); /* PCIEXBAR */
+	guest_out(0, 0xcfc, 4, 0xb0000001);
+	guest_out(0, PORT_FW_CFG, 2, FW_CFG_ID);
+	guest_in(0, PORT_FW_CFG + 1, 1);
+	bus_write(&vm->board.memory, chip + 5, 1, 0x40, 0);
+	bus_write(&vm->board.memory, chip + 5, 1, 0x12, 0);
+	struct saved first = save(vm);
+	config.backends.flash.data = other_flash;
+	vm_destroy(vm);
+	vm = machine.vm = restore_good(&config, &first);
+	struct saved second = save(vm);
+	assert_memory_equal(first.state, second.state, first.size);
+	assert_memory_equal(flash, other_flash, sizeof(flash));
+	assert_int_equal(other_flash[5], 0x12);
+	assert_int_equal(bus_read(&vm->board.memory, 0xb0000000, 4, 0), 0x29c08086);
+	assert_int_equal(bus_read(&vm->board.memory, chip, 1, 0), 0x80); /* the status */
+	assert_int_equal(guest_in(0, PORT_FW_CFG + 1, 1), 0); /* the second byte */
+	assert_false(ram_readonly(ram_find(&vm->ram, 0xf0000), 0xf0000));
+	assert_true(ram_readonly(ram_find(&vm->ram, 0xd0000), 0xd0000));
+	guest_out(0, 0xcf8, 4, 0x80000090); /* and the ROM again */
+	guest_out(0, 0xcfc, 1, 0);
+	assert_int_equal(vm->memory[0xf0000], 0x5a);
+	forget(&first);
+	forget(&second);
+}
+
 static void check_refused(const struct vm_config *config, const struct saved *saved, const char *part)
 {
 	char error[256] = "";
@@ -244,6 +287,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_saved_again, machine_destroy),
 		cmocka_unit_test_teardown(test_time_goes_on, machine_destroy),
+		cmocka_unit_test_teardown(test_firmware, machine_destroy),
 		cmocka_unit_test_teardown(test_other_machine, machine_destroy),
 		cmocka_unit_test_teardown(test_cut_short, machine_destroy),
 		cmocka_unit_test_teardown(test_damaged, machine_destroy),
