@@ -173,13 +173,23 @@ static int attach_nets(struct board *b, struct ram *ram)
 	return 0;
 }
 
+static int attach_balloon(struct board *b, struct ram *ram)
+{
+	if (!b->backends.balloon)
+		return 0;
+	b->balloon.discard = host_ram_discard;
+	b->balloon.reporting = b->backends.reporting;
+	b->virtio[b->virtio_count++] = &b->balloon.virtio;
+	return virtio_balloon_attach(&b->balloon, &b->pci, ram, PCI_SLOT_BALLOON);
+}
+
 static int attach_virtio(struct board *b, struct ram *ram, unsigned cpus)
 {
 	b->random.fill = host_random;
 	if (virtio_random_attach(&b->random, &b->pci, ram, PCI_SLOT_RANDOM) < 0)
 		return -1;
 	b->virtio[b->virtio_count++] = &b->random.virtio;
-	return attach_disks(b, ram, cpus) | attach_nets(b, ram);
+	return attach_balloon(b, ram) | attach_disks(b, ram, cpus) | attach_nets(b, ram);
 }
 
 int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, unsigned cpus, u64 now,

@@ -17,6 +17,7 @@
 #include "dev/reset.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
+#include "dev/virtio/balloon.h"
 #include "dev/virtio/block.h"
 #include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
@@ -25,7 +26,7 @@
 
 #define BOARD_DISKS_MAX 16
 #define BOARD_NETS_MAX 8
-#define BOARD_VIRTIO_MAX (1 + BOARD_DISKS_MAX + BOARD_NETS_MAX)
+#define BOARD_VIRTIO_MAX (3 + BOARD_DISKS_MAX + BOARD_NETS_MAX)
 
 /* The other ends of the board's cables, on the host. put is called under the board's lock and must not call back. */
 struct board_backends {
@@ -35,6 +36,7 @@ struct board_backends {
 	void (*debug_put)(void *opaque, u8 byte);
 	void *debug;
 	bool debug_exit; /* fit the debug-exit port */
+	bool balloon, reporting; /* fit the balloon device; with free page reporting */
 	const struct block_backend *disk; /* the caller's, needed by board_create only */
 	unsigned disks; /* BOARD_DISKS_MAX at most */
 	const struct net_backend *net; /* likewise */
@@ -63,6 +65,7 @@ struct board {
 	struct fw_cfg fw_cfg; /* its items are added before board_create */
 	struct pflash flash;
 	struct virtio_random random;
+	struct virtio_balloon balloon;
 	struct virtio_block *disk[BOARD_DISKS_MAX];
 	struct virtio_net *net[BOARD_NETS_MAX];
 	struct virtio_device *virtio[BOARD_VIRTIO_MAX]; /* all of them */

@@ -116,6 +116,23 @@ void vm_power_button(struct vm *vm)
 	host_unlock(&vm->lock);
 }
 
+void vm_resize_balloon(struct vm *vm, u64 size)
+{
+	host_lock(&vm->lock);
+	if (vm->config.backends.balloon)
+		virtio_balloon_resize(&vm->board.balloon, size);
+	host_unlock(&vm->lock);
+}
+
+struct vm_balloon vm_balloon(struct vm *vm)
+{
+	host_lock(&vm->lock);
+	const struct virtio_balloon *b = &vm->board.balloon;
+	struct vm_balloon balloon = { (u64)b->config.pages << PAGE_SHIFT, (u64)b->config.actual << PAGE_SHIFT, b->reported };
+	host_unlock(&vm->lock);
+	return balloon;
+}
+
 void vm_stats(const struct vm *vm, struct stats *sum)
 {
 	memset(sum, 0, sizeof(*sum));

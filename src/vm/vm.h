@@ -156,6 +156,13 @@ void vm_release(struct vm *vm);
 void vm_pause(struct vm *vm, bool pause);
 
 void vm_power_button(struct vm *vm);
+/* Ask the guest for so many bytes of its memory, if it has a balloon device. */
+void vm_resize_balloon(struct vm *vm, u64 size);
+/* Bytes that are asked for, that the guest has given, and that it has ever reported as free. */
+struct vm_balloon {
+	u64 wanted, actual, reported;
+};
+struct vm_balloon vm_balloon(struct vm *vm);
 static inline enum vm_end vm_ended(const struct vm *vm)
 {
 	return (enum vm_end)__atomic_load_n(&vm->end, __ATOMIC_SEQ_CST);

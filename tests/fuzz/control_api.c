@@ -15,6 +15,12 @@ static const char *order(void *opaque)
 	return opaque;
 }
 
+static const char *resize(void *opaque, u64 balloon)
+{
+	CHECK(balloon <= INT64_MAX);
+	return NULL;
+}
+
 static void count(void *opaque, struct counters *c)
 {
 	c->cpus = 1;
@@ -25,7 +31,7 @@ static void count(void *opaque, struct counters *c)
 static void answer(const struct http_request *request)
 {
 	static const struct api_vm vm = { .info = { .name = "fuzz" }, .paused = paused, .pause = order, .resume = order, .power_button = order,
-					  .reset = order, .stop = order, .count = count };
+					  .reset = order, .stop = order, .resize = resize, .count = count };
 	struct api_response response;
 	CHECK(strlen(request->path) < HTTP_PATH_MAX && request->body_size <= HTTP_BODY_MAX && request->method);
 	CHECK(!request->body_size == !request->body);

@@ -1,5 +1,6 @@
 /* A virtio device behind PCI, the first byte says which, whose driver does anything: registers in any order, rings of both kinds with any contents. */
 #include "dev/map.h"
+#include "dev/virtio/balloon.h"
 #include "dev/virtio/block.h"
 #include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
@@ -18,6 +19,7 @@ static struct {
 	struct bus io, memory;
 	struct pci_host pci;
 	struct virtio_random random;
+	struct virtio_balloon balloon;
 	struct virtio_block block;
 	struct virtio_net net;
 	struct virtio_device *device;
@@ -34,6 +36,12 @@ static void fill(void *buffer, size_t size)
 {
 	CHECK(size && (u8 *)buffer >= bytes && (u8 *)buffer + size <= bytes + RAM_SIZE);
 	memset(buffer, 0x5a, size);
+}
+
+static void discard(void *hva, u64 size)
+{
+	CHECK(size && size % PAGE_SIZE == 0 && (u8 *)hva >= bytes && (u8 *)hva + size <= bytes + RAM_SIZE);
+	memset(hva, 0, size);
 }
 
 static void message(void *opaque, const struct msi_message *m)
@@ -167,7 +175,7 @@ static void set(u64 address, unsigned size, u64 value)
 /* A driver that does everything right, up to DRIVER_OK. */
 static void start(u8 kind)
 {
-	bool net = machine.device == &machine.net.virtio;
+	bool net = machine.device == &machine.net.virtio || machine.device == &machine.balloon.virtio;
 	u64 features = (net ? machine.device->features & ~(VIRTIO_F_RING_PACKED | VIRTIO_F_EVENT_IDX) : 0) | VIRTIO_F_VERSION_1 | (kind & 1 ? VIRTIO_F_RING_PACKED : 0) | (kind & 2 ? VIRTIO_F_EVENT_IDX : 0);
 	set(BAR + 20, 1, 0);
 	for (u32 i = 0; i < 2; i++) {
@@ -261,8 +269,10 @@ static void attach(u8 kind)
 {
 	struct block_backend backend = disk;
 	backend.readonly = kind & 2;
-	machine.device = kind & 8 ? &machine.net.virtio : kind & 1 ? &machine.block.virtio : &machine.random.virtio;
-	if (kind & 8)
+	machine.device = kind & 4 ? &machine.balloon.virtio : kind & 8 ? &machine.net.virtio : kind & 1 ? &machine.block.virtio : &machine.random.virtio;
+	if (kind & 4)
+		CHECK(!virtio_balloon_attach(&machine.balloon, &machine.pci, &ram, SLOT));
+	else if (kind & 8)
 		CHECK(!virtio_net_attach(&machine.net, &network, &machine.pci, &ram, SLOT));
 	else if (kind & 1)
 		CHECK(!virtio_block_attach(&machine.block, &backend, 1 + (kind >> 4), &machine.pci, &ram, SLOT));
@@ -280,6 +290,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	memset(&machine, 0, sizeof(machine));
 	machine.pci.message = message;
 	machine.random.fill = fill;
+	machine.balloon.discard = discard;
+	machine.balloon.reporting = true;
 	CHECK(!pci_attach(&machine.pci, &machine.io, &machine.memory));
 	attach(input_u8(&in));
 	bus_write(&machine.memory, MAP_ECAM + (SLOT << 15) + PCI_BAR0, 4, BAR, 0);

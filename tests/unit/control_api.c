@@ -56,6 +56,11 @@ static const char *stop(void *opaque)
 	return note("stop ");
 }
 
+static const char *resize(void *opaque, u64 balloon)
+{
+	return balloon == 4096 ? note("resize ") : "no";
+}
+
 static void count(void *opaque, struct counters *c)
 {
 	c->time = 1500000000;
@@ -78,6 +83,7 @@ static const struct api_vm vm = {
 	.power_button = power_button,
 	.reset = reset,
 	.stop = stop,
+	.resize = resize,
 	.count = count,
 };
 
@@ -137,6 +143,28 @@ static void test_orders(void **state)
 	refusal = NULL;
 	assert_int_equal(answer.status, 409);
 	assert_string_equal(answer.body, "{\"error\":\"no\"}\n");
+}
+
+static void ask_with(const char *body_text)
+{
+	struct http_request request = { .method = "PUT", .path = "/api/v1/vm.resize", .body = (char *)body_text, .body_size = strlen(body_text) };
+	free(answer.body);
+	api_answer(&vm, &request, &answer);
+}
+
+static void test_resize(void **state)
+{
+	static const char *const wrong[] = { "", "{", "[]", "1", "{\"desired_balloon\":\"4096\"}", "{\"desired_balloon\":-1}", "{\"x\":4096}" };
+	done[0] = 0;
+	ask_with("{\"desired_balloon\": 4096}");
+	assert_int_equal(answer.status, 204);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		ask_with(wrong[i]);
+		assert_int_equal(answer.status, 400);
+	}
+	ask("PUT", "/api/v1/vm.resize");
+	assert_int_equal(answer.status, 400);
+	assert_string_equal(done, "resize ");
 }
 
 static void test_unknown(void **state)
@@ -273,7 +301,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_info),	 cmocka_unit_test(test_orders),	 cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_streams), cmocka_unit_test(test_counters), cmocka_unit_test(test_metrics),
-		cmocka_unit_test(test_pieces),	 cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_pieces),	 cmocka_unit_test(test_refused),	 cmocka_unit_test(test_resize),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	free(answer.body);

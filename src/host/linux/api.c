@@ -144,6 +144,18 @@ static void shutdown_vm(const struct api_vm *vm, const struct http_request *requ
 	done(response, vm->stop(vm->opaque));
 }
 
+static void resize(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
+{
+	struct json_object *o = request->body ? json_tokener_parse(request->body) : NULL, *balloon = NULL;
+	bool good = json_object_object_get_ex(o, "desired_balloon", &balloon) && json_object_is_type(balloon, json_type_int) &&
+		    json_object_get_int64(balloon) >= 0;
+	if (good)
+		done(response, vm->resize(vm->opaque, json_object_get_uint64(balloon)));
+	else
+		api_refuse(400, "the body must be an object with desired_balloon, a number of bytes", response);
+	json_object_put(o);
+}
+
 /* ---- streams ---- */
 
 static void events(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
@@ -175,6 +187,7 @@ static const struct {
 	{ "PUT", BASE "vm.power-button", power_button },
 	{ "PUT", BASE "vm.reboot", reboot },
 	{ "PUT", BASE "vm.shutdown", shutdown_vm },
+	{ "PUT", BASE "vm.resize", resize },
 	{ "GET", "/metrics", metrics },
 };
 

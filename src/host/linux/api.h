@@ -24,6 +24,7 @@ struct api_vm {
 	const char *(*power_button)(void *opaque);
 	const char *(*reset)(void *opaque);
 	const char *(*stop)(void *opaque);
+	const char *(*resize)(void *opaque, u64 balloon);
 	void (*count)(void *opaque, struct counters *counters);
 	void *opaque;
 };

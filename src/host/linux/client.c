@@ -29,10 +29,11 @@ int client_connect(const char *who)
 	return -1;
 }
 
-static bool send_request(int fd, const char *method, const char *path, const char *headers)
+static bool send_request(int fd, const char *method, const char *path, const char *headers, const char *body)
 {
 	char text[512];
-	size_t size = (size_t)snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\nHost: nadir\r\nContent-Length: 0\r\n%s\r\n", method, path, headers);
+	size_t size = (size_t)snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\nHost: nadir\r\nContent-Length: %zu\r\n%s\r\n%s", method, path,
+				       strlen(body), headers, body);
 	for (size_t sent = 0; sent < size;) {
 		ssize_t n = send(fd, text + sent, size - sent, MSG_NOSIGNAL);
 		if (n < 0 && errno != EINTR)
@@ -83,13 +84,13 @@ static bool read_reply(int fd, http_parser *parser, struct reply *r)
 	return true;
 }
 
-int client_ask(int fd, const char *method, const char *path, char **body)
+int client_ask(int fd, const char *method, const char *path, const char *sent, char **body)
 {
 	http_parser parser;
 	struct reply reply = { 0 };
 	http_parser_init(&parser, HTTP_RESPONSE);
 	parser.data = &reply;
-	bool ok = send_request(fd, method, path, "Connection: close\r\n") && read_reply(fd, &parser, &reply);
+	bool ok = send_request(fd, method, path, "Connection: close\r\n", sent ? sent : "") && read_reply(fd, &parser, &reply);
 	close(fd);
 	*body = ok ? reply.body : NULL;
 	if (!ok)
@@ -107,13 +108,13 @@ static int complain(const char *who, struct json_object *json)
 	return -1;
 }
 
-int client_request(const char *who, const char *method, const char *path, struct json_object **json)
+int client_request(const char *who, const char *method, const char *path, const char *sent, struct json_object **json)
 {
 	char *body = NULL;
 	int fd = client_connect(who);
 	if (fd < 0)
 		return -1;
-	int status = client_ask(fd, method, path, &body);
+	int status = client_ask(fd, method, path, sent, &body);
 	struct json_object *object = body ? json_tokener_parse(body) : NULL;
 	free(body);
 	int result = status >= 200 && status < 300 && (object || !json) ? 0 : complain(who, object);
@@ -139,6 +140,6 @@ static int read_head(int fd)
 
 int client_stream(const char *who, int fd, const char *method, const char *path, bool upgrade)
 {
-	int status = send_request(fd, method, path, upgrade ? "Connection: Upgrade\r\nUpgrade: console\r\n" : "") ? read_head(fd) : -1;
+	int status = send_request(fd, method, path, upgrade ? "Connection: Upgrade\r\nUpgrade: console\r\n" : "", "") ? read_head(fd) : -1;
 	return status == (upgrade ? 101 : 200) ? 0 : complain(who, NULL);
 }

@@ -9,12 +9,12 @@
 /* Connect to a VM, by its name or the path of its socket. The descriptor, or -1 after one sentence on stderr. */
 int client_connect(const char *who);
 
-/* Ask, on a connection of its own, which this closes. The status of the answer, and its body (NULL: empty; the caller frees it); or -1, if what
+/* Ask, on a connection of its own, which this closes; `sent` is the body of the request, or NULL. The status of the answer, and its body (NULL: empty; the caller frees it); or -1, if what
  * came was no answer. */
-int client_ask(int fd, const char *method, const char *path, char **body);
+int client_ask(int fd, const char *method, const char *path, const char *sent, char **body);
 /* The same for a VM by name: 0 if the status tells of success, else -1 after one sentence on stderr. *json (may be NULL) is the body; the caller
  * puts it. */
-int client_request(const char *who, const char *method, const char *path, struct json_object **json);
+int client_request(const char *who, const char *method, const char *path, const char *sent, struct json_object **json);
 /* Begin a stream: send the request (with `upgrade`, for the console), and read the head of the answer and nothing behind it. 0, or -1 after one sentence on
  * stderr. */
 int client_stream(const char *who, int fd, const char *method, const char *path, bool upgrade);

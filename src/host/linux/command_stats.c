@@ -28,7 +28,7 @@ struct picture {
 
 static int fetch(const char *who, struct json_object **json)
 {
-	return client_request(who, "GET", "/api/v1/vm.counters", json);
+	return client_request(who, "GET", "/api/v1/vm.counters", NULL, json);
 }
 
 static int take(const char *who, struct picture *p)

@@ -1,8 +1,9 @@
-/* nadir list, stop, pause, resume and reset. */
+/* nadir list, stop, pause, resume, reset and balloon. */
 #define _GNU_SOURCE
 #include "host/linux/commands.h"
 
 #include "host/linux/client.h"
+#include "host/linux/options.h"
 #include "host/linux/run.h"
 #include "host/linux/runtime.h"
 
@@ -58,7 +59,7 @@ static struct json_object *info_of(const char *path)
 		return NULL;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ .tv_sec = ANSWER_TIME }, sizeof(struct timeval));
-	int status = client_ask(fd, "GET", "/api/v1/vm.info", &body);
+	int status = client_ask(fd, "GET", "/api/v1/vm.info", NULL, &body);
 	struct json_object *info = status == 200 && body ? json_tokener_parse(body) : NULL;
 	free(body);
 	return info;
@@ -133,7 +134,7 @@ static int order(int argc, char **argv, const char *path, const char *help)
 		return STATUS_USAGE;
 	}
 	for (int i = 1; i < argc; i++)
-		if (client_request(argv[i], "PUT", path, NULL) < 0)
+		if (client_request(argv[i], "PUT", path, NULL, NULL) < 0)
 			status = STATUS_FAILURE;
 	return status;
 }
@@ -152,6 +153,21 @@ int command_resume(int argc, char **argv)
 int command_reset(int argc, char **argv)
 {
 	return order(argc, argv, "/api/v1/vm.reboot", "usage: nadir reset NAME...\n\nRestarts virtual machines, as by their reset buttons.\n");
+}
+
+/* ---- balloon ---- */
+
+int command_balloon(int argc, char **argv)
+{
+	char body[64];
+	u64 size;
+	if (wants_help(argc, argv, "usage: nadir balloon NAME SIZE\n\nAsks the guest of a virtual machine to give SIZE of its memory back; nadir stats --json tells how\n"
+				   "much it has given. SIZE has a suffix K, M, G or T.\n"))
+		return STATUS_OK;
+	if (argc != 3 || *argv[1] == '-' || !options_size(argv[2], &size) || size > INT64_MAX)
+		return usage("balloon wants the name of one virtual machine and a size such as 256M");
+	snprintf(body, sizeof(body), "{\"desired_balloon\":%llu}", (unsigned long long)size);
+	return client_request(argv[1], "PUT", "/api/v1/vm.resize", body, NULL) < 0 ? STATUS_FAILURE : STATUS_OK;
 }
 
 /* ---- stop ---- */
@@ -200,7 +216,7 @@ static int stop_one(const char *who, const struct stop_options *o)
 	if (fd < 0)
 		return STATUS_FAILURE;
 	bool told = !client_stream(who, fd, "GET", "/api/v1/vm.events", false) &&
-		    !client_request(who, "PUT", o->force ? "/api/v1/vm.shutdown" : "/api/v1/vm.power-button", NULL);
+		    !client_request(who, "PUT", o->force ? "/api/v1/vm.shutdown" : "/api/v1/vm.power-button", NULL, NULL);
 	bool ended = told && wait_for_end(fd, o->seconds);
 	close(fd);
 	if (told && !ended)

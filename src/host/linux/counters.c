@@ -49,6 +49,9 @@ struct json_object *counters_json(const struct counters *c)
 			   *engine = json_object_new_object();
 	add(root, "time_nanoseconds", c->time);
 	add(root, "resident_bytes", c->resident);
+	add(root, "balloon_wanted_bytes", c->balloon_wanted);
+	add(root, "balloon_actual_bytes", c->balloon_actual);
+	add(root, "reported_bytes", c->reported);
 	add(root, "interrupts", c->interrupts);
 	for (unsigned i = 0; i < EXIT_REASON_COUNT; i++) {
 		if (!c->exit[i].count)
@@ -94,6 +97,9 @@ bool counters_parse(struct counters *c, struct json_object *json)
 		return false;
 	c->time = get(json, "time_nanoseconds");
 	c->resident = get(json, "resident_bytes");
+	c->balloon_wanted = get(json, "balloon_wanted_bytes");
+	c->balloon_actual = get(json, "balloon_actual_bytes");
+	c->reported = get(json, "reported_bytes");
 	c->interrupts = get(json, "interrupts");
 	for (unsigned i = 0; i < EXIT_REASON_COUNT; i++)
 		if (json_object_object_get_ex(exits, exit_reason_name((enum exit_reason)i), &one))
@@ -185,6 +191,10 @@ char *counters_metrics(const struct counters *c, const char *vm)
 	sample(out, "time_seconds", vm, NULL, NULL, (double)c->time / 1e9);
 	family(out, "resident_bytes", "gauge", "Memory that the process has, guest memory included.");
 	sample(out, "resident_bytes", vm, NULL, NULL, (double)c->resident);
+	family(out, "balloon_bytes", "gauge", "Memory that the guest has given to the balloon.");
+	sample(out, "balloon_bytes", vm, NULL, NULL, (double)c->balloon_actual);
+	family(out, "reported_bytes", "counter", "Memory that the guest has reported as free.");
+	sample(out, "reported_bytes_total", vm, NULL, NULL, (double)c->reported);
 	family(out, "engine", "counter", "What the engine counts.");
 	for (unsigned i = 0; i < c->engine_count; i++)
 		sample(out, "engine_total", vm, "what", c->engine[i].name, (double)c->engine[i].value);

@@ -11,6 +11,8 @@
 
 struct counters {
 	u64 time; /* nanoseconds of guest time since the VM was made */
+	u64 balloon_wanted, balloon_actual; /* bytes that the guest is asked for, and has given */
+	u64 reported; /* bytes that it ever reported as free */
 	u64 resident; /* bytes of memory that the process has, guest memory included; 0: not known */
 	struct counters_exit {
 		u64 count, nanoseconds;

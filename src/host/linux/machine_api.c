@@ -60,6 +60,14 @@ static const char *stop(void *opaque)
 	return NULL;
 }
 
+static const char *resize(void *opaque, u64 size)
+{
+	if (!machine.vm->config.backends.balloon)
+		return "the virtual machine has no balloon device (--balloon)";
+	vm_resize_balloon(machine.vm, size);
+	return NULL;
+}
+
 /* ---- counters ---- */
 
 static u64 thread_time(pthread_t thread)
@@ -116,6 +124,10 @@ static void count(void *opaque, struct counters *c)
 {
 	c->time = vm_time(machine.vm);
 	c->resident = resident();
+	struct vm_balloon balloon = vm_balloon(machine.vm);
+	c->balloon_wanted = balloon.wanted;
+	c->balloon_actual = balloon.actual;
+	c->reported = balloon.reported;
 	c->cpus = machine.vm->config.cpus;
 	for (unsigned i = 0; i < c->cpus; i++)
 		count_cpu(c, i);
@@ -142,6 +154,7 @@ void machine_api_init(struct api_vm *api, struct vm *vm, const struct run_option
 		.power_button = power_button,
 		.reset = reset,
 		.stop = stop,
+		.resize = resize,
 		.count = count,
 	};
 }

@@ -28,6 +28,7 @@ static void help(FILE *out)
 	      "       nadir list [--json]                   show the running machines that have names\n"
 	      "       nadir stop [--force] NAME...          ask them to shut down, or end them\n"
 	      "       nadir pause | resume | reset NAME...  hold them still, let them go on, restart them\n"
+	      "       nadir balloon NAME SIZE               ask its guest to give memory back\n"
 	      "       nadir console NAME                    put this terminal on a machine's console\n"
 	      "       nadir stats [--once | --json] NAME    show what a machine does\n"
 	      "       nadir --help | --version\n"
@@ -127,8 +128,8 @@ static int run_named(int argc, char **argv)
 	} commands[] = {
 		{ "run", run_command },	    { "restore", restore_command },
 		{ "probe", probe_command }, { "list", command_list },   { "stop", command_stop },
-		{ "pause", command_pause }, { "resume", command_resume }, { "reset", command_reset }, { "console", command_console },
-		{ "stats", command_stats }, { "switch", switch_main },    { "create-disk", command_create_disk },
+		{ "pause", command_pause }, { "resume", command_resume }, { "reset", command_reset }, { "balloon", command_balloon },
+		{ "console", command_console }, { "stats", command_stats }, { "switch", switch_main },    { "create-disk", command_create_disk },
 	};
 
 	if (argc < 2) {

@@ -57,6 +57,8 @@ static const struct option_row rows[] = {
 	{ "direct", 0, TYPE_CHOICE, FIELD(direct), "auto|off|always", "auto", 0, 0,
 	  "which guest user code runs by itself in a process of its own (engine bt): what runs long, none, or all" },
 	{ "serial", 's', TYPE_TEXT, FIELD(serial), "stdio|none|pty|unix:PATH|file:PATH[,size=SIZE][,keep=N]", "stdio", 0, 0, "where the first serial port goes" },
+	{ "balloon", 0, TYPE_TEXT, FIELD(balloon), "off|size=SIZE[,reporting=on|off]", "size=0", 0, 0,
+	  "how much of its memory the guest is asked to give back, and whether it gives back what is free unasked" },
 	{ "debug-console", 0, TYPE_TEXT, FIELD(debug_console), "stdio|pty|file:PATH", NULL, 0, 0, "where bytes written to ports 0xe9 and 0x402 (firmware's log) go" },
 	{ "debug-exit", 0, TYPE_FLAG, FIELD(debug_exit), NULL, NULL, 0, 0,
 	  "let the guest end the VM by writing V to port 0xf4: exit status (V << 1) | 1" },
@@ -125,6 +127,18 @@ static int parse_number(struct source from, const struct option_row *row, const 
 		return complain(from, row, text, expected);
 	*value = n << shift;
 	return 0;
+}
+
+bool options_size(const char *text, u64 *size)
+{
+	char *end;
+	errno = 0;
+	u64 n = strtoull(text, &end, 10);
+	int shift = options_unit_shift(end);
+	if (!isdigit((unsigned char)*text) || errno || shift < 0 || n > (~0ull >> shift))
+		return false;
+	*size = n << shift;
+	return true;
 }
 
 static bool is_choice(const char *choices, const char *text)

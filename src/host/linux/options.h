@@ -33,6 +33,7 @@ struct run_options {
 	const char *engine;
 	const char *direct;
 	const char *serial;
+	const char *balloon;
 	const char *debug_console;
 	bool debug_exit;
 	const char *on_crash;
@@ -61,6 +62,8 @@ void options_release(struct run_options *options);
 int options_unit_shift(const char *text);
 /* The text of a VM description file with these options, with absolute paths; the caller frees it. NULL after one sentence on stderr. */
 char *options_describe(const struct run_options *options);
+/* A size as options take it, within an option or elsewhere; false if it is none. */
+bool options_size(const char *text, u64 *size);
 /* The list of options, as --help shows it. */
 void options_help(FILE *out);
 

@@ -50,6 +50,7 @@ struct machine {
 		struct disk *disk;
 	} disk[DISKS_MAX];
 	struct net_backend net[NETS_MAX];
+	u64 balloon; /* bytes asked of the guest at first */
 	struct snapshot snapshot; /* what the machine went on from; chunks of memory may still be there only */
 	char *description; /* of the machine, for its snapshots */
 	struct vm *vm;
@@ -319,6 +320,26 @@ static int open_files(struct machine *m)
 	return m->serial && m->debug ? open_control(o) : -1;
 }
 
+/* --balloon: 0, or -1 after one sentence on stderr. */
+static int parse_balloon(const char *text, bool *fitted, bool *reporting, u64 *size)
+{
+	char copy[64], *rest = copy;
+	*fitted = *reporting = strcmp(text, "off");
+	*size = 0;
+	bool good = (size_t)snprintf(copy, sizeof(copy), "%s", text) < sizeof(copy);
+	while (*fitted && good && rest) {
+		char *word = strsep(&rest, ",");
+		bool on = !strcmp(word, "reporting=on");
+		if (on || !strcmp(word, "reporting=off"))
+			*reporting = on;
+		else
+			good = !strncmp(word, "size=", 5) && options_size(word + 5, size);
+	}
+	if (!good)
+		fprintf(stderr, "nadir: --balloon: '%s' is not off or size=SIZE[,reporting=on|off]\n", text);
+	return good ? 0 : -1;
+}
+
 static int make_config(struct machine *m, struct vm_config *config)
 {
 	const struct run_options *o = m->options;
@@ -364,7 +385,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		config->boot.firmware_size = m->kernel.size;
 		config->boot.kernel_size = 0;
 	}
-	return 0;
+	return parse_balloon(o->balloon, &config->backends.balloon, &config->backends.reporting, &m->balloon);
 }
 
 static void *vcpu_thread(void *opaque)
@@ -539,6 +560,8 @@ int run_main(const struct run_options *options)
 	file_settle(&m->kernel);
 	file_settle(&m->initrd);
 	file_settle(&m->rom);
+	if (!options->restore)
+		vm_resize_balloon(m->vm, m->balloon);
 	log_set_panic_dump(panic_dump);
 	catch_signals();
 	if (options->restore && restore_memory(m->vm, &m->snapshot, options->prefault) < 0)
