@@ -54,6 +54,7 @@
 /* Devices of PCI bus 0; the host bridge is 0. */
 #define PCI_SLOT_RANDOM 1
 #define PCI_SLOT_BALLOON 2
+#define PCI_SLOT_CONSOLE 3
 #define PCI_SLOT_DISK 4 /* the first */
 #define PCI_SLOT_NET 20 /* the first */
 #define PCI_SLOT_LPC 31

@@ -111,6 +111,12 @@ void board_net_input(struct board *board)
 		virtio_net_resume(board->net[i]);
 }
 
+void board_console_input(struct board *board, unsigned port)
+{
+	if (port < board->backends.consoles)
+		virtio_console_input(&board->console, port);
+}
+
 /* ---- assembly ---- */
 
 static int attach_irq_chips(struct board *b)
@@ -173,6 +179,17 @@ static int attach_nets(struct board *b, struct ram *ram)
 	return 0;
 }
 
+static int attach_console(struct board *b, struct ram *ram)
+{
+	if (!b->backends.consoles)
+		return 0;
+	b->console.ports = b->backends.consoles;
+	for (unsigned i = 0; i < b->console.ports; i++)
+		b->console.cable[i] = b->backends.console[i];
+	b->virtio[b->virtio_count++] = &b->console.virtio;
+	return virtio_console_attach(&b->console, &b->pci, ram, PCI_SLOT_CONSOLE);
+}
+
 static int attach_balloon(struct board *b, struct ram *ram)
 {
 	if (!b->backends.balloon)
@@ -189,7 +206,7 @@ static int attach_virtio(struct board *b, struct ram *ram, unsigned cpus)
 	if (virtio_random_attach(&b->random, &b->pci, ram, PCI_SLOT_RANDOM) < 0)
 		return -1;
 	b->virtio[b->virtio_count++] = &b->random.virtio;
-	return attach_balloon(b, ram) | attach_disks(b, ram, cpus) | attach_nets(b, ram);
+	return attach_console(b, ram) | attach_balloon(b, ram) | attach_disks(b, ram, cpus) | attach_nets(b, ram);
 }
 
 int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, unsigned cpus, u64 now,

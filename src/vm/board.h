@@ -19,6 +19,7 @@
 #include "dev/uart.h"
 #include "dev/virtio/balloon.h"
 #include "dev/virtio/block.h"
+#include "dev/virtio/console.h"
 #include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
 #include "irq/ioapic.h"
@@ -36,6 +37,8 @@ struct board_backends {
 	void (*debug_put)(void *opaque, u8 byte);
 	void *debug;
 	bool debug_exit; /* fit the debug-exit port */
+	struct console_cable console[CONSOLE_PORTS_MAX]; /* the ports of a virtio console */
+	unsigned consoles; /* 0: none is fitted */
 	bool balloon, reporting; /* fit the balloon device; with free page reporting */
 	const struct block_backend *disk; /* the caller's, needed by board_create only */
 	unsigned disks; /* BOARD_DISKS_MAX at most */
@@ -65,6 +68,7 @@ struct board {
 	struct fw_cfg fw_cfg; /* its items are added before board_create */
 	struct pflash flash;
 	struct virtio_random random;
+	struct virtio_console console; /* if backends.consoles */
 	struct virtio_balloon balloon;
 	struct virtio_block *disk[BOARD_DISKS_MAX];
 	struct virtio_net *net[BOARD_NETS_MAX];
@@ -97,8 +101,9 @@ void board_advance(struct board *board, u64 now);
 /* Whether requests are in the hands of back ends, which read and write guest memory for them. */
 bool board_busy(const struct board *board);
 
-/* Give the serial port what waits for it on the host. */
+/* Give the serial port, or a port of the virtio console, what waits for it on the host. */
 void board_serial_input(struct board *board, u64 now);
+void board_console_input(struct board *board, unsigned port);
 
 /* Give the network cards what waits for them, after a time in which nobody looked. */
 void board_net_input(struct board *board);

@@ -59,6 +59,8 @@ static void vm_time_start(struct vm *vm)
 	/* Every deadline moved. */
 	vm->board_armed = HOST_NEVER;
 	board_serial_input(&vm->board, now);
+	for (unsigned i = 0; i < vm->board.backends.consoles; i++)
+		board_console_input(&vm->board, i);
 	board_net_input(&vm->board);
 	vm_board_changed(vm, now);
 	for (unsigned i = 0; i < vm->config.cpus; i++) {

@@ -89,6 +89,16 @@ void vm_serial_input(struct vm *vm)
 	host_unlock(&vm->lock);
 }
 
+void vm_console_input(struct vm *vm, unsigned port)
+{
+	host_lock(&vm->lock);
+	if (!vm->time.stopped) {
+		board_console_input(&vm->board, port);
+		vm_board_changed(vm, vm_now(vm));
+	}
+	host_unlock(&vm->lock);
+}
+
 void vm_disk_completed(struct vm *vm, unsigned disk)
 {
 	host_lock(&vm->lock);

@@ -170,6 +170,7 @@ static inline enum vm_end vm_ended(const struct vm *vm)
 
 /* Input for the guest waits in a back end: look at it. From any thread. */
 void vm_serial_input(struct vm *vm);
+void vm_console_input(struct vm *vm, unsigned port);
 /* Requests of a disk are complete. From any thread. */
 void vm_disk_completed(struct vm *vm, unsigned disk);
 /* A network has frames, room, or another state of its link. True: there is more; call again, soon. From any thread. */

@@ -2,6 +2,7 @@
 #include "dev/map.h"
 #include "dev/virtio/balloon.h"
 #include "dev/virtio/block.h"
+#include "dev/virtio/console.h"
 #include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
 #include "host/port.h"
@@ -20,6 +21,8 @@ static struct {
 	struct pci_host pci;
 	struct virtio_random random;
 	struct virtio_balloon balloon;
+	struct virtio_console console;
+	u8 typed; /* bytes that wait for its ports */
 	struct virtio_block block;
 	struct virtio_net net;
 	struct virtio_device *device;
@@ -42,6 +45,16 @@ static void discard(void *hva, u64 size)
 {
 	CHECK(size && size % PAGE_SIZE == 0 && (u8 *)hva >= bytes && (u8 *)hva + size <= bytes + RAM_SIZE);
 	memset(hva, 0, size);
+}
+
+static void cable_put(void *opaque, u8 byte)
+{
+}
+
+static bool cable_get(void *opaque, u8 *byte)
+{
+	*byte = machine.typed;
+	return machine.typed && machine.typed--;
 }
 
 static void message(void *opaque, const struct msi_message *m)
@@ -175,7 +188,7 @@ static void set(u64 address, unsigned size, u64 value)
 /* A driver that does everything right, up to DRIVER_OK. */
 static void start(u8 kind)
 {
-	bool net = machine.device == &machine.net.virtio || machine.device == &machine.balloon.virtio;
+	bool net = machine.device == &machine.net.virtio || machine.device == &machine.balloon.virtio || machine.device == &machine.console.virtio;
 	u64 features = (net ? machine.device->features & ~(VIRTIO_F_RING_PACKED | VIRTIO_F_EVENT_IDX) : 0) | VIRTIO_F_VERSION_1 | (kind & 1 ? VIRTIO_F_RING_PACKED : 0) | (kind & 2 ? VIRTIO_F_EVENT_IDX : 0);
 	set(BAR + 20, 1, 0);
 	for (u32 i = 0; i < 2; i++) {
@@ -183,7 +196,7 @@ static void start(u8 kind)
 		set(BAR + 12, 4, (u32)(features >> (32 * i)));
 	}
 	set(BAR + 20, 1, 11);
-	for (unsigned queue = 0; queue < (net ? 3 : 1); queue++) {
+	for (unsigned queue = 0; queue < (net ? MIN(machine.device->queues, 4u) : 1); queue++) {
 		set(BAR + 22, 2, queue);
 		set(BAR + 24, 2, 1u << (kind >> 4 & 7));
 		set(BAR + 32, 4, 0); /* all share their descriptors */
@@ -246,6 +259,10 @@ static void step(struct input *in)
 	case 11:
 		if (machine.device == &machine.block.virtio)
 			complete_one(input_u8(in));
+		if (machine.device == &machine.console.virtio) {
+			machine.typed = input_u8(in);
+			virtio_console_input(&machine.console, machine.typed % 4);
+		}
 		if (machine.device == &machine.net.virtio)
 			net_step(in);
 		break;
@@ -254,7 +271,7 @@ static void step(struct input *in)
 		bytes[0x2008 + (op >> 4) * 16] = input_u8(in);
 		break;
 	default:
-		set(BAR + 0x3000 + 4 * ((op >> 4) % 3), 2, 0);
+		set(BAR + 0x3000 + 4 * ((op >> 4) % 4), 2, 0);
 	}
 }
 
@@ -269,8 +286,13 @@ static void attach(u8 kind)
 {
 	struct block_backend backend = disk;
 	backend.readonly = kind & 2;
-	machine.device = kind & 4 ? &machine.balloon.virtio : kind & 8 ? &machine.net.virtio : kind & 1 ? &machine.block.virtio : &machine.random.virtio;
-	if (kind & 4)
+	machine.device = (kind & 12) == 12 ? &machine.console.virtio : kind & 4 ? &machine.balloon.virtio : kind & 8 ? &machine.net.virtio : kind & 1 ? &machine.block.virtio : &machine.random.virtio;
+	for (unsigned i = 0; i < CONSOLE_PORTS_MAX; i++)
+		machine.console.cable[i] = (struct console_cable){ cable_put, cable_get, NULL, "port" };
+	machine.console.ports = 1 + (kind >> 4) % CONSOLE_PORTS_MAX;
+	if ((kind & 12) == 12)
+		CHECK(!virtio_console_attach(&machine.console, &machine.pci, &ram, SLOT));
+	else if (kind & 4)
 		CHECK(!virtio_balloon_attach(&machine.balloon, &machine.pci, &ram, SLOT));
 	else if (kind & 8)
 		CHECK(!virtio_net_attach(&machine.net, &network, &machine.pci, &ram, SLOT));

@@ -33,6 +33,8 @@ struct run_options {
 	const char *engine;
 	const char *direct;
 	const char *serial;
+	const char *console;
+	struct option_list port;
 	const char *balloon;
 	const char *debug_console;
 	bool debug_exit;

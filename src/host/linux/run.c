@@ -43,6 +43,13 @@ struct machine {
 	struct file kernel, initrd, rom, option_rom;
 	struct pflash_backend variables;
 	struct console *serial, *debug;
+	struct machine_port {
+		struct machine *machine;
+		unsigned index;
+		struct console *console;
+		char name[CONSOLE_NAME_MAX + 1];
+	} port[CONSOLE_PORTS_MAX]; /* of the virtio console */
+	unsigned ports; /* 0: there is none */
 	struct block_backend backend[DISKS_MAX];
 	struct machine_disk {
 		struct machine *machine;
@@ -101,6 +108,13 @@ static void show_stats(void *opaque)
 	free(sum);
 }
 
+static void port_input(void *opaque)
+{
+	const struct machine_port *port = opaque;
+	if (port->machine->vm)
+		vm_console_input(port->machine->vm, port->index);
+}
+
 static void serial_input(void *opaque)
 {
 	vm_serial_input(machine.vm);
@@ -126,6 +140,8 @@ static void loop_woken(void *opaque)
 {
 	snapshot_woken(machine.vm);
 	console_resume_input(machine.serial);
+	for (unsigned i = 0; i < machine.ports; i++)
+		console_resume_input(machine.port[i].console);
 }
 
 static void panic_dump(void)
@@ -256,6 +272,49 @@ static int open_nets(struct machine *m)
 	return 0;
 }
 
+static int open_port(struct machine *m, const char *option, const char *where, const char *name)
+{
+	struct machine_port *port = &m->port[m->ports];
+	*port = (struct machine_port){ .machine = m, .index = m->ports, .console = console_open(option, where) };
+	snprintf(port->name, sizeof(port->name), "%s", name);
+	m->ports += port->console != NULL;
+	return port->console ? 0 : -1;
+}
+
+/* name=NAME,to=WHERE */
+static int open_named_port(struct machine *m, const char *text)
+{
+	const char *name = text + 5, *comma = strchr(text, ',');
+	size_t length = comma ? (size_t)(comma - name) : 0;
+	char copy[CONSOLE_NAME_MAX + 1];
+	if (strncmp(text, "name=", 5) || !comma || strncmp(comma, ",to=", 4) || comma == name || length > CONSOLE_NAME_MAX) {
+		fprintf(stderr, "nadir: --port: '%s' is not name=NAME,to=WHERE, with a name of 32 characters at most\n", text);
+		return -1;
+	}
+	snprintf(copy, sizeof(copy), "%.*s", (int)length, name);
+	return open_port(m, "port", comma + 4, copy);
+}
+
+static int open_ports(struct machine *m)
+{
+	const struct run_options *o = m->options;
+	bool on = strcmp(o->console, "off");
+	if (!on && !o->port.count)
+		return 0;
+	if (o->port.count >= CONSOLE_PORTS_MAX) {
+		fprintf(stderr, "nadir: --port can be given %d times at most\n", (int)CONSOLE_PORTS_MAX - 1);
+		return -1;
+	}
+	if (!strcmp(o->console, "stdio") && !strcmp(o->serial, "stdio")) {
+		fprintf(stderr, "nadir: --console: the serial port is on stdio already; add --serial none\n");
+		return -1;
+	}
+	int result = open_port(m, "console", on ? o->console : "none", "");
+	for (unsigned i = 0; !result && i < o->port.count; i++)
+		result = open_named_port(m, o->port.item[i]);
+	return result;
+}
+
 /* The control socket: at its own place, or at that of the machine's name. */
 static int open_control(const struct run_options *o)
 {
@@ -317,7 +376,7 @@ static int open_files(struct machine *m)
 		return -1;
 	m->serial = console_open("serial", o->serial);
 	m->debug = console_open("debug-console", o->debug_console ? o->debug_console : "none");
-	return m->serial && m->debug ? open_control(o) : -1;
+	return m->serial && m->debug && !open_ports(m) ? open_control(o) : -1;
 }
 
 /* --balloon: 0, or -1 after one sentence on stderr. */
@@ -385,6 +444,9 @@ static int make_config(struct machine *m, struct vm_config *config)
 		config->boot.firmware_size = m->kernel.size;
 		config->boot.kernel_size = 0;
 	}
+	config->backends.consoles = m->ports;
+	for (unsigned i = 0; i < m->ports; i++)
+		config->backends.console[i] = (struct console_cable){ console_put, console_get, m->port[i].console, m->port[i].name };
 	return parse_balloon(o->balloon, &config->backends.balloon, &config->backends.reporting, &m->balloon);
 }
 
@@ -421,7 +483,8 @@ static int start_control(struct machine *m)
 {
 	if (control_wanted())
 		machine_api_init(&m->api, m->vm, m->options, m->thread);
-	int error = control_start(&m->api, m->serial);
+	bool serial = strcmp(m->options->serial, "none") || !m->ports;
+	int error = control_start(&m->api, serial ? m->serial : m->port[0].console);
 	if (error)
 		fprintf(stderr, "nadir: cannot start the thread of the control socket: %s\n", strerror(error));
 	return error ? -1 : 0;
@@ -505,16 +568,27 @@ static int start_snapshots(struct machine *m)
 	return m->description ? snapshot_start(o->snapshot_dir, m->description, m->vm) : -1;
 }
 
-static int run_machine(struct machine *m)
+static int start_consoles(struct machine *m)
 {
 	const struct console_keys keys = { .quit = quit, .stats = show_stats, .input = serial_input };
+	int error = console_start_input(m->serial, &keys);
+	sandbox_allow_accept(console_listening(m->serial));
+	for (unsigned i = 0; !error && i < m->ports; i++) {
+		const struct console_keys port = { .quit = quit, .stats = show_stats, .input = port_input, .opaque = &m->port[i] };
+		error = console_start_input(m->port[i].console, &port);
+		sandbox_allow_accept(console_listening(m->port[i].console));
+	}
+	if (error)
+		fprintf(stderr, "nadir: the consoles cannot be read: %s\n", strerror(errno));
+	return error;
+}
+
+static int run_machine(struct machine *m)
+{
 	if (start_threads(m) < 0)
 		return STATUS_FAILURE;
-	if (console_start_input(m->serial, &keys) < 0) {
-		fprintf(stderr, "nadir: the terminal cannot be put into raw mode: %s\n", strerror(errno));
+	if (start_consoles(m) < 0)
 		return STATUS_FAILURE;
-	}
-	sandbox_allow_accept(console_listening(m->serial));
 	if (confine(m->options) < 0)
 		return STATUS_FAILURE;
 	if (m->options->restore)
@@ -531,6 +605,8 @@ static int run_machine(struct machine *m)
 		disk_stop(m->disk[i].disk);
 	console_flush(m->serial);
 	console_flush(m->debug);
+	for (unsigned i = 0; i < m->ports; i++)
+		console_flush(m->port[i].console);
 	control_event("ended", machine_end_name(vm_ended(m->vm)));
 	control_stop();
 	terminal_restore();
@@ -576,6 +652,8 @@ int run_main(const struct run_options *options)
 		disk_close(m->disk[i].disk);
 	console_close(m->serial);
 	console_close(m->debug);
+	for (unsigned i = 0; i < m->ports; i++)
+		console_close(m->port[i].console);
 	file_release(&m->kernel);
 	file_release(&m->initrd);
 	file_release(&m->rom);
