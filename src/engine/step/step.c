@@ -207,6 +207,9 @@ static enum boundary execute(struct vcpu *vcpu, struct exit *exit, bool pieces)
 	bool done = result == OP_DONE || result == OP_LEAVE || result == OP_AGAIN;
 	if (done && !(op->flags & OP_NEXT_RF))
 		vcpu->rflags &= ~RFLAGS_RF;
+	/* SYSCALL that clears TF, as SFMASK says, is followed by no trap: no kernel expects one at its entry. */
+	if (op->kind == KIND_SYSCALL)
+		trap = trap && (vcpu->rflags & RFLAGS_TF);
 	if (done && trap && !(op->flags & OP_INT))
 		raise_single_step(vcpu);
 	if (result == OP_DONE) {
