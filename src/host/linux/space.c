@@ -18,6 +18,7 @@
 #include <string.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -278,6 +279,7 @@ struct host_space *host_space_create(const struct host_code *code, void *ram, u6
 	};
 	bool good = ask_for_process(s, &r, files) && handoff_await(&s->handoff, true);
 	s->handoff.control->pass[0] = s->handoff.control->pass[1] = 0;
+	__atomic_store_n(&s->handoff.control->block, SYSCALL_DISPATCH_FILTER_BLOCK, __ATOMIC_SEQ_CST);
 	if (good)
 		return &s->space;
 	host_space_destroy(&s->space);

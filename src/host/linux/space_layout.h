@@ -52,6 +52,7 @@
 #define CONTROL_RDTSCP 28
 #define CONTROL_MOVE 32
 #define CONTROL_IN_PLACE 40
+#define CONTROL_BLOCK 44
 #define CONTROL_PASS 48
 #define CONTROL_RING 64
 #define CONTROL_CPUS 128
@@ -107,7 +108,7 @@ struct space_control {
 	u32 move; /* to `cpus`, before all else */
 	u32 dead; /* the process has ended */
 	u32 in_place; /* what runs is the guest's own code: it must be interrupted, since it does not look at `stop` */
-	u32 unused;
+	u32 block; /* SYSCALL_DISPATCH_FILTER_*: no system calls but the runtime's */
 	/* What commands are signed with: upper halves. Clear whenever guest code may run. */
 	u64 pass[2];
 	alignas(64) u64 ring[2]; /* what the space rings with after requests of even and of odd number */
@@ -147,6 +148,7 @@ static_assert(offsetof(struct space_control, fsgsbase) == CONTROL_FSGSBASE, "con
 static_assert(offsetof(struct space_control, spin) == CONTROL_SPIN, "control");
 static_assert(offsetof(struct space_control, rdtscp) == CONTROL_RDTSCP, "control");
 static_assert(offsetof(struct space_control, move) == CONTROL_MOVE, "control");
+static_assert(offsetof(struct space_control, block) == CONTROL_BLOCK, "control");
 static_assert(offsetof(struct space_control, in_place) == CONTROL_IN_PLACE, "control");
 static_assert(offsetof(struct space_control, pass) == CONTROL_PASS, "control");
 static_assert(offsetof(struct space_control, ring) == CONTROL_RING, "control");

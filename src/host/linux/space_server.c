@@ -81,6 +81,13 @@ static bool set_signals(void)
 	return good && !sigprocmask(SIG_SETMASK, &stop, NULL);
 }
 
+/* Once the VMM has set `block`, system calls of code that is not the runtime's come back as signals, before the filter and whatever their number is: there are
+ * some that the kernel has no filter look at (uretprobe, uprobe). Where the kernel cannot do it, it has none of those either. */
+static void block_calls(void)
+{
+	prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, in_hole(SPACE_RUNTIME), SPACE_RUNTIME_SIZE, in_hole(SPACE_CONTROL + CONTROL_BLOCK));
+}
+
 static bool keep_two_files(int ram, int ring)
 {
 	/* Out of the way first. */
@@ -94,7 +101,10 @@ static _Noreturn void become_space(const struct space_request *r, const int *fil
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "nadir-space");
 	if (getppid() != server.self || !map_hole(r, files[SPACE_FILE_CODE]) || !set_signals() || !keep_two_files(files[SPACE_FILE_RAM], ring) ||
-	    syscall(SYS_arch_prctl, ARCH_SET_GS, in_hole(SPACE_WINDOW)) || space_filter_enter(server.hole, r->pass))
+	    syscall(SYS_arch_prctl, ARCH_SET_GS, in_hole(SPACE_WINDOW)))
+		_exit(1);
+	block_calls();
+	if (space_filter_enter(server.hole, r->pass))
 		_exit(1);
 	((void (*)(void))in_hole(SPACE_RUNTIME))();
 	_exit(1);
