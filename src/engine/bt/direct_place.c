@@ -113,7 +113,8 @@ static enum outcome came_by_syscall(struct vcpu *vcpu, struct direct_space *s, c
 	return preceded_by(vcpu, trap->pc, "\x0f\x05", 2) || preceded_by(vcpu, trap->pc, "\xcd\x80", 2) ? OUTCOME_STEP : OUTCOME_LOST;
 }
 
-/* INT3 and INT1 come back behind the instruction. A single step, which the guest's POPF began, does too, and is over. */
+/* INT3 and INT1 come back behind the instruction, but for INT1 where the host is itself in a VM whose hypervisor has it come back at the instruction. A single
+ * step, which the guest's POPF began, comes back behind too, and is over. */
 static enum outcome came_by_debug(struct vcpu *vcpu, struct direct_space *s, const struct host_trap *trap)
 {
 	if (trap->vector == VEC_DB && (s->host->window->regs.rflags & RFLAGS_TF)) {
@@ -122,9 +123,19 @@ static enum outcome came_by_debug(struct vcpu *vcpu, struct direct_space *s, con
 		vcpu_raise(vcpu, VEC_DB);
 		return OUTCOME_FAULT;
 	}
-	unsigned length = preceded_by(vcpu, trap->pc, "\xcd\x03", 2) ? 2 : 1;
+	unsigned length = trap->vector == VEC_DB ? preceded_by(vcpu, trap->pc, "\xf1", 1) : preceded_by(vcpu, trap->pc, "\xcd\x03", 2) ? 2 : 1;
 	place_store(vcpu, s, trap->pc - length);
 	return OUTCOME_STEP;
+}
+
+/* The guest has loaded no segment registers: what would go on in the space has all of them as it begins there. */
+static bool same_segments(const struct vcpu *vcpu, const struct direct_space *s)
+{
+	const u16 *selector = s->host->window->regs.selector;
+	for (unsigned i = 0; i < ARRAY_SIZE(s->host->window->regs.selector); i++)
+		if (selector[i] != vcpu->seg[i].selector)
+			return false;
+	return true;
 }
 
 static enum outcome came_by_page_fault(struct vcpu *vcpu, struct direct_space *s, const struct host_trap *trap)
@@ -146,7 +157,7 @@ static enum outcome came_by_page_fault(struct vcpu *vcpu, struct direct_space *s
 	}
 	bool filled = t.hva && (fetch ? memory_place(vcpu, s, trap->address) : memory_fill(vcpu, s, trap->address, write));
 	d->count[filled ? DIRECT_FILLS : DIRECT_TRAPS_STEPPED]++;
-	if (filled && !vcpu_pending(vcpu)) {
+	if (filled && !vcpu_pending(vcpu) && same_segments(vcpu, s)) {
 		space_update(vcpu, s);
 		return OUTCOME_GO;
 	}
