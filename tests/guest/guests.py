@@ -2,7 +2,8 @@
 
 A run is a dictionary: `image` (SOURCE without .c, and its width), `append` (command line), `cpu` (CPU model), `cpus`,
 `status` (exit status, or several, or `any_status` but for a signal; 1 is success by the debug-exit convention (v << 1) | 1), `output` (text that must
-appear), `long` (takes a minute: only with --long), `options` (nadir's), `qemu_status`, `not_on_qemu` (why QEMU's TCG cannot run it). `engines` restricts the engines.
+appear), `long` (takes a minute: only with --long), `options` (nadir's), `in_place` (user code must have been run
+in place, at least so often, where the host allows it), `qemu_status`, `not_on_qemu` (why QEMU's TCG cannot run it). `engines` restricts the engines.
 """
 
 # Those that end otherwise than by the debug-exit port; see runs().
@@ -56,6 +57,9 @@ IMAGES = {
     'narrow': (32,),
     'fpu_xsave': (32, 64),
     'double_fault': (32, 64),
+    'place': (64,),
+    'place_state': (64,),
+    'place_code': (64,),
 }
 
 
@@ -81,6 +85,10 @@ DIRECT = ('alignment', 'b1_ring', 'b3_sensitive', 'b5_interrupts', 'exceptions',
           'smc', 'strings')
 
 
+# Those with user code that runs in place, and how often it does at least: a tenth of what was counted.
+PLACE = {'place': 1000, 'place_state': 500, 'place_code': 5000}
+
+
 def runs():
     result = [smp_run(source, run) for source, wanted in SMP.items() for run in wanted]
     for source, widths in IMAGES.items():
@@ -97,6 +105,11 @@ def runs():
     for source in DIRECT:
         result.append({'name': f'{source}-64 direct', 'image': f'{source}-64', 'options': ['--direct', 'always'], 'engines': ['bt'],
                        'not_on_qemu': 'the same as without'})
+    for source, times in PLACE.items():
+        result.append({'name': f'{source}-64 translated', 'image': f'{source}-64', 'options': ['--direct', 'off'], 'engines': ['bt'],
+                       'not_on_qemu': 'the same as without'})
+        result.append({'name': f'{source}-64 in place', 'image': f'{source}-64', 'options': ['--direct', 'always', '--stats'], 'engines': ['bt'],
+                       'in_place': times, 'not_on_qemu': 'the same as without'})
     # Whatever becomes of these guests, nadir must end in order: powered off or reset (0), done (1), or with a report (3).
     for seed in (1, 2, 3):
         for bits in HOSTILE['chaos']:

@@ -7,6 +7,7 @@ with (v << 1) | 1. One line for each run, then "N passed, N failed"; a failed ru
 
 import argparse
 import concurrent.futures
+import ctypes
 import os
 import re
 import subprocess
@@ -74,10 +75,35 @@ def verdict(options, run, status, output):
         return f'exit status {status}, expected {expected}'
     if status == 1 and not re.search(r'\d+ passed, 0 failed', output):
         return 'no result'  # QEMU and nadir give 1 for troubles of their own, too
+    if 'in_place' in run:
+        trouble = place_verdict(run, output)
+        if trouble:
+            return trouble
     text = run.get('output')
     if text and not options.qemu and text not in output:
         return f'the output lacks "{text}"'
     return None
+
+
+def place_obstacle():
+    """Why this host cannot run code in place, or None: Linux tells programs of FSGSBASE by bit 1 of AT_HWCAP2."""
+    library = ctypes.CDLL(None)
+    library.getauxval.restype = ctypes.c_ulong
+    library.getauxval.argtypes = [ctypes.c_ulong]
+    return None if library.getauxval(26) & 2 else 'no FSGSBASE for programs'
+
+
+def place_verdict(run, output):
+    """None if enough was run in place, or the host does not allow it, else a sentence."""
+    counts = {text: int(number) for number, text in re.findall(r'^(?:nadir:)?\s*(\d+)  (.*)$', output, re.M)}
+    runs, breaks = counts.get('runs of code in place', 0), counts.get('left code in place: break point', 0)
+    why = place_obstacle()
+    if why:
+        print(f'skip {run["name"]:<24} {run["engine"]:<5} that code was run in place: {why}')
+        return None
+    if runs < run['in_place']:
+        return f'{runs} runs of code in place, expected {run["in_place"]}'
+    return None if breaks else 'no break point was taken in place'
 
 
 def bochs_verdict(run, output):

@@ -586,6 +586,115 @@ static struct host_space *create_patiently(void)
 	return s;
 }
 
+/* ---- break points of code in place ---- */
+
+/* Eight instructions of a byte at GLA and at each page behind, and the end. */
+IN_PLACE(place_nops, "nop\n\tnop\n\tnop\n\tnop\n\tnop\n\tnop\n\tnop\n\tnop\n\tud2");
+
+/* Run from GLA: it comes back at these addresses, one after the other, then at the end. */
+static void expect_breaks(struct host_space *s, const u64 *at, unsigned count)
+{
+	s->window->regs.rip = GLA;
+	for (unsigned i = 0; i < count; i++) {
+		assert_int_equal(host_space_run(s, &trap, true), SPACE_AT_BREAK);
+		assert_int_equal(s->window->regs.rip, at[i]);
+		assert_int_equal(trap.pc, at[i]);
+		s->window->regs.rip++; /* past the NOP, as whoever steps it would */
+	}
+	assert_int_equal(host_space_run(s, &trap, true), SPACE_TRAP);
+	assert_int_equal(trap.vector, 6);
+	assert_int_equal(trap.pc, GLA + 8);
+}
+
+static void map_nops(struct host_space *s)
+{
+	memcpy(ram, place_nops, (size_t)(place_nops_end - place_nops));
+	assert_int_equal(host_space_map(s, GLA, ram, PAGE_SIZE, SPACE_EXEC), 0);
+}
+
+/* Whether there are any: the host may keep its debug registers for itself. */
+static bool breaks_work(void)
+{
+	return host_space_runs_in_place() && host_space_break(space, (const u64[]){ GLA }, 1);
+}
+
+static void test_breaks(void **state)
+{
+	static const u64 all[] = { GLA + 1, GLA + 3, GLA + 4, GLA + 7 }, other[] = { GLA, GLA + 5 };
+	if (!breaks_work())
+		skip();
+	map_nops(space);
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned count = 1; count <= HOST_SPACE_BREAKS; count++) {
+			assert_true(host_space_break(space, all, count));
+			expect_breaks(space, all, count);
+			expect_breaks(space, all, count); /* they stay */
+		}
+		/* Instead of those before, fewer, and none. */
+		assert_true(host_space_break(space, other, ARRAY_SIZE(other)));
+		expect_breaks(space, other, ARRAY_SIZE(other));
+		assert_true(host_space_break(space, NULL, 0));
+		expect_breaks(space, NULL, 0);
+	}
+	/* Of instructions alone: data may be read and written there; and translated code is not concerned. */
+	assert_true(host_space_break(space, (const u64[]){ GLA + 2, (u64)(uintptr_t)code.rx + PAGE_SIZE }, 2));
+	regs()->gpr[RSI] = GLA + 2;
+	assert_int_equal(RUN(load), SPACE_LEFT);
+	expect_breaks(space, (const u64[]){ GLA + 2 }, 1);
+	/* Where nothing is mapped it or a page fault comes first. */
+	assert_true(host_space_break(space, (const u64[]){ 3 * GLA }, 1));
+	regs()->rip = 3 * GLA;
+	enum host_space_exit how = host_space_run(space, &trap, true);
+	assert_true(how == SPACE_AT_BREAK || (how == SPACE_TRAP && trap.vector == 14));
+	expect_breaks(space, NULL, 0);
+}
+
+/* What the debug registers cannot hold is refused, and then there are none. */
+static void test_breaks_refused(void **state)
+{
+	static const u64 good[] = { GLA + 1 }, bad[] = { GLA + 1, 0xffffffff81000000 }, hole[] = { 1ull << 63 };
+	if (!breaks_work())
+		skip();
+	map_nops(space);
+	assert_true(host_space_break(space, good, 1));
+	assert_false(host_space_break(space, bad, 2));
+	expect_breaks(space, NULL, 0);
+	assert_false(host_space_break(space, hole, 1));
+	assert_true(host_space_break(space, good, 1));
+	expect_breaks(space, good, 1);
+}
+
+/* Each space has its own, also those that come later in the same place, and those that are lost have none. */
+static void test_breaks_of_many(void **state)
+{
+	struct host_space *many[8] = { NULL };
+	if (!breaks_work())
+		skip();
+	for (unsigned i = 0; i < ARRAY_SIZE(many); i++) {
+		many[i] = create_patiently();
+		assert_non_null(many[i]);
+		many[i]->window->xcr0_mask = 7;
+		memcpy(many[i]->window->xsave, space->window->xsave, sizeof(space->window->xsave));
+		map_nops(many[i]);
+		assert_true(host_space_break(many[i], (const u64[]){ GLA + i }, 1));
+	}
+	for (unsigned round = 0; round < 3; round++)
+		for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
+			expect_breaks(many[i], (const u64[]){ GLA + i }, 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
+		host_space_destroy(many[i]);
+	host_space_destroy(space);
+	space = create_patiently();
+	assert_non_null(space);
+	space->window->xcr0_mask = 7;
+	memcpy(space->window->xsave, (const u8[]){ 0x7f, 3 }, 2);
+	memcpy(space->window->xsave + 24, (const u8[]){ 0x80, 0x1f }, 2);
+	map_nops(space);
+	expect_breaks(space, NULL, 0);
+	assert_int_equal(RUN(call_system), SPACE_BROKEN);
+	assert_false(host_space_break(space, (const u64[]){ GLA }, 1));
+}
+
 static void test_many_spaces(void **state)
 {
 	static struct host_space *many[SPACE_SLOTS];
@@ -707,7 +816,7 @@ int main(void)
 		TEST(test_registers), TEST(test_flags), TEST(test_fs_base), TEST(test_vectors), TEST(test_memory), TEST(test_red_zone),
 		TEST(test_tables), TEST(test_page_faults), TEST(test_other_traps), TEST(test_nothing_else), TEST(test_refused_mappings),
 		TEST(test_many_mappings), TEST(test_too_many), TEST(test_stop), TEST(test_kicks), TEST(test_place), TEST(test_place_kicks), TEST(test_place_forges), TEST(test_threads), TEST(test_deaf),
-		TEST(test_system_calls), TEST(test_wreck), TEST(test_many_spaces),
+		TEST(test_system_calls), TEST(test_wreck), TEST(test_breaks), TEST(test_breaks_refused), TEST(test_breaks_of_many), TEST(test_many_spaces),
 		cmocka_unit_test(test_killed), cmocka_unit_test(test_server_killed),
 	};
 	const char *why;
