@@ -138,6 +138,8 @@ void debug_clear(struct vcpu *vcpu)
 
 void debug_pass(struct vcpu *vcpu, gla_t gla)
 {
+	if (vcpu_pending(vcpu) & PENDING_DEBUG) /* `hit` is taken */
+		return;
 	vcpu->debug.passing = true;
 	vcpu->debug.hit = (struct debug_point){ .gla = gla };
 }

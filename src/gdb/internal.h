@@ -30,12 +30,20 @@ struct gdb_session {
 	bool resume; /* leaving: the machine ran */
 	bool waiting; /* a packet waits until the machine has stopped */
 	bool owed; /* the machine runs, and its stop will be told */
+	bool interrupted; /* the client wants it to stop */
 	bool says_breaks; /* the client knows swbreak and hwbreak */
 	bool physical; /* addresses are physical ones */
 	bool quiet; /* steps are not interrupted */
 	unsigned cpu; /* of register and memory packets */
 	unsigned step_cpu; /* of s and c */
 	bool silent; /* what is being answered gets no answer (now) */
+	/* A step that goes on by itself as long as RIP is in a range: whose, and what the others do meanwhile. */
+	struct gdb_range {
+		bool active;
+		unsigned cpu;
+		u64 start, end;
+		enum debugger_action action[VM_CPUS_MAX];
+	} range;
 	enum gdb_after after;
 	unsigned points;
 	struct gdb_point point[GDB_POINTS];

@@ -58,6 +58,7 @@ static void put_stop(struct gdb_session *s, u8 signal_if_asked)
 {
 	const struct debugger_stop *stop = &s->vm->debugger.stop;
 	u8 signal = stop->reason == DEBUGGER_ASKED ? signal_if_asked : stop->reason == DEBUGGER_CRASH ? SIGNAL_SEGV : SIGNAL_TRAP;
+	debugger_told(s->vm);
 	s->cpu = s->step_cpu = stop->cpu;
 	gdb_put(&s->reply, "T");
 	gdb_put_bytes(&s->reply, &signal, 1);
@@ -74,6 +75,16 @@ static void resume(struct gdb_session *s, const enum debugger_action *action)
 {
 	debugger_resume(s->vm, action, s->quiet);
 	s->owed = s->silent = true;
+	s->interrupted = false;
+}
+
+/* A step ended within its range, and nobody wants to know. */
+static bool steps_on(const struct gdb_session *s)
+{
+	const struct gdb_range *r = &s->range;
+	const struct debugger_stop *stop = &s->vm->debugger.stop;
+	u64 rip = s->vm->cpu[r->cpu]->vcpu.rip;
+	return r->active && !s->interrupted && !s->waiting && stop->reason == DEBUGGER_STEP && stop->cpu == r->cpu && rip >= r->start && rip < r->end;
 }
 
 /* Where c and s of old say that the CPU shall go on from. */
@@ -100,6 +111,7 @@ static void move(struct gdb_session *s, struct gdb_cursor *c, enum debugger_acti
 	for (unsigned i = 0; i < s->vm->config.cpus; i++)
 		action[i] = ACTION_RUN;
 	action[s->step_cpu] = what;
+	s->range.active = false;
 	resume(s, action);
 }
 
@@ -136,9 +148,10 @@ static void do_step_signal(struct gdb_session *s, struct gdb_cursor *c)
 		gdb_error(s, GDB_ERROR_ARGUMENT);
 }
 
-/* One `;action[:thread]` of vCont: the first that names a vCPU counts. */
+/* One `;action[:thread]` of vCont: the first that names a vCPU counts. `r start,end` is a step of one thread, again and again. */
 static bool take_action(struct gdb_session *s, struct gdb_cursor *c, enum debugger_action *action)
 {
+	struct gdb_range *r = &s->range;
 	u64 signal;
 	unsigned cpu = 0;
 	bool any = true;
@@ -148,11 +161,21 @@ static bool take_action(struct gdb_session *s, struct gdb_cursor *c, enum debugg
 	if ((letter == 'C' || letter == 'S') && !gdb_take_number(c, &signal))
 		return false;
 	letter |= 0x20;
+	bool range = letter == 'r';
+	if (range) {
+		if (!gdb_take_number(c, &r->start) || !gdb_take(c, ',') || !gdb_take_number(c, &r->end))
+			return false;
+		letter = 's';
+	}
 	if ((letter != 'c' && letter != 's') || (gdb_take(c, ':') && !gdb_take_thread(s, c, &cpu, &any)))
 		return false;
 	for (unsigned i = 0; i < s->vm->config.cpus; i++)
 		if ((any || i == cpu) && action[i] == ACTION_HOLD)
 			action[i] = letter == 's' ? ACTION_STEP : ACTION_RUN;
+	if (range && !any) {
+		r->active = true;
+		r->cpu = cpu;
+	}
 	return true;
 }
 
@@ -160,12 +183,15 @@ static void do_vcont(struct gdb_session *s, struct gdb_cursor *c)
 {
 	enum debugger_action action[VM_CPUS_MAX] = { ACTION_HOLD };
 	bool sound = gdb_left(c);
+	s->range.active = false;
 	while (sound && gdb_left(c))
 		sound = take_action(s, c, action);
-	if (sound)
-		resume(s, action);
-	else
+	if (!sound) {
 		gdb_error(s, GDB_ERROR_ARGUMENT);
+		return;
+	}
+	memcpy(s->range.action, action, sizeof(action));
+	resume(s, action);
 }
 
 /* ---- the other packets about the session and its threads ---- */
@@ -213,7 +239,7 @@ static void do_extended(struct gdb_session *s, struct gdb_cursor *c)
 static void do_v(struct gdb_session *s, struct gdb_cursor *c)
 {
 	if (gdb_take_word(c, "Cont?"))
-		gdb_put(&s->reply, "vCont;c;C;s;S");
+		gdb_put(&s->reply, "vCont;c;C;s;S;r");
 	else if (gdb_take_word(c, "Cont"))
 		do_vcont(s, c);
 	else if (gdb_take_word(c, "Kill")) {
@@ -270,6 +296,8 @@ static bool act(struct gdb_session *s)
 	if (s->leaving) {
 		s->leaving = false;
 		leave(s);
+	} else if (s->owed && steps_on(s)) {
+		resume(s, s->range.action);
 	} else if (s->owed) {
 		s->owed = false;
 		put_stop(s, SIGNAL_INT);
@@ -359,6 +387,7 @@ bool gdb_ready(const struct gdb_session *s)
 static void interrupt(struct gdb_session *s)
 {
 	host_lock(&s->vm->lock);
+	s->interrupted = s->owed;
 	if (s->owed)
 		debugger_hold(s->vm);
 	host_unlock(&s->vm->lock);

@@ -80,11 +80,15 @@ static gla_t linear_rip(const struct vcpu *v)
 	return vcpu_64bit(v) ? v->rip : (u32)(v->seg[SEG_CS].base + v->rip);
 }
 
+void debugger_told(struct vm *vm)
+{
+	struct vcpu *v = &vm->cpu[vm->debugger.stop.cpu]->vcpu;
+	if (vm->debugger.stop.reason != DEBUGGER_POINT)
+		debug_pass(v, linear_rip(v));
+}
+
 void debugger_resume(struct vm *vm, const enum debugger_action *action, bool quiet)
 {
-	struct vcpu *told = &vm->cpu[vm->debugger.stop.cpu]->vcpu;
-	if (vm->debugger.stop.reason != DEBUGGER_POINT)
-		debug_pass(told, linear_rip(told)); /* where the debugger has been shown to be already */
 	vm->debugger.holding = false;
 	for (unsigned i = 0; i < vm->config.cpus; i++) {
 		struct vm_cpu *cpu = vm->cpu[i];

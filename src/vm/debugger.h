@@ -46,6 +46,9 @@ void debugger_hold(struct vm *vm);
 /* Whether that has come about. */
 bool debugger_stopped(const struct vm *vm);
 
+/* The user has been told of the stop: where that vCPU stands no break point is met when it goes on. The machine is stopped. */
+void debugger_told(struct vm *vm);
+
 enum debugger_action { ACTION_HOLD, ACTION_RUN, ACTION_STEP };
 /* What each vCPU does from here on; at least one moves. quiet: steps are not interrupted. The machine is stopped. */
 void debugger_resume(struct vm *vm, const enum debugger_action *action, bool quiet);

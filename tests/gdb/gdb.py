@@ -193,11 +193,13 @@ class Debug(Case):
 
     def test_interrupt(self):
         self.start("spin-64", "--hang-timeout", "0")
-        line = self.command(f"target remote {self.socket}", "echo going\\n", "continue", "print/x $cs", "stepi", "kill", elf="spin-64")
+        line = self.command(f"target remote {self.socket}", "set debug remote 1", "continue", "set debug remote 0", "print/x $cs", "stepi", "kill", elf="spin-64")
         with subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as gdb:
             said = b""
-            while b"going" not in said:
-                said += gdb.stdout.readline()
+            while b"Sending packet: $vCont;c" not in said:
+                piece = gdb.stdout.readline()
+                self.assertTrue(piece, said)
+                said += piece
             time.sleep(1)
             gdb.send_signal(signal.SIGINT)
             said += gdb.stdout.read()

@@ -244,6 +244,14 @@ static void test_steps(void **state)
 	     { "\3", "T02thread:1;" }, { "p10", "0c7c000000000000" });
 }
 
+/* Until it leaves the loop, or meets a point; `r` without a thread is a step. */
+static void test_range_steps(void **state)
+{
+	TALK(GDB_X86_64, { "vCont;r7c03,7c0a:1;c", "T05thread:1;" }, { "p10", "0a7c000000000000" }, { "m500,2", "0300" }, { "s7c00", "T05thread:1;" }, { "p10", "037c000000000000" }, { "Z0,7c08,1", "OK" },
+	     { "vCont;r7c00,7c0a:1", "T05thread:1;" }, { "p10", "087c000000000000" }, { "z0,7c08,1", "OK" }, { "vCont;r7c00,7c0a", "T05thread:1;" },
+	     { "p10", "037c000000000000" }, { "vCont;r7c03:1", "E16" }, { "vCont;r7c03,:1", "E16" });
+}
+
 static void test_registers(void **state)
 {
 	TALK(GDB_X86_64, { "P0=efcdab8967452301", "OK" }, { "p0", "efcdab8967452301" }, { "P10=0000000000000080", "E16" }, { "p11", "02000000" },
@@ -270,7 +278,7 @@ static void test_memory(void **state)
 static void test_queries(void **state)
 {
 	TALK(GDB_X86_64, { "qAttached", "1" }, { "qC", "QC1" }, { "qCRC:0,1", "" }, { "qfThreadInfo", "m1" }, { "qsThreadInfo", "l" }, { "Hg1", "OK" },
-	     { "Hg2", "E16" }, { "Hc-1", "OK" }, { "T1", "OK" }, { "T2", "E16" }, { "vMustReplyEmpty", "" }, { "vCont?", "vCont;c;C;s;S" },
+	     { "Hg2", "E16" }, { "Hc-1", "OK" }, { "T1", "OK" }, { "T2", "E16" }, { "vMustReplyEmpty", "" }, { "vCont?", "vCont;c;C;s;S;r" },
 	     { "vCont", "E16" }, { "vCont;x", "E16" }, { "vCont;c:9", "E16" }, { "vCont;", "E16" }, { "QStartNoAckMode", "OK" }, { "Z5,0,1", "" },
 	     { "Z0,1", "E16" }, { "Z2,0,0", "E1c" }, { "Z2,0,1001", "E1c" }, { "qqemu.sstep", "0x3" }, { "Qqemu.sstep=1", "OK" },
 	     { "qqemu.sstep", "0x1" }, { "Qqemu.sstep=8", "E16" }, { "qRcmd,6x", "E16" }, { "!", "OK" }, { "", "" }, { "\200", "" },
@@ -321,6 +329,7 @@ int main(void)
 		cmocka_unit_test(test_break_points),
 		cmocka_unit_test(test_watch_points),
 		cmocka_unit_test(test_steps),
+		cmocka_unit_test(test_range_steps),
 		cmocka_unit_test(test_registers),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_queries),

@@ -212,6 +212,43 @@ static void wait_for_passes(u64 count)
 		sleep_microseconds(200);
 }
 
+/* A debugger comes, lets them go on one after the other, and goes. */
+static void wait_until_stopped(void)
+{
+	bool stopped;
+	do {
+		sleep_microseconds(50);
+		host_lock(&vm->lock);
+		stopped = debugger_stopped(vm);
+		host_unlock(&vm->lock);
+	} while (!stopped);
+}
+
+static void debug(void)
+{
+	host_lock(&vm->lock);
+	debugger_attach(vm);
+	host_unlock(&vm->lock);
+	for (unsigned i = 0; i < CPUS; i++) {
+		enum debugger_action action[VM_CPUS_MAX] = { ACTION_HOLD };
+		action[i] = ACTION_RUN;
+		wait_until_stopped();
+		host_lock(&vm->lock);
+		debugger_resume(vm, action, true);
+		host_unlock(&vm->lock);
+		sleep_microseconds((unsigned)rand() % 100);
+		host_lock(&vm->lock);
+		debugger_hold(vm);
+		host_unlock(&vm->lock);
+		if (i == 2)
+			vm_reset(vm);
+	}
+	wait_until_stopped();
+	host_lock(&vm->lock);
+	debugger_detach(vm);
+	host_unlock(&vm->lock);
+}
+
 /* Resets, pauses and both, at moments that differ each time; the token must come back after each. */
 static void disturb(unsigned i)
 {
@@ -244,6 +281,8 @@ static void disturb(unsigned i)
 		/* A vCPU that was late to park may have passed it on, to one that is parked. */
 		assert_true(__atomic_load_n(&passes, __ATOMIC_SEQ_CST) - before <= CPUS);
 		vm_pause(vm, false);
+	} else {
+		debug();
 	}
 	wait_for_passes(50);
 }
