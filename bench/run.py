@@ -187,6 +187,7 @@ class Group:
             needed = [package for name in program.get("software", []) for package in software[name]["packages"]]
             made.program(row, program, needed)
         self.disk = os.path.join(work, name + ".disk") if any(workload.get("disk") for workload in workloads) else None
+        self.format = next((workload["disk"] for workload in workloads if workload.get("disk")), None)
         self.net = any(workload.get("net") for workload in workloads)
         if self.disk or self.net:
             made.modules(os.path.join(args.cache, "linux-cloud"), MODULES + (NET_MODULES if self.net else []))
@@ -199,19 +200,29 @@ class Group:
             make_disk(self.disk)
             os.link(self.disk, os.path.join(self.root, "bench", "disk"))
 
+    def prepare_disk(self):
+        """What the disk is kept in, so that nobody pays for what was written before, nor finds it."""
+        if not self.disk:
+            return None
+        with open(self.disk, "rb") as file:
+            os.fsync(file.fileno())
+        if self.format == "raw":
+            return self.disk
+        overlay = self.disk + ".qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", self.disk, "-F", "raw", overlay], check=True)
+        return overlay
+
     def command(self, who):
         args = self.args
-        if self.disk:  # so that nobody pays for what was written before
-            with open(self.disk, "rb") as file:
-                os.fsync(file.fileno())
+        disk_file = self.prepare_disk()
         if who == "native":
             return tree.enter(self.root, self.script)
         if who == "tcg":
-            disk = ["-drive", f"file={self.disk},format=raw,if=virtio,cache=writeback"] if self.disk else []
+            disk = ["-drive", f"file={disk_file},format={self.format},if=virtio,cache=writeback"] if self.disk else []
             net = ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"] if self.net else []
             return ["qemu-system-x86_64", *disk, *net, "-accel", "tcg", "-cpu", "max", "-m", args.memory, "-display", "none", "-serial", "stdio",
                     "-monitor", "none", "-no-reboot", "-nodefaults", "-kernel", self.kernel, "-initrd", self.initrd, "-append", APPEND]
-        disk = ["--disk", f"path={self.disk}"] if self.disk else []
+        disk = ["--disk", f"path={disk_file}"] if self.disk else []
         net = ["--net", "user"] if self.net else []
         return [args.nadir, "run", "--engine", args.engine, "--kernel", self.kernel, "--initrd", self.initrd, "--memory", args.memory, *disk, *net,
                 "--append", APPEND, *args.options]

@@ -12,7 +12,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = os.path.join(HERE, "..", "scripts")
 PROGRAMS = os.path.join(HERE, "programs")
-LIBRARY_FOLDERS = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
+LIBRARY_FOLDERS = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/ceph")
 LOADER = "ld-linux-x86-64.so.2"
 # Enters a tree without privileges: in namespaces of its own, with a /tmp, /proc and /dev as a guest has them.
 ENTER = r"""

@@ -2,9 +2,10 @@
  * take long; else by one of the disk's threads.
  *
  * Waking a thread, and the sleeping vCPU after it, takes longer than a small transfer to or from the host's page cache. Reads can ask for no
- * waiting (RWF_NOWAIT), but file systems refuse this for writes. So a write is made at once as long as writes are found to be quick. Several
- * slow ones within a few are paid for with a hundred times the duration of the last, during which all writes go to the threads. A single one
- * is taken for bad luck: our thread lost its CPU. Large transfers want several CPUs: they are made at once only while a thread has something to do. */
+ * waiting (RWF_NOWAIT), but file systems refuse this for writes. So a write is made at once as long as writes are found to be quick. After one that
+ * was not, the next ones are watched; if one of these is slow because it had to wait, not because our thread lost its CPU, it is paid for
+ * with a hundred times its duration, during which all writes go to the threads. Large transfers want several CPUs: they are made at once only
+ * while a thread has something to do. */
 #define _GNU_SOURCE
 #include "host/linux/disk.h"
 
@@ -14,20 +15,20 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #define THREADS 4
 #define AT_ONCE_MAX 65536u /* bytes */
 #define SLOW 1000000u	   /* ns */
-#define VERY_SLOW 20000000u
 #define SLOW_COSTS 100u
-#define STRIKE 4u /* how many quick writes make up for a slow one */
+#define WATCHED 16u /* writes after a slow one */
 
 static_assert(VIRTQ_PIECES_MAX <= IMAGE_PARTS_MAX, "a request is one vector");
 
 struct disk {
 	struct image *image;
 	u64 writes_wait_until; /* host_now(): writes go to the threads. The submitting thread's, as are the next two. */
-	unsigned strikes;
+	unsigned watched; /* so many more writes */
 	struct iovec vector[VIRTQ_PIECES_MAX];
 
 	pthread_mutex_t lock; /* of all that follows */
@@ -75,16 +76,12 @@ static int carry_out_durably(struct image *image, const struct block_request *r,
 	return !error && r->durable && r->kind != BLOCK_FLUSH ? image->ops->flush(image) : error;
 }
 
-static void judge(struct disk *d, u64 now, u64 duration)
+/* How often this thread has waited for something. */
+static long waits(void)
 {
-	if (duration <= SLOW)
-		d->strikes -= d->strikes > 0;
-	else
-		d->strikes += STRIKE;
-	if (d->strikes <= STRIKE && duration < VERY_SLOW)
-		return;
-	d->strikes = 0;
-	d->writes_wait_until = now + duration * SLOW_COSTS;
+	struct rusage usage;
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nvcsw;
 }
 
 static bool write_at_once(struct disk *d, struct block_request *r)
@@ -92,9 +89,12 @@ static bool write_at_once(struct disk *d, struct block_request *r)
 	u64 begin = host_now();
 	if (begin < d->writes_wait_until)
 		return false;
+	long waited = d->watched ? waits() : 0;
 	r->error = carry_out(d->image, r, d->vector);
 	u64 end = host_now();
-	judge(d, end, end - begin);
+	if (d->watched && end - begin > SLOW && waits() != waited)
+		d->writes_wait_until = end + (end - begin) * SLOW_COSTS;
+	d->watched = end - begin > SLOW ? WATCHED : d->watched - (d->watched > 0);
 	return true;
 }
 
