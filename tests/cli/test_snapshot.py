@@ -18,9 +18,9 @@ class Snapshots(run.Case):
     def path(self, name="1"):
         return os.path.join(self.folder, name)
 
-    def start(self, *more):
+    def start(self, *more, **options):
         """An echoing guest that has said hello."""
-        guest = self.start_guest(guests.echo("hello"), "--snapshot-dir", self.folder, *more, stdin=subprocess.PIPE)
+        guest = self.start_guest(guests.echo("hello"), "--snapshot-dir", self.folder, *more, stdin=subprocess.PIPE, **options)
         self.assertEqual(guest.stdout.read(5), b"hello")
         return guest
 
@@ -54,6 +54,27 @@ class Snapshots(run.Case):
         for name in ("1", "2", "1"):
             done = self.restore(self.path(name))
             self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"again ", b""))
+
+    def test_command(self):
+        """By the control socket; the machine goes on from it under its name, when that is free."""
+        environment = dict(os.environ, XDG_RUNTIME_DIR=self.directory)
+        guest = self.start("--name", "web", env=environment)
+        done = run.nadir("snapshot", "web", env=environment)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"1\n", b""))
+        while not os.path.isdir(self.path()):
+            time.sleep(0.01)
+        done = run.nadir("restore", self.path(), env=environment, stdin=subprocess.DEVNULL)
+        self.assertEqual(done.returncode, 2, done.stderr)  # the name is taken
+        guest.stdin.write(b"q")
+        guest.stdin.close()
+        guest.wait(run.TIMEOUT)
+        self.assertEqual(run.nadir("restore", self.path(), env=environment, input=b"again q", stdin=None).stdout, b"again ")
+        plain = self.start_guest(guests.echo("hello"), "--name", "plain", env=environment)
+        self.assertEqual(plain.stdout.read(5), b"hello")
+        done = run.nadir("snapshot", "plain", env=environment)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"--snapshot-dir", done.stderr)
+        self.refused("snapshot", words=["name"])
 
     def test_options(self):
         folder = self.snapshot("--engine", "step")

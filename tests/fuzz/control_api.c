@@ -21,6 +21,12 @@ static const char *resize(void *opaque, u64 balloon)
 	return NULL;
 }
 
+static const char *snapshot(void *opaque, char name[128])
+{
+	name[0] = 0;
+	return NULL;
+}
+
 static void count(void *opaque, struct counters *c)
 {
 	c->cpus = 1;
@@ -31,7 +37,7 @@ static void count(void *opaque, struct counters *c)
 static void answer(const struct http_request *request)
 {
 	static const struct api_vm vm = { .info = { .name = "fuzz" }, .paused = paused, .pause = order, .resume = order, .power_button = order,
-					  .reset = order, .stop = order, .resize = resize, .count = count };
+					  .reset = order, .stop = order, .resize = resize, .snapshot = snapshot, .count = count };
 	struct api_response response;
 	CHECK(strlen(request->path) < HTTP_PATH_MAX && request->body_size <= HTTP_BODY_MAX && request->method);
 	CHECK(!request->body_size == !request->body);

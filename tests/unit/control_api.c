@@ -61,6 +61,12 @@ static const char *resize(void *opaque, u64 balloon)
 	return balloon == 4096 ? note("resize ") : "no";
 }
 
+static const char *snapshot(void *opaque, char name[128])
+{
+	strcpy(name, "7");
+	return note("snapshot ");
+}
+
 static void count(void *opaque, struct counters *c)
 {
 	c->time = 1500000000;
@@ -84,6 +90,7 @@ static const struct api_vm vm = {
 	.reset = reset,
 	.stop = stop,
 	.resize = resize,
+	.snapshot = snapshot,
 	.count = count,
 };
 
@@ -165,6 +172,19 @@ static void test_resize(void **state)
 	ask("PUT", "/api/v1/vm.resize");
 	assert_int_equal(answer.status, 400);
 	assert_string_equal(done, "resize ");
+}
+
+static void test_snapshot(void **state)
+{
+	done[0] = 0;
+	ask("PUT", "/api/v1/vm.snapshot");
+	assert_int_equal(answer.status, 200);
+	assert_non_null(strstr(answer.body, "\"name\":\"7\""));
+	refusal = "no";
+	ask("PUT", "/api/v1/vm.snapshot");
+	assert_int_equal(answer.status, 409);
+	refusal = NULL;
+	assert_string_equal(done, "snapshot snapshot ");
 }
 
 static void test_unknown(void **state)
@@ -299,7 +319,7 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_info),	 cmocka_unit_test(test_orders),	 cmocka_unit_test(test_unknown),
+		cmocka_unit_test(test_info),	 cmocka_unit_test(test_orders), cmocka_unit_test(test_snapshot),	 cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_streams), cmocka_unit_test(test_counters), cmocka_unit_test(test_metrics),
 		cmocka_unit_test(test_pieces),	 cmocka_unit_test(test_refused),	 cmocka_unit_test(test_resize),
 	};

@@ -156,6 +156,19 @@ static void resize(const struct api_vm *vm, const struct http_request *request, 
 	json_object_put(o);
 }
 
+static void snapshot(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
+{
+	char name[128];
+	const char *why = vm->snapshot(vm->opaque, name);
+	struct json_object *o = why ? NULL : json_object_new_object();
+	if (why) {
+		api_refuse(409, why, response);
+		return;
+	}
+	add_text(o, "name", name);
+	set_json(response, 200, o);
+}
+
 /* ---- streams ---- */
 
 static void events(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
@@ -188,6 +201,7 @@ static const struct {
 	{ "PUT", BASE "vm.reboot", reboot },
 	{ "PUT", BASE "vm.shutdown", shutdown_vm },
 	{ "PUT", BASE "vm.resize", resize },
+	{ "PUT", BASE "vm.snapshot", snapshot },
 	{ "GET", "/metrics", metrics },
 };
 

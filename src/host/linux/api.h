@@ -25,6 +25,8 @@ struct api_vm {
 	const char *(*reset)(void *opaque);
 	const char *(*stop)(void *opaque);
 	const char *(*resize)(void *opaque, u64 balloon);
+	/* Take a snapshot; *name, of 128 bytes, is its name. */
+	const char *(*snapshot)(void *opaque, char name[128]);
 	void (*count)(void *opaque, struct counters *counters);
 	void *opaque;
 };

@@ -6,6 +6,7 @@ int command_list(int argc, char **argv);
 int command_stop(int argc, char **argv);
 int command_pause(int argc, char **argv);
 int command_resume(int argc, char **argv);
+int command_snapshot(int argc, char **argv);
 int command_reset(int argc, char **argv);
 int command_balloon(int argc, char **argv);
 int command_stats(int argc, char **argv);

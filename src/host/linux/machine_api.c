@@ -4,11 +4,13 @@
 
 #include "host/linux/console.h"
 #include "host/linux/control.h"
+#include "host/linux/snapshot.h"
 #include "host/port.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -65,6 +67,16 @@ static const char *resize(void *opaque, u64 size)
 	if (!machine.vm->config.backends.balloon)
 		return "the virtual machine has no balloon device (--balloon)";
 	vm_resize_balloon(machine.vm, size);
+	return NULL;
+}
+
+/* The control thread answers one request at a time. */
+static const char *snapshot(void *opaque, char name[128])
+{
+	static struct snapshot_result result;
+	if (!snapshot_take(machine.vm, NULL, snapshot_tell, &result))
+		return result.error;
+	memcpy(name, result.name, sizeof(result.name));
 	return NULL;
 }
 
@@ -155,6 +167,7 @@ void machine_api_init(struct api_vm *api, struct vm *vm, const struct run_option
 		.reset = reset,
 		.stop = stop,
 		.resize = resize,
+		.snapshot = snapshot,
 		.count = count,
 	};
 }

@@ -1,6 +1,7 @@
 /* `nadir restore`: what differs from `nadir run` (restore.h). */
 #include "host/linux/restore.h"
 
+#include "host/linux/clock.h"
 #include "host/linux/memory_lazy.h"
 #include "host/linux/run.h"
 #include "host/linux/terminal.h"
@@ -19,6 +20,12 @@ _Noreturn static void memory_failed(const char *why)
 	terminal_restore();
 	host_log(LOG_ERROR, "the snapshot %s cannot be restored: memory: %s", restored, why);
 	_exit(running ? STATUS_FAILURE : STATUS_USAGE);
+}
+
+void restore_prepare(const struct run_options *options)
+{
+	if (options->restore)
+		time_expect_tsc_hz(snapshot_tsc_hz(options->restore));
 }
 
 int restore_open(struct snapshot *snapshot, const struct run_options *options)

@@ -6,6 +6,8 @@
 #include "host/linux/snapshot_read.h"
 #include "vm/vm.h"
 
+/* Before anything looks at the clocks. */
+void restore_prepare(const struct run_options *options);
 /* Open what options->restore names, if it names anything. 0, or -1 after one sentence on stderr. */
 int restore_open(struct snapshot *snapshot, const struct run_options *options);
 /* Whether the files that the guest once booted from are still there, so that it can reboot. */

@@ -621,6 +621,7 @@ int run_main(const struct run_options *options)
 	char error[256];
 	bool user_error = false;
 	m->options = options;
+	restore_prepare(options);
 	space_start();
 	if (event_init() < 0) {
 		fprintf(stderr, "nadir: cannot set up the event loop: %s\n", strerror(errno));

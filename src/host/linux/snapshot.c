@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "host/linux/snapshot.h"
 
+#include "host/linux/control.h"
 #include "host/linux/event.h"
 #include "host/linux/memory.h"
 #include "host/linux/memory_lazy.h"
@@ -24,13 +25,12 @@
 static struct {
 	int socket; /* to the writer; 0: there is none */
 	bool busy; /* an answer is still to come; atomic */
-	void (*done)(void *opaque, const char *name, const char *error);
-	void *opaque;
+	void (*done)(const struct snapshot_result *result);
 } snapshots;
 
-static bool fail(char *error, size_t size, const char *why)
+static bool fail(struct snapshot_result *result, const char *why)
 {
-	snprintf(error, size, "%s", why);
+	snprintf(result->error, sizeof(result->error), "%s", why);
 	return false;
 }
 
@@ -50,77 +50,80 @@ static bool send_bytes(const void *data, size_t size)
 	return true;
 }
 
-static void receive(struct snapshot_answer *answer)
+static bool receive(struct snapshot_result *result)
 {
 	size_t done = 0;
-	while (done < sizeof(*answer)) {
-		ssize_t n = read(snapshots.socket, (u8 *)answer + done, sizeof(*answer) - done);
+	while (done < sizeof(*result)) {
+		ssize_t n = read(snapshots.socket, (u8 *)result + done, sizeof(*result) - done);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0) {
-			*answer = (struct snapshot_answer){ .error = "the process that writes snapshots has ended" };
-			return;
-		}
+		if (n <= 0)
+			return fail(result, "the process that writes snapshots has ended");
 		done += (size_t)n;
 	}
-	answer->name[SNAPSHOT_NAME_MAX] = answer->error[sizeof(answer->error) - 1] = 0;
+	result->name[SNAPSHOT_NAME_MAX] = result->error[sizeof(result->error) - 1] = 0;
+	return !result->error[0];
 }
 
 static void completed(void *opaque)
 {
-	struct snapshot_answer answer;
-	receive(&answer);
+	struct snapshot_result result = { 0 };
+	receive(&result);
 	event_enable(snapshots.socket, false);
 	__atomic_store_n(&snapshots.busy, false, __ATOMIC_RELEASE);
-	snapshots.done(snapshots.opaque, answer.name, answer.error[0] ? answer.error : NULL);
+	snapshots.done(&result);
 	event_wake();
 }
 
 /* ---- taking ---- */
 
-static bool copy(const char *name, const u8 *state, size_t size, char *error, size_t error_size)
+static bool copy(const char *name, const u8 *state, size_t size, struct snapshot_result *result)
 {
 	struct snapshot_order order = { .state_size = size };
-	struct snapshot_answer answer;
 	memcpy(order.name, name ? name : "", name ? strlen(name) : 0);
 	lazy_finish();
 	if (!send_bytes(&order, sizeof(order)) || !send_bytes(state, size))
-		return fail(error, error_size, "the process that writes snapshots has ended");
-	receive(&answer);
-	return !answer.error[0] || fail(error, error_size, answer.error);
+		return fail(result, "the process that writes snapshots has ended");
+	return receive(result);
 }
 
-static bool save(struct vm *vm, const char *name, char *error, size_t error_size)
+static bool save(struct vm *vm, const char *name, struct snapshot_result *result)
 {
 	size_t size = vm_state_size(vm);
 	u8 *state = malloc(size);
-	bool good = state ? vm_save(vm, state, size, error, error_size) && copy(name, state, size, error, error_size) :
-			    fail(error, error_size, "out of memory");
+	bool good = state ? vm_save(vm, state, size, result->error, sizeof(result->error)) && copy(name, state, size, result) : fail(result, "out of memory");
 	free(state);
 	return good;
 }
 
-bool snapshot_take(struct vm *vm, const char *name, void (*done)(void *opaque, const char *name, const char *error), void *opaque, char *error,
-		   size_t error_size)
+bool snapshot_take(struct vm *vm, const char *name, void (*done)(const struct snapshot_result *result), struct snapshot_result *result)
 {
+	*result = (struct snapshot_result){ 0 };
 	if (!snapshots.socket)
-		return fail(error, error_size, "there is no folder for snapshots: start nadir with --snapshot-dir");
+		return fail(result, "the machine has no folder for snapshots: it was started without --snapshot-dir");
 	if (name && !snapshot_name_ok(name))
-		return fail(error, error_size, "the name of a snapshot is of letters, digits, '.', '_' and '-', and begins with a letter or digit");
+		return fail(result, "the name of a snapshot is of letters, digits, '.', '_' and '-', and begins with a letter or digit");
 	if (__atomic_exchange_n(&snapshots.busy, true, __ATOMIC_ACQUIRE))
-		return fail(error, error_size, "another snapshot is being written");
-	vm_hold(vm);
-	bool good = vm_settle(vm) ? save(vm, name, error, error_size) : fail(error, error_size, "the VM has ended");
-	vm_release(vm);
-	if (!good) {
-		__atomic_store_n(&snapshots.busy, false, __ATOMIC_RELEASE);
-		return false;
-	}
+		return fail(result, "another snapshot is being written");
 	snapshots.done = done;
-	snapshots.opaque = opaque;
-	event_enable(snapshots.socket, true);
+	vm_hold(vm);
+	bool good = vm_settle(vm) ? save(vm, name, result) : fail(result, "the machine has ended");
+	vm_release(vm);
+	if (good)
+		event_enable(snapshots.socket, true);
+	else
+		__atomic_store_n(&snapshots.busy, false, __ATOMIC_RELEASE);
 	event_wake();
-	return true;
+	return good;
+}
+
+void snapshot_tell(const struct snapshot_result *result)
+{
+	if (result->error[0])
+		host_log(LOG_ERROR, "the snapshot could not be written: %s", result->error);
+	else
+		host_log(LOG_INFO, "the snapshot %s is complete", result->name);
+	control_event(result->error[0] ? "snapshot-failed" : "snapshot", result->error[0] ? result->error : result->name);
 }
 
 /* ---- by a signal ---- */
@@ -135,23 +138,15 @@ static void on_signal(int number)
 	errno = saved;
 }
 
-static void tell(void *opaque, const char *name, const char *error)
-{
-	if (error)
-		host_log(LOG_ERROR, "the snapshot %s could not be written: %s", name, error);
-	else
-		host_log(LOG_INFO, "the snapshot %s is complete", name);
-}
-
 void snapshot_woken(struct vm *vm)
 {
-	char error[256];
+	struct snapshot_result result;
 	/* While another one is being written, the wish stays (completed). */
 	if (!wanted || __atomic_load_n(&snapshots.busy, __ATOMIC_ACQUIRE))
 		return;
 	wanted = false;
-	if (!snapshot_take(vm, NULL, tell, NULL, error, sizeof(error)))
-		host_log(LOG_ERROR, "no snapshot was taken: %s", error);
+	if (!snapshot_take(vm, NULL, snapshot_tell, &result))
+		snapshot_tell(&result);
 }
 
 /* ---- the writer's start ---- */

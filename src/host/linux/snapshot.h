@@ -16,10 +16,16 @@ int snapshot_start(const char *folder, const char *description, const struct vm 
 /* To be called when the event loop was woken: takes a snapshot if SIGUSR2 asked for one. */
 void snapshot_woken(struct vm *vm);
 
-/* Take a snapshot of that name: letters, digits, '.', '_' and '-', not at the start; NULL: the first number that is free. The VM is held meanwhile. Any
- * thread but a vCPU's, one at a time. `done` is called on the event loop's thread when the snapshot is complete on the disk, or has failed then (error is not NULL). False, with
- * one sentence in `error`, if it failed at once; there is no snapshot then. */
-bool snapshot_take(struct vm *vm, const char *name, void (*done)(void *opaque, const char *name, const char *error), void *opaque, char *error,
-		   size_t error_size);
+struct snapshot_result {
+	char name[SNAPSHOT_NAME_MAX + 1];
+	char error[200]; /* one sentence; empty: there is none */
+};
+
+/* Take a snapshot of that name: letters, digits, '.', '_' and '-', not at the start; NULL: the first number that is free. The VM is held until all has been
+ * copied. Any thread but a vCPU's. False, with an error, if it failed; there is no snapshot then. Else it has a name, and later `done` is called on the
+ * event loop's thread, when it is complete on the disk or has failed after all. */
+bool snapshot_take(struct vm *vm, const char *name, void (*done)(const struct snapshot_result *result), struct snapshot_result *result);
+/* For those who need not know: tells the log and the control socket's listeners. */
+void snapshot_tell(const struct snapshot_result *result);
 
 #endif

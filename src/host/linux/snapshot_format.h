@@ -23,7 +23,8 @@
 
 struct state_header {
 	char magic[8];
-	u32 version, reserved;
+	u32 version;
+	u32 tsc_khz; /* the frequency of the time-stamp counter of the machine where it was taken */
 	u64 size; /* of what follows */
 	u8 id[SNAPSHOT_ID_SIZE]; /* random; the same in both files */
 	u32 state_crc; /* of what follows */

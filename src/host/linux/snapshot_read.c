@@ -175,6 +175,19 @@ int snapshot_open(struct snapshot *snapshot, const char *folder)
 	return result;
 }
 
+u64 snapshot_tsc_hz(const char *folder)
+{
+	struct state_header h = { 0 };
+	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int state = fd < 0 ? -1 : openat(fd, SNAPSHOT_STATE, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	bool good = state >= 0 && read_at(state, &h, sizeof(h), 0) && crc32c(&h, offsetof(struct state_header, crc)) == h.crc;
+	if (state >= 0)
+		close(state);
+	if (fd >= 0)
+		close(fd);
+	return good ? h.tsc_khz * 1000ull : 0;
+}
+
 void snapshot_forget_state(struct snapshot *snapshot)
 {
 	free(snapshot->state);

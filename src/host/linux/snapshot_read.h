@@ -15,6 +15,8 @@ struct snapshot {
 
 /* Open the snapshot in a folder. 0, or -1 after one sentence on stderr. */
 int snapshot_open(struct snapshot *snapshot, const char *folder);
+/* The frequency of the time-stamp counter where a snapshot was taken, if the folder looks like one; else 0. */
+u64 snapshot_tsc_hz(const char *folder);
 /* Once the VM has been made from it. */
 void snapshot_forget_state(struct snapshot *snapshot);
 void snapshot_close(struct snapshot *snapshot);

@@ -92,7 +92,7 @@ static bool write_description(struct work *w)
 
 static bool write_state(struct work *w, const u8 *state, u64 size)
 {
-	struct state_header h = { .version = SNAPSHOT_VERSION, .size = size, .state_crc = crc32c(state, size) };
+	struct state_header h = { .version = SNAPSHOT_VERSION, .tsc_khz = (u32)(host_tsc_hz() / 1000), .size = size, .state_crc = crc32c(state, size) };
 	memcpy(h.magic, STATE_MAGIC, sizeof(h.magic));
 	memcpy(h.id, w->id, sizeof(h.id));
 	h.crc = crc32c(&h, offsetof(struct state_header, crc));
@@ -246,7 +246,7 @@ static bool complete(struct work *w)
 
 static void answer(const struct work *w)
 {
-	struct snapshot_answer a = { 0 };
+	struct snapshot_result a = { 0 };
 	memcpy(a.name, w->name, sizeof(a.name));
 	if (w->error)
 		snprintf(a.error, sizeof(a.error), "%s: %s", w->failed, strerror(w->error));

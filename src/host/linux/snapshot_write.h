@@ -11,11 +11,7 @@ struct snapshot_order {
 	u64 state_size;
 };
 
-/* Back, twice, or once with an error: that everything has been copied; that the snapshot is complete. */
-struct snapshot_answer {
-	char name[SNAPSHOT_NAME_MAX + 1];
-	char error[200]; /* or empty */
-};
+/* Back comes a struct snapshot_result, twice, or once with an error: that everything has been copied; that the snapshot is complete. */
 
 struct snapshot_writer {
 	int socket, folder; /* the other end, and where snapshots go */

@@ -1,5 +1,7 @@
 /* The host port's clocks. */
 #define _GNU_SOURCE
+#include "host/linux/clock.h"
+
 #include "host/port.h"
 
 #include <cpuid.h>
@@ -45,23 +47,36 @@ static u64 tsc_hz_told(void)
 	return (u64)a * 1000;
 }
 
-/* Count TSC ticks against the monotonic clock for 20 ms; good to some parts per million. */
-static u64 tsc_hz_measured(void)
+/* Count TSC ticks against the monotonic clock. */
+static u64 tsc_hz_measured(unsigned milliseconds)
 {
 	u64 t0 = host_now(), c0 = __builtin_ia32_rdtsc();
-	struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 };
+	struct timespec pause = { .tv_nsec = milliseconds * 1000 * 1000 };
 	nanosleep(&pause, NULL);
 	u64 t1 = host_now(), c1 = __builtin_ia32_rdtsc();
 	return (u64)((unsigned __int128)(c1 - c0) * NS_PER_S / (t1 - t0));
 }
 
-static u64 tsc_hz;
+static u64 tsc_hz, tsc_hz_expected;
+
+void time_expect_tsc_hz(u64 hz)
+{
+	tsc_hz_expected = hz;
+}
+
+/* Whether it is what we expect, within 200 parts per million, which 2 ms can tell. */
+static bool as_expected(void)
+{
+	u64 measured = tsc_hz_expected ? tsc_hz_measured(2) : 0;
+	u64 difference = measured > tsc_hz_expected ? measured - tsc_hz_expected : tsc_hz_expected - measured;
+	return measured && difference < tsc_hz_expected / 5000;
+}
 
 static void tsc_hz_find(void)
 {
 	tsc_hz = tsc_hz_told();
 	if (!tsc_hz)
-		tsc_hz = tsc_hz_measured();
+		tsc_hz = as_expected() ? tsc_hz_expected : tsc_hz_measured(20); /* good to some parts per million */
 }
 
 u64 host_tsc_hz(void)
