@@ -37,7 +37,7 @@ struct machine {
 	struct net_header sent_header;
 	u8 sent_frame[NET_FRAME_MAX];
 	u64 sent_size;
-	u8 waiting[4][HEADER + NET_FRAME_MAX];
+	alignas(8) u8 waiting[4][(HEADER + NET_FRAME_MAX + 7) & ~7ull];
 	u32 waiting_size[4];
 	unsigned waits;
 	u32 accepted;
