@@ -72,9 +72,11 @@ enum gdb_event gdb_parse(struct gdb_parser *p, u8 byte)
 		store(p, byte ^ ESCAPE_XOR);
 		return GDB_NOTHING;
 	case GDB_SUM_HIGH:
+		if (digit < 0)
+			return complete(p, false);
 		p->told = (u8)(digit << 4);
 		p->state = GDB_SUM_LOW;
-		return digit < 0 ? complete(p, false) : GDB_NOTHING;
+		return GDB_NOTHING;
 	default:
 		return complete(p, digit >= 0 && (p->told | digit) == p->sum);
 	}

@@ -103,7 +103,7 @@ static bool take_rip(struct gdb_session *s, struct gdb_cursor *c)
 /* The other CPUs go on, too. */
 static void move(struct gdb_session *s, struct gdb_cursor *c, enum debugger_action what)
 {
-	enum debugger_action action[VM_CPUS_MAX];
+	enum debugger_action action[VM_CPUS_MAX] = { ACTION_HOLD };
 	if (!take_rip(s, c)) {
 		gdb_error(s, GDB_ERROR_ARGUMENT);
 		return;

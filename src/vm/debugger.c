@@ -108,7 +108,7 @@ void debugger_clear(struct vm *vm)
 
 void debugger_detach(struct vm *vm)
 {
-	enum debugger_action action[VM_CPUS_MAX];
+	enum debugger_action action[VM_CPUS_MAX] = { ACTION_HOLD };
 	for (unsigned i = 0; i < vm->config.cpus; i++)
 		action[i] = ACTION_RUN;
 	debugger_clear(vm);

@@ -285,8 +285,8 @@ static void accept_at(bool other)
 	for (unsigned i = 0; i < 2; i++) {
 		struct sockaddr_un name = { .sun_family = AF_UNIX };
 		fd[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-		bind(fd[i], (const void *)&name, sizeof(name.sun_family));
-		listen(fd[i], 1);
+		if (fd[i] < 0 || bind(fd[i], (const void *)&name, sizeof(name.sun_family)) || listen(fd[i], 1))
+			_exit(1);
 	}
 	sandbox_allow_accept(fd[0]);
 	if (sandbox_enter(-1))

@@ -64,7 +64,7 @@ static int listen_unix(const char *where, const char *path)
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	if (!*path || strlen(path) >= sizeof(address.sun_path))
 		return complain(where, "the path is empty or too long for a socket");
-	strcpy(address.sun_path, path);
+	memcpy(address.sun_path, path, strlen(path) + 1);
 	remove_stale(&address);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	mode_t mask = umask(0077);
@@ -158,7 +158,7 @@ int gdb_listen(const char *where)
 	char text[256], local[264];
 	if (strlen(where) >= sizeof(text))
 		return complain(where, "this is too long");
-	strcpy(text, where);
+	memcpy(text, where, strlen(where) + 1);
 	if (take_options(where, text) < 0)
 		return -1;
 	if (!strncmp(text, "unix:", 5)) {
