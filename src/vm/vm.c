@@ -134,6 +134,13 @@ void vm_resize_balloon(struct vm *vm, u64 size)
 	host_unlock(&vm->lock);
 }
 
+void vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count)
+{
+	host_lock(&vm->lock);
+	memcpy(count, vm->board.disk[disk]->count, sizeof(vm->board.disk[disk]->count));
+	host_unlock(&vm->lock);
+}
+
 struct vm_balloon vm_balloon(struct vm *vm)
 {
 	host_lock(&vm->lock);

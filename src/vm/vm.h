@@ -179,6 +179,9 @@ bool vm_net_ready(struct vm *vm, unsigned net);
 /* Nanoseconds of guest time since the VM was made. From any thread. */
 u64 vm_time(struct vm *vm);
 
+/* What was asked of a disk so far; BLOCK_KINDS counts. From any thread. */
+void vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count);
+
 /* Add up the statistics of all vCPUs. */
 void vm_stats(const struct vm *vm, struct stats *sum);
 

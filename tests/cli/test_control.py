@@ -34,6 +34,7 @@ class Control(run.Case):
         process = self.start_guest(guest, "--name", name, *more, env=self.environment, **options)
         self.wait_until(lambda: os.path.exists(self.path(name)) or process.poll() is not None)
         self.assertIsNone(process.poll(), process.poll() is not None and process.stderr.read())
+        self.curl("/api/v1/vmm.ping", name=name)  # from then on it has its guest in memory
         return process
 
     def wait_until(self, condition):
@@ -178,7 +179,7 @@ class Orders(Control):
         self.assertEqual(process.wait(run.TIMEOUT), 0)
 
     def test_statistics(self):
-        self.start()
+        self.assertEqual(self.start().stdout.read(2), b"up")
         text = self.ok("stats", "--once", "web")
         self.assertRegex(text, r"(?m)^web: [0-9.]+ s of guest time, [0-9.]+ MiB")
         self.assertRegex(text, r"(?m)^port I/O +2 ")

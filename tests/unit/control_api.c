@@ -75,6 +75,8 @@ static void count(void *opaque, struct counters *c)
 	c->interrupts = 7;
 	c->cpus = 2;
 	c->cpu[1] = (struct counters_cpu){ .exits = 3, .halted = 5, .busy = 9 };
+	c->disks = 1;
+	c->disk[0] = (struct counters_disk){ 1, 512, 2, 1024, 3 };
 	counters_add_line(c, "            12  blocks translated");
 	counters_add_line(c, "             8  blocks translated");
 	counters_add_line(c, "no number");
@@ -219,6 +221,8 @@ static void test_counters(void **state)
 	assert_int_equal(c.exit[EXIT_IO].count, 3);
 	assert_int_equal(c.cpus, 2);
 	assert_int_equal(c.cpu[1].busy, 9);
+	assert_int_equal(c.disks, 1);
+	assert_int_equal(c.disk[0].write_bytes, 1024);
 	assert_int_equal(c.engine_count, 2);
 	assert_string_equal(c.engine[0].name, "blocks translated");
 	assert_int_equal(c.engine[0].value, 20);
@@ -239,6 +243,8 @@ static void test_metrics(void **state)
 		"# TYPE nadir_exits counter\n",
 		"\nnadir_exits_total{vm=\"web\",reason=\"port I/O\"} 3\n",
 		"\nnadir_interrupts_total{vm=\"web\"} 7\n",
+		"\nnadir_disk_read_bytes_total{vm=\"web\",disk=\"0\"} 512\n",
+		"\nnadir_disk_flushes_total{vm=\"web\",disk=\"0\"} 3\n",
 		"\nnadir_time_seconds{vm=\"web\"} 1.5\n",
 		"\nnadir_engine_total{vm=\"web\",what=\"blocks translated\"} 20\n",
 		"\nnadir_engine_total{vm=\"web\",what=\"odd \\\"name\\\\\"} 5\n",

@@ -94,6 +94,8 @@ static bool has_cache(const struct virtio_block *b)
 
 static u8 submit(struct virtio_block *b, struct virtio_block_request *r)
 {
+	b->count[r->request.kind].requests++;
+	b->count[r->request.kind].bytes += r->request.size;
 	r->request.durable = r->request.kind != BLOCK_READ && !has_cache(b);
 	if (!b->backend.submit(b->backend.disk, &r->request))
 		return PENDING;
@@ -337,5 +339,5 @@ void virtio_block_destroy(struct virtio_block *block)
 const struct state_table virtio_block_state = STATE_TABLE(struct virtio_block, NULL,
 	STATE_IN(struct virtio_block, virtio, virtio_device_state), STATE_NONE(struct virtio_block, backend),
 	STATE_SAME(struct virtio_block, config.capacity), STATE(struct virtio_block, config.writeback), STATE_NONE(struct virtio_block, config),
-	STATE_NONE(struct virtio_block, request), STATE_NONE(struct virtio_block, idle), STATE_NONE(struct virtio_block, fresh), STATE_NONE(struct virtio_block, submitted),
+	STATE_NONE(struct virtio_block, request), STATE_NONE(struct virtio_block, idle), STATE_NONE(struct virtio_block, fresh), STATE_NONE(struct virtio_block, submitted), STATE_NONE(struct virtio_block, count),
 	STATE(struct virtio_block, stalled));

@@ -16,6 +16,7 @@
 #define BLOCK_ZERO_MAX (32u << 20) /* bytes of one BLOCK_DISCARD or BLOCK_ZERO */
 
 enum block_kind { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_ZERO };
+#define BLOCK_KINDS (BLOCK_ZERO + 1)
 
 struct block_request {
 	enum block_kind kind;
@@ -59,6 +60,10 @@ struct block_config {
 
 struct virtio_block_request;
 
+struct block_count {
+	u64 requests, bytes;
+};
+
 struct virtio_block {
 	struct virtio_device virtio;
 	struct block_backend backend;
@@ -67,6 +72,7 @@ struct virtio_block {
 	struct virtio_block_request *idle;    /* those that were in use before */
 	unsigned fresh;                       /* the first that was never used: their memory is not there yet */
 	unsigned submitted;                   /* requests in the hands of the backend */
+	struct block_count count[BLOCK_KINDS]; /* since the device was made: for statistics */
 	u32 stalled;                          /* queues that wait for an idle request, a bit each */
 };
 

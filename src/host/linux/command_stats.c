@@ -75,6 +75,18 @@ static void print_exits(const struct counters *c, const struct counters *before,
 	}
 }
 
+static void print_disks(const struct counters *c, const struct counters *before, double seconds)
+{
+	if (c->disks)
+		printf("\n%-6s %12s %12s %12s %12s %12s\n", "disk", "reads/s", "read KiB/s", "writes/s", "write KiB/s", "flushes/s");
+	for (unsigned i = 0; i < c->disks; i++) {
+		const struct counters_disk *n = &c->disk[i], *b = &before->disk[i];
+		printf("%-6u %12.0f %12.0f %12.0f %12.0f %12.0f\n", i, rate(n->reads, b->reads, seconds),
+		       rate(n->read_bytes, b->read_bytes, seconds) / 1024, rate(n->writes, b->writes, seconds),
+		       rate(n->write_bytes, b->write_bytes, seconds) / 1024, rate(n->flushes, b->flushes, seconds));
+	}
+}
+
 static u64 before_of(const struct counters *before, const char *name)
 {
 	for (unsigned i = 0; i < before->engine_count; i++)
@@ -104,6 +116,7 @@ static void print(const char *who, const struct picture *now, const struct pictu
 	printf("%s: %.1f s of guest time, %.1f MiB of memory\n\n", who, (double)c->time / 1e9, (double)c->resident / (1 << 20));
 	print_cpus(c, b, seconds);
 	print_exits(c, b, seconds);
+	print_disks(c, b, seconds);
 	print_engine(c, b, seconds, rows);
 }
 

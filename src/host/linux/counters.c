@@ -43,10 +43,21 @@ static struct json_object *json_cpu(const struct counters_cpu *cpu)
 	return o;
 }
 
+static struct json_object *json_disk(const struct counters_disk *disk)
+{
+	struct json_object *o = json_object_new_object();
+	add(o, "reads", disk->reads);
+	add(o, "read_bytes", disk->read_bytes);
+	add(o, "writes", disk->writes);
+	add(o, "write_bytes", disk->write_bytes);
+	add(o, "flushes", disk->flushes);
+	return o;
+}
+
 struct json_object *counters_json(const struct counters *c)
 {
 	struct json_object *root = json_object_new_object(), *exits = json_object_new_object(), *cpus = json_object_new_array(),
-			   *engine = json_object_new_object();
+			   *disks = json_object_new_array(), *engine = json_object_new_object();
 	add(root, "time_nanoseconds", c->time);
 	add(root, "resident_bytes", c->resident);
 	add(root, "balloon_wanted_bytes", c->balloon_wanted);
@@ -63,10 +74,13 @@ struct json_object *counters_json(const struct counters *c)
 	}
 	for (unsigned i = 0; i < c->cpus; i++)
 		json_object_array_add(cpus, json_cpu(&c->cpu[i]));
+	for (unsigned i = 0; i < c->disks; i++)
+		json_object_array_add(disks, json_disk(&c->disk[i]));
 	for (unsigned i = 0; i < c->engine_count; i++)
 		add(engine, c->engine[i].name, c->engine[i].value);
 	json_object_object_add(root, "exits", exits);
 	json_object_object_add(root, "cpus", cpus);
+	json_object_object_add(root, "disks", disks);
 	json_object_object_add(root, "engine", engine);
 	return root;
 }
@@ -87,9 +101,19 @@ static void parse_cpus(struct counters *c, struct json_object *cpus)
 	}
 }
 
+/* A machine of an older version counts none. */
+static void parse_disks(struct counters *c, struct json_object *disks)
+{
+	c->disks = json_object_is_type(disks, json_type_array) ? (unsigned)MIN(json_object_array_length(disks), COUNTERS_DISKS_MAX) : 0;
+	for (unsigned i = 0; i < c->disks; i++) {
+		struct json_object *o = json_object_array_get_idx(disks, i);
+		c->disk[i] = (struct counters_disk){ get(o, "reads"), get(o, "read_bytes"), get(o, "writes"), get(o, "write_bytes"), get(o, "flushes") };
+	}
+}
+
 bool counters_parse(struct counters *c, struct json_object *json)
 {
-	struct json_object *exits = NULL, *cpus = NULL, *engine = NULL, *one;
+	struct json_object *exits = NULL, *cpus = NULL, *disks = NULL, *engine = NULL, *one;
 	*c = (struct counters){ 0 };
 	if (!json_object_object_get_ex(json, "exits", &exits) || !json_object_object_get_ex(json, "cpus", &cpus) ||
 	    !json_object_object_get_ex(json, "engine", &engine) || !json_object_is_type(exits, json_type_object) ||
@@ -105,6 +129,8 @@ bool counters_parse(struct counters *c, struct json_object *json)
 		if (json_object_object_get_ex(exits, exit_reason_name((enum exit_reason)i), &one))
 			c->exit[i] = (struct counters_exit){ get(one, "count"), get(one, "nanoseconds") };
 	parse_cpus(c, cpus);
+	if (json_object_object_get_ex(json, "disks", &disks))
+		parse_disks(c, disks);
 	json_object_object_foreach(engine, name, value) {
 		if (c->engine_count == COUNTERS_ENGINE_MAX)
 			break;
@@ -176,6 +202,29 @@ static void metrics_cpus(FILE *out, const struct counters *c, const char *vm)
 	}
 }
 
+static void metrics_disks(FILE *out, const struct counters *c, const char *vm)
+{
+	static const struct {
+		const char *name, *help;
+		size_t offset;
+	} rows[] = {
+		{ "disk_reads", "Requests to read.", offsetof(struct counters_disk, reads) },
+		{ "disk_read_bytes", "Bytes read.", offsetof(struct counters_disk, read_bytes) },
+		{ "disk_writes", "Requests to write.", offsetof(struct counters_disk, writes) },
+		{ "disk_write_bytes", "Bytes written.", offsetof(struct counters_disk, write_bytes) },
+		{ "disk_flushes", "Requests to make writes durable.", offsetof(struct counters_disk, flushes) },
+	};
+	char number[16], name[32];
+	for (size_t row = 0; row < ARRAY_SIZE(rows); row++) {
+		family(out, rows[row].name, "counter", rows[row].help);
+		snprintf(name, sizeof(name), "%s_total", rows[row].name);
+		for (unsigned i = 0; i < c->disks; i++) {
+			snprintf(number, sizeof(number), "%u", i);
+			sample(out, name, vm, "disk", number, (double)*(const u64 *)(const void *)((const char *)&c->disk[i] + rows[row].offset));
+		}
+	}
+}
+
 char *counters_metrics(const struct counters *c, const char *vm)
 {
 	char *text = NULL;
@@ -187,6 +236,7 @@ char *counters_metrics(const struct counters *c, const char *vm)
 	family(out, "interrupts", "counter", "External interrupts delivered to virtual CPUs.");
 	sample(out, "interrupts_total", vm, NULL, NULL, (double)c->interrupts);
 	metrics_cpus(out, c, vm);
+	metrics_disks(out, c, vm);
 	family(out, "time_seconds", "gauge", "Guest time since the virtual machine was made.");
 	sample(out, "time_seconds", vm, NULL, NULL, (double)c->time / 1e9);
 	family(out, "resident_bytes", "gauge", "Memory that the process has, guest memory included.");

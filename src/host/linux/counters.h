@@ -8,6 +8,7 @@
 
 #define COUNTERS_ENGINE_MAX 128
 #define COUNTERS_CPUS_MAX 64
+#define COUNTERS_DISKS_MAX 16
 
 struct counters {
 	u64 time; /* nanoseconds of guest time since the VM was made */
@@ -23,6 +24,10 @@ struct counters {
 		u64 exits, interrupts, halted; /* nanoseconds asleep in HLT */
 		u64 busy; /* nanoseconds of a host CPU: guest code, translation, exits */
 	} cpu[COUNTERS_CPUS_MAX];
+	unsigned disks;
+	struct counters_disk {
+		u64 reads, read_bytes, writes, write_bytes, flushes;
+	} disk[COUNTERS_DISKS_MAX];
 	/* The engine's own, summed over the vCPUs. */
 	unsigned engine_count;
 	struct counters_engine {

@@ -132,6 +132,14 @@ static void count_cpu(struct counters *c, unsigned index)
 		cpu->vcpu.engine->report(&cpu->vcpu, engine_line, c);
 }
 
+static void count_disk(struct counters_disk *to, unsigned index)
+{
+	struct block_count n[BLOCK_KINDS];
+	vm_disk_count(machine.vm, index, n);
+	*to = (struct counters_disk){ n[BLOCK_READ].requests, n[BLOCK_READ].bytes, n[BLOCK_WRITE].requests, n[BLOCK_WRITE].bytes,
+				      n[BLOCK_FLUSH].requests };
+}
+
 static void count(void *opaque, struct counters *c)
 {
 	c->time = vm_time(machine.vm);
@@ -143,6 +151,9 @@ static void count(void *opaque, struct counters *c)
 	c->cpus = machine.vm->config.cpus;
 	for (unsigned i = 0; i < c->cpus; i++)
 		count_cpu(c, i);
+	c->disks = machine.vm->config.backends.disks;
+	for (unsigned i = 0; i < c->disks; i++)
+		count_disk(&c->disk[i], i);
 }
 
 /* ---- life ---- */
