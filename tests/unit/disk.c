@@ -158,9 +158,10 @@ static void direct_and_not(void **state)
 	unlink(other);
 	if (!d)
 		skip(); /* the file system has no direct I/O */
+	pthread_mutex_lock(&lock);
 	struct block_backend kept = disk;
-	struct disk *kept_disk = opened;
 	disk = direct;
+	pthread_mutex_unlock(&lock);
 	assert_int_equal(disk_start(d, completed, NULL), 0);
 	for (unsigned i = 0; i < 32; i++) {
 		struct block_request r = { .kind = BLOCK_WRITE, .offset = i * 512ull, .size = 8192, .pieces = 1 };
@@ -176,7 +177,6 @@ static void direct_and_not(void **state)
 	disk_stop(d);
 	disk_close(d);
 	disk = kept;
-	opened = kept_disk;
 }
 
 static void describes_itself(void **state)

@@ -169,7 +169,7 @@ int image_create(const struct image_wish *wish, u64 size, const struct image_wis
 	if (!error && !strcmp(format_of(wish), "raw"))
 		error = ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
 	else if (!error)
-		error = qcow2_create(fd, size ? size : image->size, behind, base ? format_of(base) : NULL);
+		error = qcow2_create(fd, size || !image ? size : image->size, behind, base ? format_of(base) : NULL);
 	if (error && fd >= 0)
 		unlink(wish->path);
 	if (fd >= 0)

@@ -216,6 +216,8 @@ static int open_backing(struct qcow2 *q, const struct opening *o, unsigned depth
 
 static int load_table(struct qcow2 *q, struct qcow2_table *table, u64 offset, u64 entries)
 {
+	if (!entries)
+		return -EINVAL;
 	*table = (struct qcow2_table){ .entry = malloc(8 * entries), .offset = offset, .entries = (u32)entries };
 	return table->entry ? qcow2_file_read(q, table->entry, offset, 8 * entries) : -ENOMEM;
 }
