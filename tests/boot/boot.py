@@ -2,10 +2,12 @@
 """Boot an unmodified distribution kernel in nadir to a shell that runs a script, and check what the script printed.
 
 usage: boot.py --nadir NADIR --kernel DIRECTORY [--busybox DIRECTORY] [--machine NAME] [--cpus N] [--virtio [--image overlay|snapshot]] [--append STRING]
+               [--move]
                [-- OPTION...]
 
 DIRECTORY is that of an unpacked Debian package in the cache (NADIR_CACHE); MACHINE is what the kernel calls itself.
-With --virtio the script uses the virtio devices, by the kernel's own drivers; the first disk is a raw file, or what --image says."""
+With --virtio the script uses the virtio devices, by the kernel's own drivers; the first disk is a raw file, or what --image says.
+With --move the machine is killed at some moment, and goes on from a snapshot."""
 import argparse
 import glob
 import hashlib
@@ -14,6 +16,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 INITRAMFS = os.path.join(HERE, "..", "..", "scripts", "initramfs.sh")
@@ -87,6 +90,27 @@ def judge(work):
     return wrong
 
 
+def moved(args, command, work):
+    """Run it, and at some moment kill it and go on from a snapshot: the result of both."""
+    socket, folder = os.path.join(work, "socket"), os.path.join(work, "snapshots")
+    first = os.path.join(work, "output")
+    with open(first, "wb") as output:
+        # pylint: disable=consider-using-with
+        process = subprocess.Popen(command + ["--api-socket", socket, "--snapshot-dir", folder], stdin=subprocess.DEVNULL, stdout=output)
+    time.sleep(random.uniform(2, 6))
+    for order in ("pause", "snapshot"):
+        subprocess.run([args.nadir, order, socket], check=True, stdout=subprocess.DEVNULL)
+    while not os.path.isdir(os.path.join(folder, "1")):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    result = subprocess.run([args.nadir, "restore", os.path.join(folder, "1")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, timeout=args.timeout, check=False)
+    with open(first, "rb") as output:
+        result.stdout = output.read() + result.stdout
+    return result
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--nadir", required=True)
@@ -96,6 +120,7 @@ def main():
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--virtio", action="store_true")
     parser.add_argument("--image", choices=["overlay", "snapshot"])
+    parser.add_argument("--move", action="store_true", help="go on from a snapshot in between")
     parser.add_argument("--append", default="")
     parser.add_argument("--timeout", type=int, default=240)
     parser.add_argument("options", nargs="*")
@@ -121,8 +146,8 @@ def main():
             args.options += ["--disk", image + ",serial=serial-1", "--disk", f"path={work}/readonly,readonly=on"]
         command = [args.nadir, "run", "--kernel", kernels[0], "--initrd", initrd, "--cpus", str(args.cpus),
                    "--append", "console=ttyS0 panic=-1 " + args.append, *args.options]
-        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                timeout=args.timeout, check=False)
+        result = moved(args, command, work) if args.move else subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=args.timeout, check=False)
         wrong = []
         for name in ["readonly"] + ["disk"] * bool(args.image) if disks else []:
             with open(os.path.join(work, name), "rb") as file:

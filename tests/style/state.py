@@ -68,6 +68,22 @@ def rows_of_sources(root):
     return rows
 
 
+# What board_state need not name: wiring, what has no state, and virtio devices, which are all in board.virtio.
+NOT_STATE = {"io", "memory", "debug_console", "debug_exit", "backends", "interrupt", "opaque", "event", "exit_status", "virtio_count"}
+
+
+def forgotten_chips(entries, structs, root):
+    """Chips of the board that board_state does not name."""
+    with open(os.path.join(root, "src/vm/board.c"), encoding="utf-8") as source:
+        body = re.search(r"^void board_state\(.*?^}", source.read(), re.M | re.S)[0]
+    for member in structs["board"][2]:
+        chip = name(member)
+        inner = inner_struct(entries, member)
+        virtio = chip in ("disk", "net") or inner and any(name(part) == "virtio" for part in inner[2])
+        if member[0] == "DW_TAG_member" and chip not in NOT_STATE and not virtio and not re.search(rf"b->{chip}\b", body):
+            yield f"struct board: {chip} is not in board_state (vm/board.c)"
+
+
 def main():
     root, path = sys.argv[1:]
     entries = debug_information(path)
@@ -84,6 +100,7 @@ def main():
             continue
         for member in missing_members(entries, structs[struct], described):
             missing.append(f"struct {struct}: {member} is neither state nor STATE_NONE (lib/state.h)")
+    missing += forgotten_chips(entries, structs, root)
     print("\n".join(missing) or f"{len(rows)} structs are described")
     return 1 if missing or len(rows) < 20 else 0
 

@@ -390,10 +390,10 @@ void options_release(struct run_options *options)
 
 /* ---- describing ---- */
 
-/* Whether the path of a file begins at `p` in the value: where the whole value is one, or behind path=, file: or unix:. */
+/* Whether the path of a file begins at `p` in the value: where the whole value is one, or behind one of these words. */
 static bool is_path(const struct option_row *row, const char *value, const char *p)
 {
-	static const char *const before[] = { "path=", "file:", "unix:" };
+	static const char *const before[] = { "path=", "base=", "overlay=", "file:", "unix:" };
 	if (p == value)
 		return !strcmp(row->argument, "FILE") || !strcmp(row->argument, "PATH");
 	for (size_t i = 0; i < ARRAY_SIZE(before); i++) {
