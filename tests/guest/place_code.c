@@ -82,7 +82,7 @@ static void rights(void)
 		s.cx = 1234;
 		run(&s);
 		CHECK_EQ(s.vector, VECTOR_END);
-		CHECK(s.r8 == user && s.r9 == user && s.r10 == user && s.r12 == (user && !code));
+		CHECK(s.r8 == user && s.r9 == user && s.r10 == user && s.r12 == (user && !code && (d >> 41 & 1)));
 		CHECK_EQ(s.ax & 0xf0ff00, user ? d >> 32 & 0xf0ff00 : 0);
 		CHECK_EQ(s.cx, !user ? 1234 : d >> 55 & 1 ? 0xffffffff : 0);
 	}

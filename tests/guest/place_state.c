@@ -27,7 +27,7 @@ static void data_segments(void)
 		run(&s);
 		CHECK(s.vector == VECTOR_END && s.ax == selector && s.r8 == selector && s.dx == selector);
 		s = user_state(at2);
-		s.bx = selector == USER_SS || selector == (SEL_TSS | 3) ? selector : USER_SS;
+		s.bx = USER_SS;
 		run(&s);
 		CHECK(s.vector == VECTOR_SYSCALL && s.ax == s.bx && s.dx == 5);
 	}

@@ -13,17 +13,19 @@
 
 /* ---- whether ---- */
 
-/* The guest's descriptors that user code can load are the host's. The accessed bit is set or will be. */
+/* The guest's descriptors that user code can load are the host's: 32-bit code, data and 64-bit code from 0x20 on, and at 0x78 a small read-only segment, whose limit
+ * only LSL tells. The accessed bit is set or will be. What else may be in either table is no segment of CPL 3, or traps where the host has none. */
 static bool gdt_agrees(struct vcpu *vcpu)
 {
 	static const u64 wanted[] = { 0x00cffb000000ffff, 0x00cff3000000ffff, 0x00affb000000ffff };
-	u64 found[ARRAY_SIZE(wanted)];
-	if (vcpu->gdtr.limit < 0x37 || !mmu_read(vcpu, vcpu->gdtr.base + 0x20, found, sizeof(found), ACCESS_READ | ACCESS_IMPLICIT))
+	const u64 small = 0xf5ull << 40, small_attributes = 0xfeull << 40;
+	u64 found[12];
+	if (vcpu->gdtr.limit < 0x7f || !mmu_read(vcpu, vcpu->gdtr.base + 0x20, found, sizeof(found), ACCESS_READ | ACCESS_IMPLICIT))
 		return false;
 	for (unsigned i = 0; i < ARRAY_SIZE(wanted); i++)
 		if ((found[i] | BIT(40)) != wanted[i])
 			return false;
-	return true;
+	return ((found[11] ^ small) & small_attributes) == 0;
 }
 
 static bool selectors_agree(const struct vcpu *vcpu)

@@ -7,6 +7,7 @@
 #define ACCESS_P 0x80u
 #define ACCESS_DPL(n) ((unsigned)(n) << 5)
 #define ACCESS_DATA 0x93u /* present, writable, accessed, DPL 0 */
+#define ACCESS_DATA_DOWN 0x95u /* present, read-only, expand-down, accessed, DPL 0 */
 #define ACCESS_CODE 0x9bu /* present, readable, accessed, DPL 0 */
 #define ACCESS_LDT 0x82u
 #define ACCESS_TSS16 0x81u

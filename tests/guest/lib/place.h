@@ -46,7 +46,7 @@ static inline void place_init(void)
 	/* Linux has the description of its CPU there (for LSL); its TSS is elsewhere. */
 	gdt_set_system(SEL_FREE, (ulong)&tss, sizeof(tss) - 1, ACCESS_TSS);
 	write_tr(SEL_FREE);
-	gdt_set(SEL_TSS, descriptor(0, 0, ACCESS_DATA | ACCESS_DPL(3), DESC_DB));
+	gdt_set(SEL_TSS, descriptor(0, 0, ACCESS_DATA_DOWN | ACCESS_DPL(3), DESC_DB));
 	gdt_set(SEL_TSS + 8, 0);
 	write_cr0((read_cr0() | CR0_MP | CR0_NE | CR0_AM | CR0_WP) & ~(CR0_EM | CR0_TS));
 	write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE);
