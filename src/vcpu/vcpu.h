@@ -130,6 +130,7 @@ struct vcpu {
 	struct vcpu *self; /* where translated code finds its address */
 	u32 deferred; /* pending bits that the translator put aside, since they cannot be acted upon now */
 	u64 segment_end[SEG_COUNT][2]; /* of the translator, for 16- and 32-bit code: bytes that may be read, and written; 0: step decides */
+	u64 flags_operand[2]; /* of the translator: what status flags can be made of (engine/bt/flags.c) */
 	u32 flags_image; /* status flags as LAHF and SETO leave them in EAX, while translated code keeps them in memory */
 	struct x87_pointers x87;
 	u8 vector_ready; /* classes of extended state (BIT of enum xstate_class) that may be used now: live and checked */

@@ -279,9 +279,6 @@ static u64 compared_flags(const struct diff *d, const struct test_case *c, const
 	for (unsigned i = 0; i < c->count; i++)
 		if (insn_class_of((enum insn_kind)c->insn[i].kind) == INSN_CLASS_LEGACY && c->insn[i].z.cpu_flags)
 			flags &= ~(u64)c->insn[i].z.cpu_flags->undefined;
-	/* The translator does not keep flags that the faulting instruction or one after it overwrites. */
-	if (n->vector >= 0 && d->guest->vcpu.engine != &engine_step)
-		flags &= ~RFLAGS_STATUS;
 	return flags;
 }
 

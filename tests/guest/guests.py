@@ -41,6 +41,7 @@ IMAGES = {
     'io_permission': (32, 64),
     'alignment': (32, 64),
     'neighbours': (32, 64),
+    'flags': (32, 64),
     'b7_hidden': (32, 64),  # B7
     'paging': (32, 64),  # E, B6
     'b5_interrupts': (32, 64),  # B5

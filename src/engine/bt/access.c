@@ -27,24 +27,27 @@ unsigned host_register(unsigned gpr)
 
 void work_spill_flags(struct translation_work *w)
 {
-	if (w->place == FLAGS_SAVED)
-		return;
-	if (work_live(w)) {
-		emit_save_flags(&w->e);
-		w->known.valid = false;
-	}
+	/* Early checks stand where none is needed; lockstep compares them nevertheless. */
+	if (!w->ahead_of_flags || w->bt->lockstep)
+		work_save_flags(w, w->live[w->current]);
+	w->place = FLAGS_SAVED;
+}
+
+void work_spill_far(struct translation_work *w)
+{
+	work_save_flags(w, 0);
+	flags_flush(w);
 	w->place = FLAGS_SAVED;
 }
 
 void work_need_flags_by(struct translation_work *w, unsigned temp)
 {
-	if (w->place == FLAGS_HOST)
+	if (w->place != FLAGS_SAVED)
 		return;
-	if (work_live(w)) {
-		emit_restore_flags_by(&w->e, temp);
-		w->known.valid = false;
-	}
-	w->place = FLAGS_HOST;
+	emit_complete_flags(w);
+	emit_restore_flags_by(&w->e, temp);
+	w->known.valid = false;
+	w->place = FLAGS_BOTH;
 }
 
 void work_need_flags(struct translation_work *w)
@@ -56,7 +59,7 @@ struct stub *work_stub(struct translation_work *w, enum site_kind kind, u8 *jump
 {
 	struct stub *s = &w->stub[w->stubs++];
 	*s = (struct stub){ .jump = jump, .site = { .kind = (u8)kind, .offset = w->at[w->current] },
-			    .next_insn = (u8)(w->current + 1) };
+			    .next_insn = (u8)(w->current + 1), .saved = work_saved(w) };
 	return s;
 }
 
@@ -198,6 +201,8 @@ static struct stub *access_stub(struct translation_work *w, unsigned size, bool 
 	struct stub *s = work_stub(w, SITE_ACCESS, emit_jcc(&w->e, 0x7)); /* ja */
 	s->site.detail = (u8)(size | (write ? SITE_WRITE : 0));
 	s->ahead = w->ahead_of_flags;
+	s->source = w->source;
+	s->source.valid = w->deferred;
 	return s;
 }
 
@@ -307,10 +312,13 @@ void emit_access_stub(struct translation_work *w, const struct stub *s)
 		.retry = (s32)(s->retry - (e->at + 5)),
 		.detail = s->site.detail,
 		.delta = s->delta,
-		.length = w->insn[insn].z.length,
+		.length = s->ahead ? 0 : w->insn[insn].z.length,
 		.guest_kind = w->insn[insn].kind,
 		.offset = s->site.offset,
 		.once = s->once,
+		.recipe = s->source.valid ? flags_recipe(&s->source) : 0,
+		.a = s->source.a,
+		.b = s->source.b,
 		.next = s->ahead ? 0 : (s16)distance(w->label[s->next_insn], e->at),
 	};
 	emit_bytes(e, (const u8 *)&site, sizeof(site));

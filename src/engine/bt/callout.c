@@ -145,8 +145,9 @@ bool emit_callout(struct translation_work *w)
 {
 	if (!callout_prepare(w))
 		return false;
-	emit_callout_to(w, w->callouts - 1, w->place == FLAGS_HOST ? w->bt->callout_host : w->bt->callout_saved);
+	emit_callout_to(w, w->callouts - 1, work_saved(w) ? w->bt->callout_saved : w->bt->callout_host);
 	w->place = FLAGS_SAVED;
+	w->image = true;
 	w->ready = 0;
 	w->bt->count[COUNT_CALLOUT_SITES]++;
 	return true;

@@ -3,56 +3,76 @@
 
 #define LOOK_AHEAD 6
 
-/* ---- what flags a successor needs ---- */
+/* ---- where a successor wants the flags ---- */
 
 bool branch_fits(const struct translation_work *w, const struct insn *insn)
 {
 	return w->mode == INSN_MODE_64 || narrow_branch_fits(w, insn);
 }
 
-static bool falls_through(const struct insn *insn)
+static bool is_direct(const struct translation_work *w, const struct insn *insn, enum insn_kind kind)
 {
-	enum insn_class class = insn_class_of((enum insn_kind)insn->kind);
-	return class == INSN_CLASS_INNOCUOUS || (class == INSN_CLASS_MOVE && insn->kind != KIND_CLFLUSH);
+	return insn->kind == kind && branch_fits(w, insn) && insn->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 }
 
-static u16 look_ahead(struct translation_work *w, s64 offset, u32 *lines)
+/* The instruction at an offset: often it is one of the block's. NULL: none that a block goes on with. */
+static const struct insn *insn_at(struct translation_work *w, unsigned offset)
 {
-	u16 live = 0, open = RFLAGS_STATUS;
-	if (w->key & KEY_APART)
-		return open;
-	for (unsigned i = 0; i < LOOK_AHEAD && open; i++) {
-		if (offset < 0 || offset >= (s64)PAGE_SIZE || modes_breaks(w->bt, w->key, (unsigned)offset))
-			break;
-		*lines |= work_lines((unsigned)offset);
-		if (insn_decode(&step_of(w->vcpu)->decoder, w->mode, w->bytes + offset, PAGE_SIZE - (size_t)offset, &w->ahead) !=
-			    DECODE_OK)
-			break;
-		live |= w->ahead.flags_tested & open;
-		if (w->ahead.kind == KIND_JMP && branch_fits(w, &w->ahead) && w->ahead.operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-			offset += w->ahead.z.length + w->ahead.operand[0].imm.value.s;
-			continue;
+	if (modes_breaks(w->bt, w->key, offset))
+		return NULL;
+	for (unsigned i = 0; i < w->count && !w->second; i++)
+		if (w->at[i] == offset)
+			return &w->insn[i];
+	return insn_decode(&step_of(w->vcpu)->decoder, w->mode, w->bytes + offset, PAGE_SIZE - offset, &w->ahead) == DECODE_OK ? &w->ahead : NULL;
+}
+
+/* The first instruction that has to do with flags tells, unless the code may be left before; what lies behind a jump may poll first. Where nothing
+ * is found, readers complete the flags themselves. */
+static void look_ahead(struct translation_work *w, s64 offset, struct bt_wanted *wanted)
+{
+	bool leaves = false, jumped = false;
+	for (unsigned i = 0; i < LOOK_AHEAD && stays_in_page(w, offset); i++) {
+		wanted->lines |= work_lines((unsigned)offset);
+		const struct insn *insn = insn_at(w, (unsigned)offset);
+		if (!insn)
+			return;
+		offset += insn->z.length;
+		bool jump = is_direct(w, insn, KIND_JMP), overwritten = insn->flags_killed == RFLAGS_STATUS;
+		leaves |= !jump && may_leave(insn);
+		jumped |= jump;
+		if (insn->flags_written || insn->flags_tested || insn->kind == KIND_PUSHF) {
+			wanted->read = insn->flags_tested || !overwritten;
+			if (!leaves && !(overwritten && jumped))
+				wanted->entry = wanted->read ? ENTRY_HOST : ENTRY_DEAD;
+			return;
 		}
-		if (!falls_through(&w->ahead))
-			break;
-		open &= (u16)~w->ahead.flags_killed;
-		offset += w->ahead.z.length;
+		if (jump || is_direct(w, insn, KIND_CALL))
+			offset += insn->operand[0].imm.value.s;
+		else if (ends_block(insn))
+			return;
 	}
-	return live | open;
+}
+
+static const struct bt_wanted *wanted_at(struct translation_work *w, s64 offset)
+{
+	struct bt_wanted *known = &w->bt->wanted[(w->page->gpa >> 6 ^ (u64)offset) % BT_WANTED_SIZE];
+	gpa_t gpa = w->page->gpa + (u64)offset;
+	if (known->gpa != gpa || known->seen != w->page->seen || known->key != w->key) {
+		*known = (struct bt_wanted){ .gpa = gpa, .seen = w->page->seen, .key = w->key, .entry = ENTRY_SAVED };
+		look_ahead(w, offset, known);
+	}
+	w->lines |= known->lines;
+	return known;
+}
+
+enum entry entry_at(struct translation_work *w, s64 offset)
+{
+	return stays_in_page(w, offset) ? (enum entry)wanted_at(w, offset)->entry : ENTRY_SAVED;
 }
 
 u16 live_at(struct translation_work *w, s64 offset)
 {
-	if (offset < 0 || offset >= (s64)PAGE_SIZE)
-		return RFLAGS_STATUS;
-	struct bt_live *known = &w->bt->live[(w->page->gpa >> 6 ^ (u64)offset) % BT_LIVE_SIZE];
-	gpa_t gpa = w->page->gpa + (u64)offset;
-	if (known->gpa != gpa || known->seen != w->page->seen || known->key != w->key) {
-		*known = (struct bt_live){ .gpa = gpa, .seen = w->page->seen, .key = w->key };
-		known->live = look_ahead(w, offset, &known->lines);
-	}
-	w->lines |= known->lines;
-	return known->live;
+	return stays_in_page(w, offset) && wanted_at(w, offset)->read ? RFLAGS_STATUS : 0;
 }
 
 /* ---- jumps ---- */
@@ -61,7 +81,7 @@ u16 live_at(struct translation_work *w, s64 offset)
 static void emit_tail_by(struct translation_work *w, bool call)
 {
 	struct emitter *e = &w->e;
-	work_spill_flags(w);
+	work_spill_far(w);
 	emit_store_gs(e, T0, VCPU(rip));
 	emit_jump_index(e);
 	emit_load_gs(e, T1, VCPU(jump_cache));
@@ -91,7 +111,8 @@ void emit_indirect(struct translation_work *w, s32 moved)
 
 void emit_far_goto(struct translation_work *w, s64 target)
 {
-	work_spill_flags(w);
+	w->known.valid = false;
+	work_spill_far(w);
 	emit_load_gs(&w->e, T0, VCPU(code_base));
 	emit_lea(&w->e, w->mode == INSN_MODE_64, T0, T0, NO_REGISTER, 0, (s32)target);
 	emit_tail(w);
@@ -103,7 +124,8 @@ static void emit_far_branch(struct translation_work *w, s64 target, s32 moved)
 		emit_far_goto(w, target);
 		return;
 	}
-	work_spill_flags(w);
+	w->known.valid = false;
+	work_spill_far(w);
 	narrow_note_branch(w, false, moved);
 	emit_gs(&w->e, false, 0x8b, T0, VCPU(code_base));
 	emit_lea(&w->e, false, T0, T0, NO_REGISTER, 0, (s32)target);
@@ -117,23 +139,45 @@ bool stays_in_page(const struct translation_work *w, s64 target)
 	return target >= 0 && target < (s64)PAGE_SIZE && !(w->key & KEY_APART);
 }
 
-/* A jump whose rel32 is `field` goes to an offset of this page: to its code, or to a stub that links it. */
-static void link_jump(struct translation_work *w, u8 *field, s64 target)
+/* A jump whose rel32 is `field` goes to an offset of this page: to its code, or to a stub that links it. NULL: no stub was needed. */
+static struct stub *link_jump(struct translation_work *w, u8 *field, s64 target)
 {
 	if (target == w->block->offset && !w->bt->unchained) {
 		emit_fix32(field, bt_body(w->bt, w->block));
-		return;
+		return NULL;
 	}
 	struct stub *s = work_stub(w, SITE_LINK, field);
 	s->site.offset = (u16)target;
 	s->target = cache_find(w->bt, w->block->page->gpa + (u64)target, w->key);
+	return s;
+}
+
+/* Whether the flags are where code at an offset of this page wants them. */
+static bool flags_fit(struct translation_work *w, s64 target)
+{
+	enum entry entry = entry_at(w, target);
+	return w->place == FLAGS_BOTH || entry == ENTRY_DEAD || (w->place == FLAGS_SAVED) == (entry == ENTRY_SAVED);
+}
+
+static bool must_flush(struct translation_work *w, s64 target)
+{
+	return w->deferred && entry_at(w, target) == ENTRY_SAVED;
+}
+
+static void emit_fit_flags(struct translation_work *w, s64 target)
+{
+	if (!flags_fit(w, target) && w->place == FLAGS_HOST)
+		work_save_flags(w, live_at(w, target));
+	else if (!flags_fit(w, target))
+		work_need_flags(w);
+	if (must_flush(w, target))
+		flags_flush(w);
 }
 
 /* To an offset of this page. */
 static void emit_near_goto(struct translation_work *w, s64 target)
 {
-	if (w->place == FLAGS_SAVED && live_at(w, target))
-		emit_restore_flags(&w->e);
+	emit_fit_flags(w, target);
 	link_jump(w, emit_jump(&w->e, 0xe9, w->e.at), target);
 }
 
@@ -163,26 +207,47 @@ s64 relative_target(const struct translation_work *w)
 
 void taken(struct translation_work *w, u8 *field, s64 target)
 {
-	if (stays_in_page(w, target)) {
+	if (stays_in_page(w, target) && flags_fit(w, target) && !must_flush(w, target)) {
 		link_jump(w, field, target);
 		return;
 	}
 	emit_fix32(field, w->e.at);
-	w->place = FLAGS_HOST;
-	emit_far_branch(w, target, 0);
+	emit_branch(w, target, 0);
+}
+
+/* A conditional jump forwards, inside the block. If it leads to where the flags are wanted saved, and this block soon saves them, too, that may as
+ * well be done now. */
+static void emit_side_exit(struct translation_work *w, s64 target)
+{
+	u16 readers = live_at(w, target);
+	if (!flags_fit(w, target) && entry_at(w, work_next(w)) == ENTRY_SAVED)
+		work_save_flags(w, readers | w->live[w->current + 1]);
+	bool fits = flags_fit(w, target) && !must_flush(w, target);
+	struct stub *s = link_jump(w, emit_jcc(&w->e, work_insn(w)->z.opcode & 15), target);
+	s->save = !fits;
+	if (!readers || w->deferred)
+		s->source = w->source;
 }
 
 bool emit_jcc_insn(struct translation_work *w)
 {
 	s64 target = relative_target(w), next = work_next(w);
 	work_need_flags(w);
-	u8 *field = emit_jcc(&w->e, work_insn(w)->z.opcode & 15);
 	w->kept = true;
-	if (w->current + 1 < w->count) { /* inside the block */
-		link_jump(w, field, target);
+	if (w->current + 1 < w->count) {
+		emit_side_exit(w, target);
 		return true;
 	}
+	/* Out of line on one side costs less, but for a loop. */
+	if (entry_at(w, target) == ENTRY_SAVED && (target <= w->at[w->current] || entry_at(w, next) == ENTRY_SAVED))
+		work_save_flags(w, live_at(w, target) | live_at(w, next));
+	enum flags_place place = w->place;
+	bool image = w->image, deferred = w->deferred;
+	u8 *field = emit_jcc(&w->e, work_insn(w)->z.opcode & 15);
 	emit_goto(w, next);
+	w->place = place;
+	w->image = image;
+	w->deferred = deferred;
 	taken(w, field, target);
 	return true;
 }
@@ -192,12 +257,19 @@ bool emit_count_jump(struct translation_work *w)
 {
 	const struct insn *insn = work_insn(w);
 	s64 target = relative_target(w), next = work_next(w);
-	work_need_flags(w);
+	if (insn->flags_tested)
+		work_need_flags(w);
+	enum flags_place place = w->place;
+	bool image = w->image, deferred = w->deferred;
+	w->source.valid = false; /* LOOP counts RCX */
 	if (insn->z.address_width == 32)
 		emit8(&w->e, 0x67);
 	EMIT(&w->e, insn->z.opcode, 2, 0xeb, 5);
 	u8 *field = emit_jump(&w->e, 0xe9, w->e.at);
 	emit_goto(w, next);
+	w->place = place;
+	w->image = image;
+	w->deferred = deferred;
 	taken(w, field, target);
 	return true;
 }
@@ -292,6 +364,7 @@ static void emit_landing(struct translation_work *w)
 	emit_lea(e, true, T0, T0, NO_REGISTER, 0, -(s32)next);
 	emit_store_gs(e, T0, VCPU(code_base));
 	w->place = FLAGS_SAVED;
+	w->image = w->deferred = false;
 	emit_near_goto(w, next);
 }
 
@@ -303,8 +376,7 @@ static void emit_direct_call(struct translation_work *w, s64 target)
 		emit_tail_by(w, true);
 		return;
 	}
-	if (w->place == FLAGS_SAVED && live_at(w, target))
-		emit_restore_flags(e);
+	emit_fit_flags(w, target);
 	link_jump(w, emit_jump(e, 0xe8, e->at), target);
 }
 

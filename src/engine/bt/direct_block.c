@@ -2,7 +2,6 @@
  * leads to is translated along with it, since finding it missing costs a journey out of the space. */
 #include "engine/bt/direct_work.h"
 
-#define LOOK_AHEAD 6
 #define BATCH 24 /* blocks translated at once */
 #define QUEUE_CALL BIT(63) /* in the queue: reached by a return */
 
@@ -145,49 +144,6 @@ static bool decode(struct direct_translation *w)
 	return w->count > 0;
 }
 
-/* ---- liveness of flags at the entry ---- */
-
-/* Flags of `open` that code at rip, in the block's page, may read before it writes them. */
-static u16 live_ahead(struct direct_translation *w, u64 rip, u16 open)
-{
-	u16 live = 0;
-	const u8 *bytes = page_at(w->s, w->page[0] - 1)->bytes;
-	for (unsigned i = 0; i < LOOK_AHEAD && open; i++) {
-		unsigned offset = (unsigned)(rip & ~PAGE_MASK);
-		if ((rip & PAGE_MASK) != (w->rip & PAGE_MASK) ||
-		    insn_decode(&step_of(w->vcpu)->decoder, INSN_MODE_64, bytes + offset, PAGE_SIZE - offset, &w->ahead) != DECODE_OK)
-			break;
-		enum insn_class class = insn_class_of((enum insn_kind)w->ahead.kind);
-		live |= w->ahead.flags_read & open;
-		if (class != INSN_CLASS_INNOCUOUS && class != INSN_CLASS_MOVE)
-			break;
-		open &= (u16)~w->ahead.flags_written;
-		rip += w->ahead.z.length;
-	}
-	return live | open;
-}
-
-static bool entry_needs_flags(struct direct_translation *w)
-{
-	u16 open = RFLAGS_STATUS;
-	for (unsigned i = 0; i < w->count && open; i++) {
-		const struct insn *insn = &w->insn[i];
-		enum insn_class class = insn_class_of((enum insn_kind)insn->kind);
-		if (insn->flags_read & open)
-			return true;
-		open &= (u16)~insn->flags_written;
-		if (class == INSN_CLASS_INNOCUOUS || class == INSN_CLASS_MOVE || !open)
-			continue;
-		if (class != INSN_CLASS_CONTROL || insn->operand[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE || insn->kind == KIND_RET)
-			return true;
-		if (live_ahead(w, w->rip + w->at[i + 1] + (u64)insn->operand[0].imm.value.s, open))
-			return true;
-		if (is_last(insn))
-			return false;
-	}
-	return open;
-}
-
 /* ---- writing ---- */
 
 #define STOP ((u32)offsetof(struct host_space_window, stop))
@@ -203,17 +159,8 @@ static void emit_compare(struct direct_translation *w, u32 field, u32 value)
 	emit_jump(e, 0xe9, w->s->code.rw + w->s->second);
 }
 
-static void emit_poll_plain(struct direct_translation *w)
-{
-	struct emitter *e = &w->e;
-	EMIT(e, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[stop], 0 */
-	emit32(e, STOP);
-	emit8(e, 0);
-	add_stub(w, emit_jcc(e, 0x5), ~0u);
-}
-
-/* Where the flags are needed. */
-static void emit_poll_careful(struct direct_translation *w)
+/* Without the flags, which may be needed, or shown by the frame of a fault or an interrupt. */
+static void emit_poll(struct direct_translation *w)
 {
 	struct emitter *e = &w->e;
 	emit_store_gs(e, RCX, WINDOW(rcx));
@@ -232,10 +179,7 @@ static void emit_entry(struct direct_translation *w)
 	emit_compare(w, WINDOW(target) + 4, (u32)(w->rip >> 32));
 	emit_load_gs(e, RCX, WINDOW(rcx));
 	w->block->poll = (u32)(e->at - w->s->code.rw);
-	if (entry_needs_flags(w))
-		emit_poll_careful(w);
-	else
-		emit_poll_plain(w);
+	emit_poll(w);
 	w->block->body = (u32)(e->at - w->s->code.rw);
 }
 

@@ -19,7 +19,6 @@ struct direct_translation {
 	struct insn insn[DIRECT_INSNS_MAX];
 	u16 at[DIRECT_INSNS_MAX + 1]; /* offset from rip */
 	unsigned current;
-	struct insn ahead;
 	u8 bytes[2 * INSN_LENGTH_MAX + 2];
 	/* Out of line, behind the block: leaves for a site. */
 	struct {

@@ -153,13 +153,19 @@ static inline void emit_jump_index(struct emitter *e)
 	EMIT(e, 0x41, 0xc1, 0xea, 32 - JUMP_CACHE_BITS); /* shr r10d, imm8 */
 }
 
-/* Status flags of the host into flags_image; clobbers T1. */
-static inline void emit_save_flags(struct emitter *e)
+/* Status flags of the host into flags_image; clobbers RAX. */
+static inline void emit_flags_image(struct emitter *e)
 {
-	emit_mov(e, R11, RAX);
 	EMIT(e, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
 	emit_gs(e, false, 0x89, RAX, VCPU(flags_image));
-	emit_mov(e, RAX, R11);
+}
+
+/* Status flags of the host into flags_image; clobbers `temp`, but no flags. */
+static inline void emit_save_flags_by(struct emitter *e, unsigned temp)
+{
+	emit_mov(e, temp, RAX);
+	emit_flags_image(e);
+	emit_mov(e, RAX, temp);
 }
 
 /* And back: adding 127 to AL makes OF of its lowest bit. Clobbers `temp`. */

@@ -108,11 +108,11 @@ void known_look_ahead(struct translation_work *w)
 	struct operand a;
 	unsigned i = w->current;
 	u16 written = 0;
-	if (!w->insn[i].flags_written || w->live[i])
+	if (!w->insn[i].flags_written || w->needed[i])
 		return;
-	for (; i < w->count && i < w->current + AHEAD_MAX && is_simple(&w->insn[i]) && (i == w->current || w->live[i]); i++)
+	for (; i < w->count && i < w->current + AHEAD_MAX && is_simple(&w->insn[i]) && (i == w->current || w->needed[i]); i++)
 		written |= w->insn[i].gpr_written;
-	if (i == w->current || i == w->count || !w->live[i] || !is_access(w, &w->insn[i], &a) ||
+	if (i == w->current || i == w->count || !w->needed[i] || !is_access(w, &w->insn[i], &a) ||
 	    (written & (1u << guest_register(a.linear.base))))
 		return;
 	const ZydisDecodedOperand *o = insn_memory(&w->insn[i]);

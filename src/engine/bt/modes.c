@@ -99,7 +99,7 @@ static u16 key_of_breaks(struct vcpu *vcpu, gla_t page)
 	if (n == BT_BREAKS) {
 		vector_sync(vcpu);
 		cache_drop_all(vcpu);
-		__builtin_memset(bt->live, 0, sizeof(bt->live));
+		__builtin_memset(bt->wanted, 0, sizeof(bt->wanted));
 		bt->breaks_used = 0;
 		n = 1;
 	}

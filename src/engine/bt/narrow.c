@@ -241,13 +241,18 @@ static bool narrow_count_jump(struct translation_work *w)
 		return emit_count_jump(w);
 	if (loop && insn->z.mnemonic != ZYDIS_MNEMONIC_LOOP)
 		return false;
-	work_need_flags(w);
+	enum flags_place place = w->place;
+	bool image = w->image, deferred = w->deferred;
+	w->source.valid = false;
 	emit_count16(w);
 	u8 *counted = emit_jump(&w->e, 0xe9, w->e.at); /* CX is not zero */
 	emit_mov(&w->e, RCX, T1);
 	u8 *zero = emit_jump(&w->e, 0xe9, w->e.at);
 	emit_fix32(loop ? zero : counted, w->e.at);
 	emit_goto(w, next);
+	w->place = place;
+	w->image = image;
+	w->deferred = deferred;
 	taken(w, loop ? counted : zero, target);
 	return true;
 }

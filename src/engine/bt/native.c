@@ -59,12 +59,14 @@ static unsigned access_size(const struct insn *insn)
 static void place_flags(struct translation_work *w, unsigned temp)
 {
 	const struct insn *insn = work_insn(w);
-	u16 after = w->live[w->current + 1];
+	u16 after = w->needed[w->current + 1];
+	w->saved[w->current] = work_saved(w);
 	if (!insn->flags_tested && !insn->flags_written)
 		return;
 	if (insn->flags_tested || (after & ~insn->flags_killed))
 		work_need_flags_by(w, temp);
-	w->place = FLAGS_HOST;
+	if (insn->flags_written)
+		w->place = FLAGS_HOST;
 }
 
 /* The address of an x87 operand is kept for the data pointer. */
@@ -125,7 +127,6 @@ static bool emit_high_byte(struct translation_work *w)
 	place_flags(w, T1);
 	emit_mov(&w->e, T1, lent);
 	emit_mov(&w->e, lent, T0);
-	w->saved[w->current] = w->place == FLAGS_SAVED;
 	emit_bytes(&w->e, host.bytes, host.length);
 	emit_mov(&w->e, lent, T1);
 	return true;
@@ -159,7 +160,6 @@ bool emit_native(struct translation_work *w)
 	for (unsigned i = 0; i < loaned.count; i++)
 		if (insn->gpr_read & (1u << loaned.gpr[i]))
 			emit_load_gs(&w->e, loaned.host[i], VCPU_GPR(loaned.gpr[i]));
-	w->saved[w->current] = w->place == FLAGS_SAVED;
 	emit_bytes(&w->e, host.bytes, host.length);
 	for (unsigned i = 0; i < loaned.count; i++)
 		if (insn->gpr_written & (1u << loaned.gpr[i]))

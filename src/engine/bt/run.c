@@ -168,7 +168,7 @@ static bool is_string(unsigned kind)
 }
 
 struct stepped {
-	u8 kind, length; /* of the instruction */
+	u8 kind, length; /* of the instruction; a length of 0: it comes before anything that is pending, which would be shown the flags */
 	const u8 *next; /* the code behind it, if any */
 };
 
@@ -184,7 +184,7 @@ static const u8 *step_insn(struct vcpu *vcpu, struct exit *exit, const struct st
 	bt->stepped[insn->kind]++;
 	vcpu->shadow |= SHADOW_STI; /* it may be the instruction behind an STI done inline */
 	do {
-		*go = step_next(vcpu, exit, true);
+		*go = insn->length ? step_next(vcpu, exit, true) : step_instruction(vcpu, exit);
 	} while (*go && vcpu->rip == rip && !vcpu_pending(vcpu) && is_string(insn->kind)); /* REP goes piece by piece */
 	mmu_serve(vcpu); /* step has taken PENDING_CODE */
 	modes_look(vcpu);
@@ -325,6 +325,8 @@ static const u8 *handle_site(struct vcpu *vcpu, struct exit *exit, const struct 
 		return NULL;
 	default: /* MISS, PENDING */
 		left(vcpu, exit, go);
+		for (unsigned i = 0; i < site->detail && *go; i++)
+			*go = step_instruction(vcpu, exit);
 		return NULL;
 	}
 }
@@ -338,6 +340,8 @@ static bool execute(struct vcpu *vcpu, struct exit *exit, const u8 *code)
 			lockstep_begin(vcpu);
 		flags_to_image(vcpu);
 		const struct site *site = bt->enter(code);
+		if (site->kind == SITE_JUMP)
+			flags_from_site(vcpu, (const struct access_site *)(const void *)site);
 		flags_from_image(vcpu);
 		code = handle_site(vcpu, exit, site, &go);
 	}

@@ -8,8 +8,9 @@
  *   host R8 (TLB_BASE)                    vcpu->tlb; loaded anew by whatever enters translated code or comes back to it from C
  *   host R10, R11 (T0, T1)                scratch; host RSP is the engine's own stack; GS is struct vcpu
  *
- * Status flags are the host's. Where a check would destroy flags that are still needed, LAHF and SETO put them into flags_image; the
- * translator knows at every instruction where they are (enum flags_place). Other flags are in vcpu->rflags.
+ * Status flags are the host's. In front of a check, which destroys them, LAHF and SETO put them into flags_image. Where no instruction will read
+ * them, a fault's frame still shows them: there it is enough to keep what they can be made of (flags.c). The translator knows at every instruction
+ * where they are (enum flags_place). Other flags are in vcpu->rflags.
  * Extended state is live in the real registers as in the step engine (engine/step/state.h).
  *
  * A guest RIP is code_base plus a constant, so that a block runs wherever its page is mapped. Blocks are found by guest physical
@@ -54,7 +55,7 @@ enum site_kind {
 	SITE_STEP, /* the instruction is step's */
 	SITE_LINK, /* a jump within the page, not chained yet: `offset` is the target, `retry` the place of its block, `detail` which link */
 	SITE_MISS, /* rip is not in the jump cache */
-	SITE_PENDING, /* something is pending before the instruction */
+	SITE_PENDING, /* something is pending before the instruction; the next `detail` are stepped first, since the flags are not right before */
 	SITE_VECTOR, /* extended state of class `detail` is not ready; retry */
 	SITE_TRAP, /* the host's trap handler redirected here */
 	SITE_CALLOUT, /* a call-out ended in something that the loop must look at; the state is complete */
@@ -63,7 +64,7 @@ enum site_kind {
 
 struct site {
 	u8 kind;
-	u8 detail; /* VECTOR: enum xstate_class; LINK: index */
+	u8 detail; /* VECTOR: enum xstate_class; LINK: index; PENDING: a number of instructions */
 	u8 length; /* of the instruction */
 	u8 guest_kind; /* enum insn_kind */
 	u16 offset; /* of the instruction in its page */
@@ -77,11 +78,13 @@ struct access_site {
 	s32 retry;
 	u8 detail; /* bytes, with SITE_WRITE */
 	u8 delta; /* T0 stands for an address so many bytes below (work.h, struct known) */
-	u8 length; /* of the instruction */
+	u8 length; /* of the instruction; 0: it is not that of the access, but one that overwrites flags which are not kept */
 	u8 guest_kind; /* enum insn_kind */
 	u16 offset; /* of the instruction in its page */
 	s16 next; /* what comes behind the instruction, from the site; 0: nothing */
 	bool once; /* the code at `retry` wants nothing but T1 */
+	u32 recipe; /* how to make the flags of registers `a` and `b`, which are host numbers; 0: they are in flags_image */
+	u8 a, b;
 } __attribute__((packed));
 
 /* What T0 is when an access stub is called. */
@@ -172,11 +175,13 @@ struct bt_slot {
 	u32 place; /* 0: free */
 };
 
-/* Status flags that the code at an address needs, as long as its page has that generation. */
-struct bt_live {
+/* Where the code at an address wants the status flags, as long as its page has that generation. */
+struct bt_wanted {
 	gpa_t gpa;
 	u32 seen;
-	u16 key, live;
+	u16 key;
+	u8 entry; /* enum entry (work.h) */
+	bool read; /* they may be read, not only shown to whom the code leaves to */
 	u32 lines; /* that tell so */
 };
 
@@ -185,7 +190,7 @@ struct bt_live {
 #define BT_REGIONS_MAX 64
 #define BT_REGION_SIZE (1u << 20)
 #define BT_REGION_SLOTS 4096u /* of the hash, for each region */
-#define BT_LIVE_SIZE 4096
+#define BT_WANTED_SIZE 4096
 #define BT_PAGES 16384
 #define BT_PAGE_HASH_SIZE 4096
 #define BT_INSNS_MAX 48
@@ -225,7 +230,7 @@ struct bt {
 	u8 (*copy)[PAGE_SIZE]; /* of pages that have been written before, by number; the first is scratch */
 	u16 copy_last;
 	struct bt_page *copy_of[BT_COPIES];
-	struct bt_live live[BT_LIVE_SIZE]; /* what was found lately, by the low bits of the address */
+	struct bt_wanted wanted[BT_WANTED_SIZE]; /* what was found lately, by the low bits of the address */
 	struct bt_page *page_hash[BT_PAGE_HASH_SIZE];
 	struct bt_page *page_free;
 	struct bt_page page[BT_PAGES];
@@ -249,7 +254,7 @@ struct bt {
 	unsigned breaks_used;
 	const struct site *(*enter)(const void *code);
 	const u8 *leave_host, *leave_saved, *miss, *trap_host, *trap_saved; /* stubs, in the executable mapping */
-	const u8 *callout_host, *callout_saved;
+	const u8 *callout_host, *callout_saved, *complete;
 	const u8 *return_bottom, *return_restart;
 	const u8 *access[ACCESS_ENTRIES][2]; /* where an access goes that missed; the second index says whether it writes */
 	struct exit *exit; /* of the run */
@@ -340,6 +345,27 @@ static inline u32 pending_not_yet(const struct vcpu *vcpu)
 	return (vcpu->rflags & RFLAGS_IF ? 0 : PENDING_INTERRUPT) | (vcpu->nmi_blocked ? PENDING_NMI : 0);
 }
 
+/* ---- flags.c ---- */
+
+/* What flags_image is beside an image: how to make the flags of operands. */
+#define FLAGS_RECIPE BIT(7) /* of an image the lowest byte is 0 or 1 */
+#define RECIPE_KIND_SHIFT 8
+#define RECIPE_SIZE_SHIFT 10 /* log2 of the operands' bytes */
+#define RECIPE_CONSTANT BIT(12) /* the high 16 bits are the second operand, sign-extended; else it is flags_operand[1] */
+#define RECIPE_CONSTANT_SHIFT 16
+
+enum recipe_kind {
+	RECIPE_TEST, /* of a & b */
+	RECIPE_CMP, /* of a - b */
+	RECIPE_ADDED, /* of an addition of b whose sum is a */
+	RECIPE_SUBTRACTED, /* of a subtraction of b whose difference is a */
+};
+
+/* Have at the site of an access what a recipe there needs in flags_image and flags_operand. */
+void flags_from_site(struct vcpu *vcpu, const struct access_site *site);
+/* Make flags_image an image. Called by translated code, too. */
+void flags_complete(struct vcpu *vcpu);
+
 /* Status flags between vcpu->rflags and flags_image. */
 static inline void flags_to_image(struct vcpu *vcpu)
 {
@@ -349,6 +375,7 @@ static inline void flags_to_image(struct vcpu *vcpu)
 
 static inline void flags_from_image(struct vcpu *vcpu)
 {
+	flags_complete(vcpu);
 	u64 status = (vcpu->flags_image >> 8 & RFLAGS_STATUS & 0xff) | (vcpu->flags_image & 1 ? RFLAGS_OF : 0);
 	vcpu->rflags = (vcpu->rflags & ~RFLAGS_STATUS) | status;
 }

@@ -78,10 +78,8 @@ static void emit_pop_saved(struct emitter *e)
 static void emit_leave(struct emitter *e, bool saved)
 {
 	emit_store_gs(e, RAX, VCPU_GPR(RAX));
-	if (!saved) {
-		EMIT(e, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
-		emit_gs(e, false, 0x89, RAX, VCPU(flags_image));
-	}
+	if (!saved)
+		emit_flags_image(e);
 	emit_store_gs(e, T0, VCPU(scratch));
 	move_registers(e, emit_store_gs);
 	emit_pop(e, RAX);
@@ -155,8 +153,7 @@ static void emit_callouts(struct bt *bt, struct emitter *e)
 {
 	bt->callout_host = bt_rx(bt, e->at);
 	emit_store_gs(e, RAX, VCPU_GPR(RAX));
-	EMIT(e, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
-	emit_gs(e, false, 0x89, RAX, VCPU(flags_image));
+	emit_flags_image(e);
 	u8 *common = emit_jump(e, 0xe9, e->at);
 	bt->callout_saved = bt_rx(bt, e->at);
 	emit_store_gs(e, RAX, VCPU_GPR(RAX));
@@ -270,6 +267,30 @@ static void emit_fixed_site(struct bt *bt, struct emitter *e, const u8 *leave, e
 	emit_bytes(e, (const u8 *)&site, sizeof(site));
 }
 
+/* CALLed by translated code that reads flags out of a flags_image that is a recipe. Clobbers the host's. */
+static void emit_complete(struct bt *bt, struct emitter *e)
+{
+	static const u8 clobbered[] = { RAX, RCX, RDX, RSI, RDI };
+	bt->complete = bt_rx(bt, e->at);
+	emit_push(e, T0);
+	emit_push(e, T1);
+	for (unsigned i = 0; i < ARRAY_SIZE(clobbered); i++)
+		emit_store_gs(e, clobbered[i], VCPU_GPR(clobbered[i]));
+	emit_store_gs(e, HOST_SP, VCPU_GPR(RSP));
+	emit_load_gs(e, RDI, VCPU(self));
+	EMIT(e, 0x48, 0xb8); /* mov rax, flags_complete */
+	u64 target = (u64)(uintptr_t)flags_complete;
+	emit_bytes(e, (const u8 *)&target, sizeof(target));
+	EMIT(e, 0xff, 0xd0); /* call rax */
+	for (unsigned i = 0; i < ARRAY_SIZE(clobbered); i++)
+		emit_load_gs(e, clobbered[i], VCPU_GPR(clobbered[i]));
+	emit_load_gs(e, HOST_SP, VCPU_GPR(RSP));
+	emit_load_gs(e, TLB_BASE, VCPU(tlb));
+	emit_pop(e, T1);
+	emit_pop(e, T0);
+	emit8(e, 0xc3);
+}
+
 /* rip is not in the jump cache: have its code found, and try again. The flags are saved. */
 static void emit_miss(struct bt *bt, struct emitter *e)
 {
@@ -308,6 +329,7 @@ u32 stubs_emit(struct bt *bt)
 	bt->miss = bt_rx(bt, e.at);
 	emit_miss(bt, &e);
 	emit_callouts(bt, &e);
+	emit_complete(bt, &e);
 	emit_access_stubs(bt, &e, ACCESS_FIRST, ACCESS_AGAIN, false);
 	emit_access_stubs(bt, &e, ACCESS_FIRST, ACCESS_AGAIN, true);
 	emit_access_stubs(bt, &e, ACCESS_BY_WRITE, ACCESS_AGAIN_BY_WRITE, false);

@@ -92,6 +92,7 @@ static bool emit_pushf(struct translation_work *w, struct stub **slow)
 		return false;
 	if (is_real(w))
 		require_cpl0(w, slow); /* in virtual-8086 mode IOPL has a say */
+	emit_complete_flags(w);
 	emit_gs(e, false, 0x8b, T0, VCPU(flags_image));
 	EMIT(e, 0x45, 0x0f, 0xb6, 0xda); /* movzx r11d, r10b */
 	EMIT(e, 0x41, 0xc1, 0xe3, 11); /* shl r11d, 11 */
@@ -221,12 +222,15 @@ bool emit_system(struct translation_work *w)
 	u8 *at = w->e.at;
 	unsigned stubs = w->stubs;
 	enum flags_place place = w->place;
-	work_spill_flags(w);
+	bool image = w->image, deferred = w->deferred;
 	w->known.valid = false; /* before the stack is accessed, too */
+	work_spill_flags(w);
 	if (!forms[i].emit(w, &slow)) {
 		w->e.at = at;
 		w->stubs = stubs;
 		w->place = place;
+		w->image = image;
+		w->deferred = deferred;
 		w->callouts--;
 		return false;
 	}

@@ -97,7 +97,31 @@ static bool decode(struct translation_work *w)
 	return w->count > 0 || (result == DECODE_MORE && decode_crossing(w));
 }
 
-/* ---- liveness ---- */
+/* ---- flags needed ---- */
+
+bool may_leave(const struct insn *insn)
+{
+	unsigned loans = (insn->gpr_read | insn->gpr_written) >> R8 & 15; /* R8 to R11 */
+	loans &= loans - 1;
+	loans &= loans - 1; /* two of them are no problem */
+	switch (insn->kind) {
+	case KIND_NOP:
+		return false;
+	case KIND_LEA:
+		return insn->operand[1].mem.base == ZYDIS_REGISTER_RIP || insn->operand[1].mem.base == ZYDIS_REGISTER_EIP;
+	case KIND_NATIVE:
+	case KIND_BIT:
+	case KIND_MOV:
+	case KIND_MOVZX:
+	case KIND_MOVSX:
+	case KIND_CLC:
+	case KIND_STC:
+	case KIND_CMC:
+		return insn->memory >= 0 || insn->xstate != INSN_NO_XSTATE || loans || insn_names_high_byte(insn) || work_divides(insn);
+	default:
+		return insn->kind != KIND_JCC;
+	}
+}
 
 static u16 live_at_end(struct translation_work *w)
 {
@@ -105,8 +129,6 @@ static u16 live_at_end(struct translation_work *w)
 	s64 next = w->at[w->count];
 	bool direct = last->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 	s64 target = next + (direct ? last->operand[0].imm.value.s : 0);
-	if (ends_block(last) && !branch_fits(w, last))
-		return RFLAGS_STATUS;
 	switch (last->kind) {
 	case KIND_JCC:
 	case KIND_JCXZ:
@@ -114,29 +136,28 @@ static u16 live_at_end(struct translation_work *w)
 		return live_at(w, next) | live_at(w, target);
 	case KIND_JMP:
 	case KIND_CALL:
-		return direct ? live_at(w, target) : RFLAGS_STATUS;
+		return direct ? live_at(w, target) : 0;
 	default:
-		return ends_block(last) ? RFLAGS_STATUS : live_at(w, next);
+		return ends_block(last) ? 0 : live_at(w, next);
 	}
 }
 
-/* Whether step gets the instruction, so that every flag must be right. */
-static bool is_transparent(const struct insn *insn)
+/* At the end of a block anyone may look; see ENTRY_DEAD for where none does. */
+static void find_needed(struct translation_work *w)
 {
-	enum insn_class class = insn_class_of((enum insn_kind)insn->kind);
-	return class == INSN_CLASS_INNOCUOUS || class == INSN_CLASS_MOVE || class == INSN_CLASS_CONTROL;
-}
-
-static void find_live(struct translation_work *w)
-{
+	w->needed[w->count] = RFLAGS_STATUS;
 	w->live[w->count] = live_at_end(w);
 	for (unsigned i = w->count; i-- > 0;) {
 		const struct insn *insn = &w->insn[i];
-		u16 taken = insn->kind == KIND_JCC && i + 1 < w->count ? live_at(w, direct_target(w, i)) : 0;
-		w->live[i] = (u16)(insn->flags_tested | taken | (w->live[i + 1] & ~insn->flags_killed));
-		if (!is_transparent(insn))
+		bool all = ends_block(insn) || may_leave(insn);
+		bool keeps = insn->flags_written && (w->needed[i + 1] & ~insn->flags_killed);
+		bool leads = insn->kind == KIND_JCC && i + 1 < w->count && live_at(w, direct_target(w, i));
+		w->needed[i] = all ? RFLAGS_STATUS : (u16)(insn->flags_tested | (w->needed[i + 1] & ~insn->flags_killed));
+		w->live[i] = (u16)(insn->flags_tested | (w->live[i + 1] & ~insn->flags_killed));
+		if (keeps || leads || insn->kind == KIND_PUSHF)
 			w->live[i] = RFLAGS_STATUS;
 	}
+	w->entry = entry_at(w, w->offset);
 }
 
 /* ---- writing ---- */
@@ -145,7 +166,7 @@ static void find_live(struct translation_work *w)
 static void emit_detour(struct translation_work *w)
 {
 	w->block->body = (u16)(w->e.at - bt_code(w->bt, w->block));
-	w->place = FLAGS_HOST;
+	w->place = w->entry == ENTRY_SAVED ? FLAGS_SAVED : FLAGS_HOST;
 	emit_far_goto(w, w->offset);
 	/* struct bt_second, but for its place. */
 	emit_bytes(&w->e, (const u8 *)&w->second->generation, sizeof(w->second->generation));
@@ -180,8 +201,10 @@ static void emit_prologue(struct translation_work *w)
 	emit_load_gs(e, T0, VCPU(rip));
 	emit_lea(e, w->mode == INSN_MODE_64, T0, T0, NO_REGISTER, 0, -(s32)w->offset);
 	emit_store_gs(e, T0, VCPU(code_base));
-	if (w->live[0])
-		emit_restore_flags(e);
+	w->image = false;
+	w->place = FLAGS_SAVED;
+	if (w->entry == ENTRY_HOST)
+		work_need_flags(w);
 	block->entry = (u16)(e->at - bt_code(w->bt, block));
 	if (!w->second)
 		block->body = block->entry;
@@ -199,41 +222,51 @@ static bool must_poll(const struct translation_work *w)
 	return target >= 0 && target < (last->kind == KIND_CALL ? (s64)PAGE_SIZE : w->at[w->count]);
 }
 
+/* How many instructions come before all flags are right. */
+static unsigned until_right(const struct translation_work *w)
+{
+	u16 open = w->entry == ENTRY_DEAD ? RFLAGS_STATUS : 0;
+	unsigned i = 0;
+	while (open)
+		open &= (u16)~w->insn[i++].flags_killed;
+	return i;
+}
+
 static void emit_poll(struct translation_work *w)
 {
 	struct emitter *e = &w->e;
+	bool dead = w->entry == ENTRY_DEAD && !w->bt->lockstep;
 	u8 *field;
-	if (!w->live[0]) {
+	if (work_saved(w) || dead) {
 		EMIT(e, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[pending], 0 */
 		emit32(e, VCPU(pending));
 		emit8(e, 0);
+		if (!dead)
+			w->place = FLAGS_SAVED;
 		field = emit_jcc(e, 0x5);
 	} else {
-		emit_mov(e, T1, RCX);
+		unsigned temp = w->known.valid ? TLB_BASE : T1;
+		emit_mov(e, temp, RCX);
 		emit_gs(e, false, 0x8b, RCX, VCPU(pending));
 		EMIT(e, 0xe3, 8); /* jrcxz over the next two */
-		emit_mov(e, RCX, T1);
+		emit_mov(e, RCX, temp);
 		field = emit_jump(e, 0xe9, e->at);
-		emit_mov(e, RCX, T1);
+		emit_mov(e, RCX, temp);
+		if (temp == TLB_BASE)
+			emit_load_gs(e, TLB_BASE, VCPU(tlb));
 	}
-	work_stub(w, SITE_PENDING, field);
-}
-
-static const u8 *leave_for(const struct translation_work *w, enum site_kind kind)
-{
-	return kind == SITE_LINK || kind == SITE_PENDING ? w->bt->leave_host : w->bt->leave_saved;
+	work_stub(w, SITE_PENDING, field)->site.detail = dead ? (u8)until_right(w) : 0;
 }
 
 /* Let step do the current instruction, and go on behind the site. */
 static void emit_step(struct translation_work *w)
 {
-	const u8 *leave = w->place == FLAGS_HOST ? w->bt->leave_host : w->bt->leave_saved;
 	const struct insn *insn = work_insn(w);
-	emit_jump(&w->e, 0xe8, bt_rw(w->bt, leave));
+	emit_jump(&w->e, 0xe8, bt_rw(w->bt, work_saved(w) ? w->bt->leave_saved : w->bt->leave_host));
 	const struct site site = { .kind = SITE_STEP, .length = insn->z.length, .guest_kind = insn->kind, .offset = w->at[w->current],
 				   .next = ends_block(insn) ? 0 : (s32)sizeof(struct site) };
 	emit_bytes(&w->e, (const u8 *)&site, sizeof(site));
-	w->place = FLAGS_HOST;
+	w->place = FLAGS_BOTH;
 }
 
 /* Whether the instruction does the same again: lockstep runs what does not in step alone. */
@@ -283,15 +316,18 @@ static bool emit_by_kind(struct translation_work *w)
 static void emit_one(struct translation_work *w)
 {
 	const struct translation_work *before = w;
+	flags_look_ahead(w);
 	u8 *at = w->e.at, ready = w->ready;
 	unsigned stubs = before->stubs, callouts = before->callouts;
 	enum flags_place place = w->place;
+	bool image = w->image, deferred = w->deferred;
 	w->label[w->current] = at;
 	w->saved[w->current] = false;
 	w->kept = false;
 	known_look_ahead(w);
 	if (emit_by_kind(w)) {
 		known_follow(w);
+		flags_follow(w);
 		return;
 	}
 	w->e.at = at;
@@ -299,7 +335,12 @@ static void emit_one(struct translation_work *w)
 	w->stubs = stubs;
 	w->callouts = callouts;
 	w->place = place;
+	w->image = image;
+	w->deferred = deferred;
+	flags_flush(w);
 	emit_step(w);
+	w->image = true;
+	w->source.valid = false;
 	w->ready = 0;
 	w->known.valid = false;
 	w->proven = 0;
@@ -326,8 +367,16 @@ static void note_link(struct translation_work *w, const struct stub *s, const u8
 static void emit_stub(struct translation_work *w, struct stub *s)
 {
 	struct emitter *e = &w->e;
+	if (s->save) {
+		emit_fix32(s->jump, e->at);
+		if (s->source.valid)
+			emit_recipe(e, &s->source);
+		else
+			emit_save_flags_by(e, T1);
+		s->jump = emit_jump(e, 0xe9, e->at);
+	}
 	const u8 *stub = e->at;
-	emit_fix32(s->jump, e->at);
+	emit_fix32(s->jump, stub);
 	if (s->site.kind == SITE_ACCESS) {
 		emit_access_stub(w, s);
 		return;
@@ -339,7 +388,7 @@ static void emit_stub(struct translation_work *w, struct stub *s)
 		emit_jump(e, 0xe9, s->retry);
 		return;
 	}
-	emit_jump(e, 0xe8, bt_rw(w->bt, leave_for(w, (enum site_kind)s->site.kind)));
+	emit_jump(e, 0xe8, bt_rw(w->bt, s->saved || s->save ? w->bt->leave_saved : w->bt->leave_host));
 	struct site site = s->site;
 	unsigned insn = s->next_insn - 1u;
 	site.length = w->insn[insn].z.length;
@@ -370,23 +419,25 @@ static void note_map(struct translation_work *w)
 
 static void emit_block(struct translation_work *w)
 {
+	w->known.valid = false;
+	w->source.valid = w->deferred = false;
 	emit_prologue(w);
-	w->place = FLAGS_HOST;
+	w->place = w->entry == ENTRY_SAVED ? FLAGS_SAVED : FLAGS_HOST;
 	w->ready = 0;
 	w->stubs = 0;
-	w->known.valid = false;
 	w->proven = 0;
 	w->callouts = 0;
 	w->current = 0;
-	if (must_poll(w))
-		emit_poll(w);
-	for (; w->current < w->count; w->current++)
+	unsigned poll = !must_poll(w) ? w->count : w->bt->lockstep ? until_right(w) : 0;
+	for (; w->current < w->count; w->current++) {
+		if (w->current == poll)
+			emit_poll(w);
 		emit_one(w);
+	}
 	w->label[w->count] = NULL;
 	if (!ends_block(&w->insn[w->count - 1])) {
 		w->label[w->count] = w->e.at;
 		w->current = w->count - 1;
-		w->live[w->current] = w->live[w->count];
 		emit_goto(w, w->at[w->count]);
 	}
 	emit_stubs(w);
@@ -419,7 +470,7 @@ struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t,
 	if (!decode(w))
 		return NULL;
 	w->lines = 0;
-	find_live(w);
+	find_needed(w);
 	w->block = cache_begin(vcpu, page, t->gpa, key);
 	w->e.at = bt_code(bt, w->block);
 	emit_block(w);

@@ -5,8 +5,23 @@
 #include "engine/bt/emit.h"
 #include "engine/bt/state.h"
 
-/* Where the status flags are before an instruction. When they are dead, the place says nothing. */
-enum flags_place { FLAGS_HOST, FLAGS_SAVED };
+/* Where the status flags are before an instruction: in the host, in flags_image, or in both. Where none is needed (`needed`), it may be a lie. */
+enum flags_place { FLAGS_HOST, FLAGS_SAVED, FLAGS_BOTH };
+
+/* Where those who jump to code within the page put the flags. Which it is can be told from the bytes there alone (entry_at). */
+enum entry {
+	ENTRY_HOST,
+	ENTRY_SAVED, /* what comes first is a check, which would save them */
+	ENTRY_DEAD, /* wherever they are: they are overwritten before anything can look */
+};
+
+/* What is left of the instruction that made the flags in the host (flags.c). */
+struct flags_source {
+	bool valid;
+	u8 kind, log_size; /* of a recipe */
+	u8 a, b; /* host registers; NO_REGISTER: any value does for a, and b is the constant */
+	s32 constant;
+};
 
 #define STUBS_MAX (BT_INSNS_MAX * 4)
 #define CALLOUTS_MAX BT_INSNS_MAX
@@ -30,6 +45,9 @@ struct stub {
 	struct place linear; /* ACCESS_AGAIN: the operand */
 	u8 next_insn; /* index of the instruction that `next` leads to */
 	struct bt_block *target; /* LINK: chained to it from the start */
+	bool saved; /* flags are in flags_image */
+	bool save; /* LINK: they are not yet, but are to be */
+	struct flags_source source; /* LINK: of what, if valid; ACCESS: how to make the flags, if valid */
 	u8 callout; /* CALLOUT: its index; it goes on at retry */
 };
 
@@ -60,7 +78,12 @@ struct translation_work {
 	struct insn ahead; /* for looking beyond the block */
 	u16 at[BT_INSNS_MAX + 1]; /* offset in the page */
 	u32 lines; /* of the page that decide what the code is (struct bt_block) */
-	u16 live[BT_INSNS_MAX + 1]; /* status flags needed before the instruction */
+	u16 needed[BT_INSNS_MAX + 1]; /* status flags that are read, or shown to whom the code leaves to, before they are overwritten */
+	u16 live[BT_INSNS_MAX + 1]; /* status flags that are read before they are overwritten, by whom a recipe would not do */
+	struct flags_source source;
+	bool image; /* what is in flags_image is no recipe */
+	bool deferred; /* nothing was stored there yet: the flags can be made of `source` as long as it is true */
+	enum entry entry;
 	u8 *label[BT_INSNS_MAX + 1]; /* where its code begins */
 	bool saved[BT_INSNS_MAX]; /* flags are in flags_image when it runs itself */
 	unsigned current; /* instruction being translated */
@@ -95,17 +118,40 @@ static inline unsigned work_next(const struct translation_work *w)
 	return w->at[w->current + 1];
 }
 
-/* Flags that are needed before the current instruction: by it or by what follows. */
-static inline u16 work_live(const struct translation_work *w)
+/* Whether flags_image holds the flags. */
+static inline bool work_saved(const struct translation_work *w)
 {
-	return w->live[w->current];
+	return w->place != FLAGS_HOST;
 }
+
+static inline bool work_divides(const struct insn *insn)
+{
+	return insn->z.mnemonic == ZYDIS_MNEMONIC_DIV || insn->z.mnemonic == ZYDIS_MNEMONIC_IDIV;
+}
+
+/* ---- flags.c ---- */
+
+/* Have the flags in flags_image, too; without readers, which are flags, perhaps as a recipe. What T0 and T1 know stays true. */
+void work_save_flags(struct translation_work *w, u16 readers);
+/* The current instruction has been written: is w->source still true? */
+void flags_follow(struct translation_work *w);
+void emit_recipe(struct emitter *e, const struct flags_source *s);
+/* In front of the current instruction: store the recipe that was deferred if the instruction would spoil it. */
+void flags_look_ahead(struct translation_work *w);
+/* Store the recipe that was deferred. */
+void flags_flush(struct translation_work *w);
+/* The recipe as it stands in a site, without its registers. */
+u32 flags_recipe(const struct flags_source *s);
+/* If flags_image may be a recipe, have an image made of it. Clobbers the flags of the host. */
+void emit_complete_flags(struct translation_work *w);
 
 /* ---- access.c ---- */
 
-/* Save the flags if they are live and in the host: what follows may destroy them. */
+/* Have the flags in flags_image: what follows may destroy those of the host. */
 void work_spill_flags(struct translation_work *w);
-/* Bring the flags into the host if they are live but saved. Clobbers T1, or `temp`. */
+/* The same in front of a jump through the jump cache. */
+void work_spill_far(struct translation_work *w);
+/* Bring the flags into the host, too. Clobbers T1, or `temp`. */
 void work_need_flags(struct translation_work *w);
 void work_need_flags_by(struct translation_work *w, unsigned temp);
 /* The host register that stands for a guest register, or NO_REGISTER if it lives in memory. */
@@ -187,8 +233,12 @@ void emit_indirect(struct translation_work *w, s32 moved);
 void taken(struct translation_work *w, u8 *field, s64 target);
 bool emit_jcc_insn(struct translation_work *w);
 bool emit_count_jump(struct translation_work *w);
-/* Status flags that code at an offset of this page may need. */
+/* Where the code at an offset of this page wants the flags. */
+enum entry entry_at(struct translation_work *w, s64 offset);
+/* Whether that code may read flags, so that a recipe does not do. */
 u16 live_at(struct translation_work *w, s64 offset);
+/* Whether the code of an instruction may be left for C, so that all flags must be right in front of it. */
+bool may_leave(const struct insn *insn);
 
 /* ---- narrow.c ---- */
 
