@@ -119,6 +119,16 @@ bool vm_net_ready(struct vm *vm, unsigned net)
 	return more;
 }
 
+int vm_flush_disks(struct vm *vm)
+{
+	int error = 0;
+	for (unsigned i = 0; i < vm->config.backends.disks && !error; i++) {
+		const struct block_backend *backend = &vm->board.disk[i]->backend;
+		error = backend->flush ? backend->flush(backend->disk) : 0;
+	}
+	return error;
+}
+
 void vm_power_button(struct vm *vm)
 {
 	host_lock(&vm->lock);

@@ -152,6 +152,8 @@ void vm_reset(struct vm *vm); /* as the reset button */
 void vm_hold(struct vm *vm);
 bool vm_settle(struct vm *vm);
 void vm_release(struct vm *vm);
+/* Make the files of all disks whole, for who wants to copy them. Between vm_settle and vm_release. 0 or negative. */
+int vm_flush_disks(struct vm *vm);
 /* The user's pause: a holder of its own, on or off. */
 void vm_pause(struct vm *vm, bool pause);
 

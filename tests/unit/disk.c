@@ -91,7 +91,7 @@ static void data_comes_back(void **state)
 	}
 	struct block_request flush = { .kind = BLOCK_FLUSH };
 	assert_int_equal(carry(&flush), 0);
-	assert_int_equal(disk_flush(opened), 0);
+	assert_int_equal(disk.flush(disk.disk), 0);
 }
 
 static void zeros_and_discards(void **state)

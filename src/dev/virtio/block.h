@@ -37,6 +37,9 @@ struct block_backend {
 	struct block_request *(*completed)(void *disk);
 	/* Give up what has not begun and wait for the rest: afterwards guest memory is not touched, and all are complete. */
 	void (*drain)(void *disk);
+	/* Bring what is complete to stable storage, whatever the guest asked for: then the disk's files are whole. 0 or negative. May be NULL. Without
+	 * the lock, while no requests come. */
+	int (*flush)(void *disk);
 	void *disk;
 	u64 size; /* bytes, a multiple of BLOCK_SECTOR */
 	bool readonly;

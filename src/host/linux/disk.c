@@ -202,9 +202,10 @@ static void disk_drain(void *disk)
 
 /* ---- life ---- */
 
-int disk_flush(struct disk *disk)
+static int disk_flush(void *disk)
 {
-	return disk->image->readonly ? 0 : disk->image->ops->flush(disk->image);
+	struct image *image = ((struct disk *)disk)->image;
+	return image->readonly ? 0 : image->ops->flush(image);
 }
 
 struct disk *disk_create(struct image *image, struct block_backend *backend)
@@ -222,6 +223,7 @@ struct disk *disk_create(struct image *image, struct block_backend *backend)
 	*backend = (struct block_backend){ .submit = disk_submit,
 					   .completed = disk_completed,
 					   .drain = disk_drain,
+					   .flush = disk_flush,
 					   .disk = d,
 					   .size = image->size,
 					   .readonly = image->readonly };

@@ -17,8 +17,6 @@ struct disk *disk_create(struct image *image, struct block_backend *backend);
 /* Start the disk's threads; `completed` is called by any of them, without locks, when requests are complete. 0 or an error number. Before the
  * process is confined. */
 int disk_start(struct disk *disk, void (*completed)(void *opaque), void *opaque);
-/* Bring what is complete to stable storage, whatever the guest asked for; for a snapshot after vm_settle. 0 or a negative error number. */
-int disk_flush(struct disk *disk);
 /* Finish what was submitted and end the threads. No more requests come. */
 void disk_stop(struct disk *disk);
 /* NULL is allowed. */

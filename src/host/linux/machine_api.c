@@ -33,7 +33,9 @@ static bool paused(void *opaque)
 static const char *pause_vm(void *opaque)
 {
 	vm_pause(machine.vm, true);
-	return vm_settle(machine.vm) ? NULL : ended;
+	if (!vm_settle(machine.vm))
+		return ended;
+	return vm_flush_disks(machine.vm) < 0 ? "a disk could not be written" : NULL;
 }
 
 static const char *resume(void *opaque)

@@ -107,7 +107,8 @@ bool snapshot_take(struct vm *vm, const char *name, void (*done)(const struct sn
 		return fail(result, "another snapshot is being written");
 	snapshots.done = done;
 	vm_hold(vm);
-	bool good = vm_settle(vm) ? save(vm, name, result) : fail(result, "the machine has ended");
+	bool good = vm_settle(vm) || fail(result, "the machine has ended");
+	good = good && (vm_flush_disks(vm) == 0 || fail(result, "a disk could not be written")) && save(vm, name, result);
 	vm_release(vm);
 	if (good)
 		event_enable(snapshots.socket, true);
