@@ -220,9 +220,7 @@ int fw_cfg_attach(struct fw_cfg *fw, struct bus *io, struct ram *ram)
 }
 
 /* The items are the owner's; one that is being read goes on. */
-/* NOLINTBEGIN(bugprone-sizeof-expression) the sizes of pointers that are no state */
 const struct state_table fw_cfg_state = STATE_TABLE(struct fw_cfg, NULL,
 	STATE_NONE(struct fw_cfg, selected), STATE_NONE(struct fw_cfg, copied), STATE_NONE(struct fw_cfg, opaque),
 	STATE_NONE(struct fw_cfg, ram), STATE_NONE(struct fw_cfg, item), STATE_NONE(struct fw_cfg, files),
 	STATE_NONE(struct fw_cfg, directory), STATE(struct fw_cfg, key), STATE(struct fw_cfg, offset), STATE(struct fw_cfg, command));
-/* NOLINTEND(bugprone-sizeof-expression) */

@@ -176,11 +176,9 @@ static bool mch_loaded(void *object)
 	return true;
 }
 
-/* NOLINTBEGIN(bugprone-sizeof-expression) the sizes of pointers that are no state */
 static const struct state_table mch_state_table = STATE_TABLE(struct mch, mch_loaded,
 	STATE_NONE(struct mch, memory_changed), STATE_NONE(struct mch, opaque), STATE_SAME(struct mch, firmware),
 	STATE_NONE(struct mch, host), STATE_NONE(struct mch, ram), STATE_NONE(struct mch, hidden), STATE(struct mch, pam));
-/* NOLINTEND(bugprone-sizeof-expression) */
 
 void mch_state(struct state *s, struct mch *mch)
 {

@@ -40,7 +40,7 @@ struct state_table {
 	bool (*loaded)(void *object);
 };
 
-#define STATE_MEMBER(type, member) .name = #member, .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
+#define STATE_MEMBER(type, member) .name = #member, .offset = offsetof(type, member), .size = sizeof(__typeof__(((type *)0)->member))
 #define STATE_IS(type, member, other) __builtin_types_compatible_p(__typeof__(((type *)0)->member), other)
 #define STATE_IS_FLAGS(type, member) (STATE_IS(type, member, bool) || STATE_IS(type, member, bool[sizeof(((type *)0)->member)]))
 

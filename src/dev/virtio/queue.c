@@ -397,11 +397,9 @@ bool virtq_loaded(struct virtq *q, struct ram *ram)
 	return !q->enabled || (possible_size(q) && places && find_areas(q));
 }
 
-/* NOLINTBEGIN(bugprone-sizeof-expression) the sizes of pointers that are no state */
 const struct state_table virtq_state = STATE_TABLE(struct virtq, NULL,
 	STATE_MAX(struct virtq, size, VIRTQ_SIZE_MAX), STATE(struct virtq, packed), STATE(struct virtq, event_index),
 	STATE(struct virtq, descriptors), STATE(struct virtq, driver), STATE(struct virtq, device), STATE_NONE(struct virtq, ram),
 	STATE(struct virtq, enabled), STATE(struct virtq, broken), STATE_NONE(struct virtq, ring), STATE_NONE(struct virtq, driver_area),
 	STATE_NONE(struct virtq, device_area), STATE(struct virtq, next_available), STATE(struct virtq, next_used),
 	STATE(struct virtq, available_wrap), STATE(struct virtq, used_wrap));
-/* NOLINTEND(bugprone-sizeof-expression) */
