@@ -90,7 +90,7 @@ static void one_rom(struct state *s, struct vm *vm, unsigned index, struct ram_s
 	if (!slot && state_good(s))
 		slot = rom_slot(vm, &rom);
 	state_check(s, slot, "place");
-	if (state_good(s))
+	if (slot && state_good(s))
 		state_bytes(s, "ROM contents", index, slot->hva, (u32)slot->size);
 }
 

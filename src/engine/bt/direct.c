@@ -131,7 +131,7 @@ static enum outcome go_to(struct vcpu *vcpu, struct direct_space *s, u64 rip, co
 		else if (site.kind == DIRECT_BRANCH)
 			code_enter_tables(s, block);
 	}
-	if (outcome != OUTCOME_GO || vcpu_pending(vcpu)) {
+	if (outcome != OUTCOME_GO || !block || vcpu_pending(vcpu)) {
 		store(vcpu, s, rip, saved);
 		return outcome == OUTCOME_GO ? OUTCOME_LOOP : outcome;
 	}

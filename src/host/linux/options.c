@@ -252,7 +252,7 @@ static char *read_file(const char *path, size_t *size)
 		why = "it is not a file of 1 MiB at most";
 	else if (!(text = malloc((size_t)st.st_size + 1)))
 		why = "out of memory";
-	ssize_t n = why ? 0 : read(fd, text, (size_t)st.st_size);
+	ssize_t n = text ? read(fd, text, (size_t)st.st_size) : 0;
 	if (n < 0)
 		why = strerror(errno);
 	if (why) {
