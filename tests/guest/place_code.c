@@ -244,22 +244,26 @@ static void changed_now_and_then(void)
 
 /* ---- one instruction in two pages ---- */
 
-/* At the boundary between pages A and B. 0F last in A and CD first in B are BSWAP EBP; 00 CD: STR EBP; 00 C5: SLDT EBP; 90, and FF C5: NOP and INC EBP. */
-static void across(unsigned low, unsigned variant, const u8 *b, unsigned b_size, u8 last, u32 want)
+/* Writes only what differs: a page that is not written stays code. */
+static void put_across(u8 *page, u8 *next, u8 last, const u8 *b, unsigned b_size)
+{
+	if (page[PAGE - 1] != last)
+		page[PAGE - 1] = last;
+	if (memcmp(next, b, b_size))
+		memcpy(next, b, b_size);
+}
+
+/* At the boundary between pages A and B, from page `low` of the window. 0F last in A and CD first in B are BSWAP EBP; 00 CD: STR EBP; 00 C5: SLDT EBP; 90, and
+ * FF C5: NOP and INC EBP. */
+static void across(unsigned low, const u8 *b, unsigned b_size, u8 last, u32 want)
 {
 	u8 *at = user_page(low) + PAGE - 1, *ordinary = user_page(8);
 	u8 *const calls[8] = { at, ordinary, at, ordinary, at, ordinary, at, ordinary };
-	if (variant == 0) { /* the kernel writes what differs */
-		if (code_memory[low][PAGE - 1] != last)
-			code_memory[low][PAGE - 1] = last;
-		if (memcmp(code_memory[low + 1], b, b_size))
-			memcpy(code_memory[low + 1], b, b_size);
-	} else { /* it maps other pages; none was written since it was code */
+	if (low + 1 < CODE_PAGES) { /* the kernel writes into the pages that are there */
+		put_across(code_memory[low], code_memory[low + 1], last, b, b_size);
+	} else { /* it maps others, each for one kind of content: none was written since it was code */
 		u8 *a = spare_memory[last == 0x0f ? 1 : 2], *next = spare_memory[b[0] == 0xcd ? 3 : b[1] == 0xcd ? 4 : b[0] ? 5 : 6];
-		if (a[PAGE - 1] != last)
-			a[PAGE - 1] = last;
-		if (memcmp(next, b, b_size))
-			memcpy(next, b, b_size);
+		put_across(a, next, last, b, b_size);
 		window_map(low, a, PTE_CODE);
 		window_map(low + 1, next, PTE_CODE);
 	}
@@ -271,12 +275,12 @@ static void instruction_in_two_pages(void)
 	static const u8 plain[] = { 0xcd, 0xc3 }, /* BSWAP EBP, of 0 */ task[] = { 0, 0xcd, 0xc3 }, local[] = { 0, 0xc5, 0xc3 }, one[] = { 0xff, 0xc5, 0xc3 }; /* INC EBP */
 	const u32 tr = SEL_FREE;
 	for (unsigned i = 0; i < 40; i++) {
-		unsigned low = i < 20 ? 27 : FREE_PAGE + 8, variant = i >= 20;
-		across(low, variant, plain + 0, sizeof(plain), 0x0f, 0);
-		across(low, variant, task, sizeof(task), 0x0f, tr);
-		across(low, variant, one, sizeof(one), 0x90, 1);
-		across(low, variant, task, sizeof(task), 0x0f, tr);
-		across(low, variant, local, sizeof(local), 0x0f, 0);
+		unsigned low = i < 20 ? 27 : FREE_PAGE + 8;
+		across(low, plain + 0, sizeof(plain), 0x0f, 0);
+		across(low, task, sizeof(task), 0x0f, tr);
+		across(low, one, sizeof(one), 0x90, 1);
+		across(low, task, sizeof(task), 0x0f, tr);
+		across(low, local, sizeof(local), 0x0f, 0);
 	}
 }
 
