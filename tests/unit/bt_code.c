@@ -198,7 +198,7 @@ static void test_loops(void **state)
 	struct flat_guest *g = bt_guest(&engine_bt);
 	struct itimerval soon = { .it_value = { .tv_usec = 3000 } };
 	kicked = &g->vcpu;
-	signal(SIGALRM, kick);
+	sigaction(SIGALRM, &(struct sigaction){ .sa_handler = kick, .sa_flags = SA_RESTART }, NULL);
 	for (unsigned i = 0; i < ARRAY_SIZE(loops); i++) {
 		bt_load(g, 0, loops[i].start, loops[i].end);
 		setitimer(ITIMER_REAL, &soon, NULL);
