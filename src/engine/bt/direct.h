@@ -157,7 +157,7 @@ struct direct_space {
 	/* use */
 	bool young; /* never judged: most of the time goes into making its code and mappings */
 	u64 runs; /* since it was judged last */
-	u64 last_used, useful, waited, total; /* cycles */
+	u64 made, last_used, useful, waited, total; /* cycles */
 };
 
 enum direct_counter {
@@ -237,7 +237,8 @@ void direct_sample(struct vcpu *vcpu, struct direct *d);
 bool direct_promoted(struct vcpu *vcpu, struct direct *d);
 /* Whether the vCPU, which is about to run user code, should go to the engine's loop for direct_run. */
 bool direct_wanted(struct vcpu *vcpu);
-/* The space of the current address space: its own, a new one, or that of another which was not used for longest; NULL: the host has none to give. */
+/* The space of the current address space: its own, a new one, or that of another which was not used for longest; NULL: the host has none to give,
+ * or all are too new to be taken away. */
 struct direct_space *space_of(struct vcpu *vcpu, struct direct *d);
 void space_destroy(struct direct_space *s);
 /* The space has come to its end by itself. */

@@ -9,6 +9,7 @@
 #define BUSY_ENOUGH 3000 /* microseconds of long bursts that promote */
 #define BURST 20 /* microseconds between two entries to user code, on average, that are long */
 #define SAMPLE 1000 /* microseconds */
+#define KEPT 100000 /* microseconds that a space has before another address space may take its place */
 #define TRAP 1 /* microseconds that the host takes from a trap of code in place to its signal, about */
 
 /* ---- which address spaces get one ---- */
@@ -136,6 +137,8 @@ struct direct_space *space_of(struct vcpu *vcpu, struct direct *d)
 			oldest = &d->space[i];
 	}
 	u64 began = direct_now();
+	if (*oldest && began - (*oldest)->made < direct_us(KEPT))
+		return NULL;
 	d->count[DIRECT_PROMOTED]++;
 	space_destroy(*oldest);
 	*oldest = space_create(vcpu, &d->code[oldest - d->space]);
@@ -148,6 +151,7 @@ struct direct_space *space_of(struct vcpu *vcpu, struct direct *d)
 	(*oldest)->cr3 = space_key(vcpu);
 	(*oldest)->modes = direct_modes(vcpu);
 	(*oldest)->young = true;
+	(*oldest)->made = began;
 	d->count[DIRECT_TIME_CREATING] += direct_now() - began;
 	return *oldest;
 }
