@@ -79,6 +79,10 @@ def expected_virtio(append, cpus, disk, read_only):
     }
 
 
+# After these lines of virtio.sh the guest has more to do than it takes to be paused.
+MOMENTS = b"bytes: ", b"disk: ", b"queues: ", b"cache: ", b"read: ", b"fsync: "
+
+
 def judge(work):
     """What QEMU says about the overlay, and the file system in it."""
     wrong = []
@@ -90,14 +94,26 @@ def judge(work):
     return wrong
 
 
+def wait_for(text, path, process, seconds):
+    """Until the file at PATH holds TEXT."""
+    end = time.monotonic() + seconds
+    while True:
+        with open(path, "rb") as output:
+            if text in output.read():
+                return
+        if process.poll() is not None or time.monotonic() > end:
+            raise RuntimeError(f"the guest never said {text.decode()!r}")
+        time.sleep(0.01)
+
+
 def moved(args, command, work):
-    """Run it, and at some moment kill it and go on from a snapshot: the result of both."""
+    """Run it, and at some moment, well before its end, kill it and go on from a snapshot: the result of both."""
     socket, folder = os.path.join(work, "socket"), os.path.join(work, "snapshots")
     first = os.path.join(work, "output")
     with open(first, "wb") as output:
         # pylint: disable=consider-using-with
         process = subprocess.Popen(command + ["--api-socket", socket, "--snapshot-dir", folder], stdin=subprocess.DEVNULL, stdout=output)
-    time.sleep(random.uniform(2, 6))
+    wait_for(random.choice(MOMENTS), first, process, args.timeout)
     for order in ("pause", "snapshot"):
         subprocess.run([args.nadir, order, socket], check=True, stdout=subprocess.DEVNULL)
     while not os.path.isdir(os.path.join(folder, "1")):
@@ -120,7 +136,7 @@ def main():
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--virtio", action="store_true")
     parser.add_argument("--image", choices=["overlay", "snapshot"])
-    parser.add_argument("--move", action="store_true", help="go on from a snapshot in between")
+    parser.add_argument("--move", action="store_true", help="with --virtio: go on from a snapshot in between")
     parser.add_argument("--append", default="")
     parser.add_argument("--timeout", type=int, default=240)
     parser.add_argument("options", nargs="*")
