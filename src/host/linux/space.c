@@ -425,8 +425,9 @@ bool host_space_break(struct host_space *space, const u64 *address, unsigned cou
 {
 	struct slot *s = container_of(space, struct slot, space);
 	struct space_request r = { .operation = SPACE_BREAK, .slot = (u32)(s - spaces.slot), .breaks_count = count };
-	memcpy(r.breaks, address, count * sizeof(*address));
-	return !s->failed && !handoff_dead(&s->handoff) && ask(&r, NULL, NULL);
+	for (unsigned i = 0; i < MIN(count, HOST_SPACE_BREAKS); i++)
+		r.breaks[i] = address[i];
+	return count <= HOST_SPACE_BREAKS && !s->failed && !handoff_dead(&s->handoff) && ask(&r, NULL, NULL);
 }
 
 void host_space_stop(u32 *stop)
