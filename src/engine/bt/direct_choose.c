@@ -183,7 +183,7 @@ void space_judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
 	} else if (s->total < direct_us(s->young ? 40000 : 20000)) {
 		return;
 	}
-	if (s->crossings > s->runs / 2 && s->useful < s->total / 12) {
+	if (s->crossings > s->runs / 2 && s->useful < s->total / 2) {
 		s->too_often = (u8)MIN(s->too_often + 1, 8);
 		s->not_in_place_before = direct_now() + direct_us(100000ull << s->too_often);
 	} else if (crowded || (!always && s->useful < s->total / (s->young ? 20 : 12)))
