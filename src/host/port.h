@@ -16,8 +16,8 @@ struct host_trap;
 void *host_alloc(size_t size);
 void host_free(void *p);
 
-/* Zeroed memory of `size` bytes, a multiple of the page size, of which each page is there only once it was touched: for large tables that are
- * used here and there. NULL on failure. */
+/* Zeroed memory of `size` bytes, a multiple of the page size, of which each page is there only once it was touched: for large tables that
+ * are used here and there. NULL on failure. */
 void *host_table_create(u64 size);
 void host_table_destroy(void *table, u64 size);
 /* Give whole pages of a table back to the host; they read as zero afterwards. */
@@ -47,13 +47,13 @@ void host_code_destroy(struct host_code *code);
 
 /* ---- spaces: address spaces of their own for guest user code (C2) ----
  *
- * In a space a guest linear address is a host address, so that translated code needs no check of its memory operands: what the guest may not
- * touch is not mapped. The host keeps each space where nothing else is to be found (host/linux: a process that may do nothing but this).
- * A space belongs to the thread that created it, and so do all calls on it.
+ * In a space a guest linear address is a host address, so that translated code needs no check of its memory operands: what the guest may
+ * not touch is not mapped. The host keeps each space where nothing else is to be found (host/linux: a process that may do nothing but
+ * this). A space belongs to the thread that created it, and so do all calls on it.
  *
- * The only addresses in a space that are not the guest's lie in [hole, hole + HOST_SPACE_HOLE), the same in every space of this program: the
- * code area (executable, at struct host_code's rx address, which lies in the hole), the tables (readable), the window (writable). What
- * comes back in the window is untrusted: a guest that finds it may write anything there. */
+ * The only addresses in a space that are not the guest's lie in [hole, hole + HOST_SPACE_HOLE), the same in every space of this program:
+ * the code area (executable, at struct host_code's rx address, which lies in the hole), the tables (readable), the window (writable).
+ * What comes back in the window is untrusted: a guest that finds it may write anything there. */
 
 #define HOST_SPACE_HOLE (1ull << 30) /* aligned to its size */
 #define HOST_SPACE_END (1ull << 47) /* guest addresses from here on are never mapped */
@@ -78,8 +78,8 @@ struct host_space_window {
 	u64 xcr0_mask; /* components of extended state that go along */
 	u64 ran_from, ran_to; /* time-stamp counter when the code was entered, and when it left: how long the journey took beside */
 	alignas(64) u8 xsave[4096]; /* standard XSAVE format; in and out */
-	/* Read-only in the space. Translated code that finds `stop` set leaves soon. Any thread of the VMM may set it (vcpu_set_pending does); the thread
-	 * that runs the space clears it. It may be written as long as the program lives, even when the space is gone. A space that
+	/* Read-only in the space. Translated code that finds `stop` set leaves soon. Any thread of the VMM may set it (vcpu_set_pending does);
+	 * the thread that runs the space clears it. It may be written as long as the program lives, even when the space is gone. A space that
 	 * does not leave within seconds of this is broken. */
 	alignas(4096) u32 stop;
 	u8 host[4 * 4096 - 4];
@@ -102,8 +102,8 @@ enum host_space_exit {
 	SPACE_GONE, /* likewise, but nothing was run (the host could not carry out a mapping, say): the state of before still holds */
 };
 
-/* With these selectors code in place runs, as Linux has them; ES, DS, FS and GS are 0. The descriptors in the host's GDT: at 20H flat 32-bit code,
- * at 28H flat data, at 30H 64-bit code, all of DPL 3. */
+/* With these selectors code in place runs, as Linux has them; ES, DS, FS and GS are 0. The descriptors in the host's GDT: at 20H flat
+ * 32-bit code, at 28H flat data, at 30H 64-bit code, all of DPL 3. */
 #define HOST_SPACE_CS 0x33
 #define HOST_SPACE_SS 0x2b
 
@@ -111,27 +111,30 @@ enum host_space_access { SPACE_READ, SPACE_WRITE, SPACE_EXEC };
 
 /* The hole of this program; 0 if spaces cannot be had, with the reason in *why. */
 u64 host_space_hole(const char **why);
-/* Where translated code jumps to leave; a constant address in the hole. All registers are kept as they are then; DF is cleared for the host. */
+/* Where translated code jumps to leave; a constant address in the hole. All registers are kept as they are then; DF is cleared for the
+ * host. */
 u64 host_space_leave(void);
 /* `ram` is what host_ram_create gave, of ram_size bytes; tables_size is a multiple of the page size. NULL: no space can be made (now). */
 struct host_space *host_space_create(const struct host_code *code, void *ram, u64 ram_size, size_t tables_size);
 void host_space_destroy(struct host_space *space);
-/* Map whole pages of guest RAM (hva: in `ram`), readable, and writable or executable, over what was there; unmap whatever lies in a range. Both are carried
- * out before the space runs next, in order. 0 is success. -1: what may not be mapped (not below HOST_SPACE_END, in the hole, or an address
- * that the host keeps, such as those below Linux' vm.mmap_min_addr and the last page below HOST_SPACE_END), or too many pieces; unmapping
- * everything, [0, HOST_SPACE_END), the hole excepted, is always possible, but for a space that is lost, and all begins anew. */
+/* Map whole pages of guest RAM (hva: in `ram`), readable, and writable or executable, over what was there; unmap whatever lies in a
+ * range. Both are carried out before the space runs next, in order. 0 is success. -1: what may not be mapped (not below HOST_SPACE_END,
+ * in the hole, or an address that the host keeps, such as those below Linux' vm.mmap_min_addr and the last page below HOST_SPACE_END), or
+ * too many pieces; unmapping everything, [0, HOST_SPACE_END), the hole excepted, is always possible, but for a space that is lost, and
+ * all begins anew. */
 int host_space_map(struct host_space *space, u64 gla, void *hva, u64 size, enum host_space_access access);
 int host_space_unmap(struct host_space *space, u64 gla, u64 size);
-/* Load window->xsave and window->regs, run at regs.rip until the code leaves or traps, and store them back. The thread sleeps meanwhile; extended
- * state of the calling thread is not touched. Kicks: vcpu_watch in vcpu/vcpu.h. What is in the window after it may change under the reader's hands
- * if the guest got hold of the space: copy first, then check. */
-/* With in_place, which host_space_runs_in_place() must allow, what is run is the guest's own code at its own addresses, with its own GS, and ends by traps and
- * when it is stopped; what such code can do to the VMM and to other spaces is the same as of translated code: nothing. */
+/* Load window->xsave and window->regs, run at regs.rip until the code leaves or traps, and store them back. The thread sleeps meanwhile;
+ * extended state of the calling thread is not touched. Kicks: vcpu_watch in vcpu/vcpu.h. What is in the window after it may change under
+ * the reader's hands if the guest got hold of the space: copy first, then check. */
+/* With in_place, which host_space_runs_in_place() must allow, what is run is the guest's own code at its own addresses, with its own GS,
+ * and ends by traps and when it is stopped; what such code can do to the VMM and to other spaces is the same as of translated code:
+ * nothing. */
 enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap, bool in_place);
 bool host_space_runs_in_place(void);
-/* From now on code in place comes back with SPACE_AT_BREAK before it executes an instruction that begins at one of these addresses, `count` of them and no more
- * than HOST_SPACE_BREAKS, instead of the addresses given before. By the CPU's debug registers (Intel SDM volume 3, "Debug Registers"): the code itself is as it
- * was. False: the host does not let us have them, and there are none now. */
+/* From now on code in place comes back with SPACE_AT_BREAK before it executes an instruction that begins at one of these addresses,
+ * `count` of them and no more than HOST_SPACE_BREAKS, instead of the addresses given before. By the CPU's debug registers (Intel SDM
+ * volume 3, "Debug Registers"): the code itself is as it was. False: the host does not let us have them, and there are none now. */
 #define HOST_SPACE_BREAKS 4
 bool host_space_break(struct host_space *space, const u64 *address, unsigned count);
 /* Set window->stop, and stop code in place. May be called by any thread, late too: see vcpu_watch. */

@@ -51,8 +51,8 @@ struct tlb_list {
 /* The TLB of one privilege view. Large, and little of it is ever touched (host_table_create): the entries of 512 pages side by side share a
  * page of each array. A read or write tag equals the page's linear address where that access is allowed at once; else it is 0, or for index
  * 0, whose page 0 may be, the page of another index: then neither comparing nor subtracting can take an address of this index for a hit.
- * The write tag is valid only where D is set already, and, where ram->protect_code, where the page holds no code. MMIO pages are never entered.
- * Pages that may be executed but not read (supervisor under SMAP without SMEP) are not entered either. */
+ * The write tag is valid only where D is set already, and, where ram->protect_code, where the page holds no code. MMIO pages are never
+ * entered. Pages that may be executed but not read (supervisor under SMAP without SMEP) are not entered either. */
 struct tlb_table {
 	alignas(4096) u64 read[TLB_ENTRIES]; /* so that each view's groups are pages */
 	u64 write[TLB_ENTRIES];
@@ -177,8 +177,8 @@ void mmu_load_cr3(struct vcpu *vcpu, bool noflush);
 /* PAE paging: read the four PDPTEs at cr3 and check reserved bits; false: #GP(0) is in vcpu->fault, nothing changed. */
 bool mmu_load_pdptes(struct vcpu *vcpu, u64 cr3);
 
-/* Somebody remembers where the code at gla, which is in the TLB, is, under vcpu->jump_salt: when the translation may have changed, the salt changes. When salts
- * have run out, they begin anew and vcpu->jump_cache, if any, is cleared. */
+/* Somebody remembers where the code at gla, which is in the TLB, is, under vcpu->jump_salt: when the translation may have changed, the
+ * salt changes. When salts have run out, they begin anew and vcpu->jump_cache, if any, is cleared. */
 static inline void mmu_note_exec(struct vcpu *vcpu, gla_t gla)
 {
 	struct mmu *mmu = vcpu->mmu;
@@ -247,8 +247,8 @@ bool mmu_write(struct vcpu *vcpu, gla_t gla, const void *buf, unsigned size, uns
 /* Check that a later mmu_write of these bytes will not fault; sets A and D. */
 bool mmu_probe_write(struct vcpu *vcpu, gla_t gla, unsigned size, unsigned access);
 
-/* Whether the one who asks, who is `running`, may store to a page of RAM, just translated for that, without looking whether it holds code, until the
- * vCPU serves others again (mmu_serve). */
+/* Whether the one who asks, who is `running`, may store to a page of RAM, just translated for that, without looking whether it holds
+ * code, until the vCPU serves others again (mmu_serve). */
 bool mmu_may_store(struct vcpu *vcpu, const struct translation *page);
 /* Mark a page as one whose bytes are about to be decoded or translated. Where ram->protect_code, no vCPU holds a write tag for it when this
  * returns; may wait for other vCPUs, so no lock may be held. */
@@ -271,8 +271,8 @@ struct user_page {
 };
 #define USER_PAGES_MAX 512
 
-/* The `count` pages from gla on, in one 2-MByte region, as CPL 3 may read them without more ado: A is set. 4-level paging. A page that is given
- * out for writing counts as one with a write tag. */
+/* The `count` pages from gla on, in one 2-MByte region, as CPL 3 may read them without more ado: A is set. 4-level paging. A page that is
+ * given out for writing counts as one with a write tag. */
 void mmu_user_pages(struct vcpu *vcpu, gla_t gla, unsigned count, struct user_page *out);
 /* Whether CPL 3 may fetch from the page now, without setting A; *gpa is the page's, *page_shift its size. */
 bool mmu_user_executes(struct vcpu *vcpu, gla_t gla, gpa_t *gpa, u8 *page_shift);

@@ -326,8 +326,8 @@ static void forget_all(struct direct *d)
 	d->forget = false;
 }
 
-/* Code in place went to a page that may not be run so. Most such visits are short, and stepped sooner than translated code is entered and left. False:
- * as of step_instruction. */
+/* Code in place went to a page that may not be run so. Most such visits are short, and stepped sooner than translated code is entered and
+ * left. False: as of step_instruction. */
 static bool step_across(struct vcpu *vcpu, struct direct_space *s, struct exit *exit)
 {
 	for (unsigned i = 0; i < STEPS_ACROSS; i++) {

@@ -1,9 +1,10 @@
 /* Guest user code in spaces (host/port.h; C2): the second flavour of translated code.
  *
- * In a space a guest linear address is a host address, so a guest instruction is, but for few, itself: all sixteen general registers, the flags, RSP
- * and FS are the guest's own. What translated code needs besides lies in the window, at GS, and in the tables. A block belongs to one space and
- * to one linear address, which is burnt in. Direct jumps are chained wherever they go; calls push a constant. Computed jumps look into the first
- * table, indexed by the low 16 bits of the target, where they find a block whose entry compares its own address:
+ * In a space a guest linear address is a host address, so a guest instruction is, but for few, itself: all sixteen general registers, the
+ * flags, RSP and FS are the guest's own. What translated code needs besides lies in the window, at GS, and in the tables. A block belongs
+ * to one space and to one linear address, which is burnt in. Direct jumps are chained wherever they go; calls push a constant. Computed
+ * jumps look into the first table, indexed by the low 16 bits of the target, where they find a block whose entry compares its own
+ * address:
  *
  *   tail:   window.target = target; window.rcx = rcx; rcx = low 16 bits of target; jmp [first table + rcx * 8]
  *   entry:  compare window.target with the block's address, without flags; not equal -> `second`; rcx = window.rcx
@@ -12,14 +13,16 @@
  *
  * `second` is a stub that looks into the second table, a hash table with linear probing, and leaves if the target is not there.
  *
- * Code leaves by writing the number of a site to window.site and jumping to host_space_leave(); sites and all else that is known of code lie
- * in the VMM's own memory. A fault in translated code is found by its host address. What comes back from a space can be anything, but a user
- * process of the guest can only harm itself by that: registers are its own, and a site that it makes up names a place of its own code.
+ * Code leaves by writing the number of a site to window.site and jumping to host_space_leave(); sites and all else that is known of code
+ * lie in the VMM's own memory. A fault in translated code is found by its host address. What comes back from a space can be anything, but
+ * a user process of the guest can only harm itself by that: registers are its own, and a site that it makes up names a place of its own
+ * code.
  *
  * That is code that cannot be run as it is; most code can (direct_place.c), and is not translated at all.
  *
- * Parts: direct_choose.c decides which address spaces get one; direct.c is the journey, and the way back from translated code; direct_place.c the way
- * back from code in place; direct_memory.c keeps the mappings, as a TLB; direct_code.c the code; direct_block.c and direct_insn.c translate. */
+ * Parts: direct_choose.c decides which address spaces get one; direct.c is the journey, and the way back from translated code;
+ * direct_place.c the way back from code in place; direct_memory.c keeps the mappings, as a TLB, direct_executable.c those of code in
+ * place; direct_code.c the code; direct_block.c and direct_insn.c translate. */
 #ifndef NADIR_ENGINE_BT_DIRECT_H
 #define NADIR_ENGINE_BT_DIRECT_H
 
@@ -161,8 +164,10 @@ struct direct_space {
 };
 
 enum direct_counter {
-	DIRECT_SPACES_MADE, DIRECT_SPACES_LOST, DIRECT_PROMOTED, DIRECT_DEMOTED, DIRECT_RUNS, DIRECT_RUNS_IN_PLACE, DIRECT_PLACES, DIRECT_PLACES_REFUSED, DIRECT_BREAKS_SET, DIRECT_BREAKS, DIRECT_STEPPED_ACROSS, DIRECT_SYSCALLS, DIRECT_STOPPED, DIRECT_LEFT_STEP, DIRECT_LEFT_LINK,
-	DIRECT_LEFT_BRANCH, DIRECT_LEFT_START, DIRECT_FILLS, DIRECT_FAULTS, DIRECT_TRAPS_STEPPED, DIRECT_TRAPS, DIRECT_MAPPED, DIRECT_UNMAPPED, DIRECT_REVALIDATED,
+	DIRECT_SPACES_MADE, DIRECT_SPACES_LOST, DIRECT_PROMOTED, DIRECT_DEMOTED, DIRECT_RUNS, DIRECT_RUNS_IN_PLACE,
+	DIRECT_PLACES, DIRECT_PLACES_REFUSED, DIRECT_BREAKS_SET, DIRECT_BREAKS, DIRECT_STEPPED_ACROSS, DIRECT_SYSCALLS, DIRECT_STOPPED,
+	DIRECT_LEFT_STEP, DIRECT_LEFT_LINK, DIRECT_LEFT_BRANCH, DIRECT_LEFT_START,
+	DIRECT_FILLS, DIRECT_FAULTS, DIRECT_TRAPS_STEPPED, DIRECT_TRAPS, DIRECT_MAPPED, DIRECT_UNMAPPED, DIRECT_REVALIDATED,
 	DIRECT_BLOCKS, DIRECT_INSNS, DIRECT_PAGES_DROPPED, DIRECT_FLUSHES,
 	DIRECT_TIME, DIRECT_TIME_RUNNING, DIRECT_TIME_WAITING, DIRECT_TIME_TRANSLATING, DIRECT_TIME_CREATING, /* cycles */
 	DIRECT_COUNTERS
@@ -237,8 +242,8 @@ void direct_sample(struct vcpu *vcpu, struct direct *d);
 bool direct_promoted(struct vcpu *vcpu, struct direct *d);
 /* Whether the vCPU, which is about to run user code, should go to the engine's loop for direct_run. */
 bool direct_wanted(struct vcpu *vcpu);
-/* The space of the current address space: its own, a new one, or that of another which was not used for longest; NULL: the host has none to give,
- * or all are too new to be taken away. */
+/* The space of the current address space: its own, a new one, or that of another which was not used for longest; NULL: the host has none
+ * to give, or all are too new to be taken away. */
 struct direct_space *space_of(struct vcpu *vcpu, struct direct *d);
 void space_destroy(struct direct_space *s);
 /* The space has come to its end by itself. */
@@ -258,6 +263,9 @@ void memory_bind(struct vcpu *vcpu, struct direct_space *s);
 void memory_update(struct vcpu *vcpu, struct direct_space *s);
 /* Map the page at gla, which mmu_translate allows, and some around it. False: it cannot be mapped so. */
 bool memory_fill(struct vcpu *vcpu, struct direct_space *s, gla_t gla, bool write);
+
+/* ---- direct_executable.c ---- */
+
 /* Whether the page at gla, which the user may execute, is code that may be run in place; it is mapped so then, with some around it. */
 bool memory_place(struct vcpu *vcpu, struct direct_space *s, gla_t gla);
 /* Whether it was found that the page at gla may not. */

@@ -1,5 +1,5 @@
-/* Blocks for a space: decode up to a transfer of control that is always taken, write the entry, the instructions, then what lies out of line. What a block
- * leads to is translated along with it, since finding it missing costs a journey out of the space. */
+/* Blocks for a space: decode up to a transfer of control that is always taken, write the entry, the instructions, then what lies out of
+ * line. What a block leads to is translated along with it, since finding it missing costs a journey out of the space. */
 #include "engine/bt/direct_work.h"
 
 #define BATCH 24 /* blocks translated at once */
@@ -148,7 +148,8 @@ static bool decode(struct direct_translation *w)
 
 #define STOP ((u32)offsetof(struct host_space_window, stop))
 
-/* RCX = 0 if half of window.target is that of the block's address, else on to `second`. No flag is touched: the right block may need them. */
+/* RCX = 0 if half of window.target is that of the block's address, else on to `second`. No flag is touched: the right block may need
+ * them. */
 static void emit_compare(struct direct_translation *w, u32 field, u32 value)
 {
 	struct emitter *e = &w->e;

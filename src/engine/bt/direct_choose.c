@@ -1,7 +1,7 @@
 /* Guest user code in spaces: which address spaces of the guest get one. See direct.h.
  *
- * A journey costs microseconds, so only code that runs long between system calls and faults gains. An address space whose user code is found running
- * long is promoted; one whose journeys turn out to be too short goes back to checked code for a while. */
+ * A journey costs microseconds, so only code that runs long between system calls and faults gains. An address space whose user code is
+ * found running long is promoted; one whose journeys turn out to be too short goes back to checked code for a while. */
 #include "engine/bt/direct.h"
 
 #include "arch/paging.h"

@@ -1,5 +1,5 @@
-/* The translated code of a space: where it is kept, how it is found and dropped. The code area is filled from its start; when it is full, all is
- * dropped. A dropped block stays in its place and leads away, or on to the block that follows it at the same address. */
+/* The translated code of a space: where it is kept, how it is found and dropped. The code area is filled from its start; when it is full,
+ * all is dropped. A dropped block stays in its place and leads away, or on to the block that follows it at the same address. */
 #include "engine/bt/direct.h"
 
 /* ---- pools ---- */

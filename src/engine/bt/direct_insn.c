@@ -1,5 +1,5 @@
-/* Instructions for a space. Nearly all are copied. What is not: memory operands relative to RIP or GS, whose address goes into a register that is saved in
- * the window meanwhile; transfers of control; what only step may do. */
+/* Instructions for a space. Nearly all are copied. What is not: memory operands relative to RIP or GS, whose address goes into a register
+ * that is saved in the window meanwhile; transfers of control; what only step may do. */
 #include "engine/bt/direct_work.h"
 #include "engine/insn/rewrite.h"
 

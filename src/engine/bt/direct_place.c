@@ -1,7 +1,8 @@
-/* Guest user code run as it is (C2): in a space whose mappings are the guest's, its own instructions do what they would do on the machine itself, at the
- * same addresses, in the same registers. What the kernel of the guest has to decide comes back as a trap: page faults, SYSCALL, privileged and undefined
- * instructions. The rest, instructions that would tell of the host, is not there: pages that hold such are refused (sensitive.h) and run
- * translated. That holds in the modes in which Linux on the host runs its own programs, and guests theirs. */
+/* Guest user code run as it is (C2): in a space whose mappings are the guest's, its own instructions do what they would do on the machine
+ * itself, at the same addresses, in the same registers. What the kernel of the guest has to decide comes back as a trap: page faults,
+ * SYSCALL, privileged and undefined instructions. The rest, instructions that would tell of the host, is not there: pages that hold such
+ * are refused (sensitive.h) and run translated. That holds in the modes in which Linux on the host runs its own programs, and guests
+ * theirs. */
 #include "engine/bt/direct.h"
 
 #include "arch/paging.h"
@@ -13,8 +14,9 @@
 
 /* ---- whether ---- */
 
-/* The guest's descriptors that user code can load are the host's: 32-bit code, data and 64-bit code from 0x20 on, and at 0x78 a small read-only segment, whose limit
- * only LSL tells. The accessed bit is set or will be. What else may be in either table is no segment of CPL 3, or traps where the host has none. */
+/* The guest's descriptors that user code can load are the host's: 32-bit code, data and 64-bit code from 0x20 on, and at 0x78 a small
+ * read-only segment, whose limit only LSL tells. The accessed bit is set or will be. What else may be in either table is no segment of
+ * CPL 3, or traps where the host has none. */
 static bool gdt_agrees(struct vcpu *vcpu)
 {
 	static const u64 wanted[] = { 0x00cffb000000ffff, 0x00cff3000000ffff, 0x00affb000000ffff };
@@ -115,8 +117,8 @@ static enum outcome came_by_syscall(struct vcpu *vcpu, struct direct_space *s, c
 	return preceded_by(vcpu, trap->pc, "\x0f\x05", 2) || preceded_by(vcpu, trap->pc, "\xcd\x80", 2) ? OUTCOME_STEP : OUTCOME_LOST;
 }
 
-/* INT3 and INT1 come back behind the instruction, but for INT1 where the host is itself in a VM whose hypervisor has it come back at the instruction. A single
- * step, which the guest's POPF began, comes back behind too, and is over. */
+/* INT3 and INT1 come back behind the instruction, but for INT1 where the host is itself in a VM whose hypervisor has it come back at the
+ * instruction. A single step, which the guest's POPF began, comes back behind too, and is over. */
 static enum outcome came_by_debug(struct vcpu *vcpu, struct direct_space *s, const struct host_trap *trap)
 {
 	if (trap->vector == VEC_DB && (s->host->window->regs.rflags & RFLAGS_TF)) {

@@ -8,9 +8,9 @@
 #define STARTS 16 /* one more than the longest instruction has bytes, so one of so many addresses in a row begins an instruction */
 #define DECODE_BYTES 15
 
-/* Behind 0F 01: SGDT, SIDT and SMSW, and of what has a byte of its own all that does not trap at CPL 3 wherever the guest's CPUID does not tell of it, but
- * for XEND, XTEST, SERIALIZE and the like, which depend on nothing: VMCALL and its kind, XGETBV, VMFUNC, ENCLU, VMMCALL, RDPKRU, WRPKRU, RDTSCP,
- * RDPRU. */
+/* Behind 0F 01: SGDT, SIDT and SMSW, and of what has a byte of its own all that does not trap at CPL 3 wherever the guest's CPUID does
+ * not tell of it, but for XEND, XTEST, SERIALIZE and the like, which depend on nothing: VMCALL and its kind, XGETBV, VMFUNC, ENCLU,
+ * VMMCALL, RDPKRU, WRPKRU, RDTSCP, RDPRU. */
 static bool group_7_sensitive(u8 modrm)
 {
 	unsigned reg = modrm >> 3 & 7;

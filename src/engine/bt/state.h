@@ -8,10 +8,10 @@
  *   host R8 (TLB_BASE)                    vcpu->tlb; loaded anew by whatever enters translated code or comes back to it from C
  *   host R10, R11 (T0, T1)                scratch; host RSP is the engine's own stack; GS is struct vcpu
  *
- * Status flags are the host's. In front of a check, which destroys them, LAHF and SETO put them into flags_image. Where no instruction will read
- * them, a fault's frame still shows them: there it is enough to keep what they can be made of (flags.c). The translator knows at every instruction
- * where they are (enum flags_place). Other flags are in vcpu->rflags.
- * Extended state is live in the real registers as in the step engine (engine/step/state.h).
+ * Status flags are the host's. In front of a check, which destroys them, LAHF and SETO put them into flags_image. Where no instruction
+ * will read them, a fault's frame still shows them: there it is enough to keep what they can be made of (flags.c). The translator knows
+ * at every instruction where they are (enum flags_place). Other flags are in vcpu->rflags. Extended state is live in the real registers
+ * as in the step engine (engine/step/state.h).
  *
  * A guest RIP is code_base plus a constant, so that a block runs wherever its page is mapped. Blocks are found by guest physical
  * address; jumps within a page are chained; all others go through the jump cache, indexed by a hash of RIP:
@@ -23,18 +23,20 @@
  * An instruction that crosses into the next page is a block of its own. Which page comes next only a RIP can tell, so that chained jumps
  * to it go through the jump cache too; its prologue compares the second page's generation.
  *
- * 16- and 32-bit code (narrow.c, modes.c) runs on the same registers, whose upper halves are of no account to it; segments that are not flat
- * are checked inline. CS bases are told apart in the jump cache by vcpu->code_number, which prologues add to rip together with the salt.
+ * 16- and 32-bit code (narrow.c, modes.c) runs on the same registers, whose upper halves are of no account to it; segments that are not
+ * flat are checked inline. CS bases are told apart in the jump cache by vcpu->code_number, which prologues add to rip together with the
+ * salt.
  *
- * A CALL pushes a frame on the host's stack: the RIP it returns to, and by a host CALL the code there. A RET that finds its RIP in the frame on top is
- * a host RET, which the real CPU predicts; others pop the frame and go through the jump cache. Frames are true as long as the salt and the code
- * stay: whatever changes those leaves translated code, or goes on by the jump cache, and forgets all frames (stubs.c). A RET looks for
- * nothing pending, so each CALL does.
+ * A CALL pushes a frame on the host's stack: the RIP it returns to, and by a host CALL the code there. A RET that finds its RIP in the
+ * frame on top is a host RET, which the real CPU predicts; others pop the frame and go through the jump cache. Frames are true as long as
+ * the salt and the code stay: whatever changes those leaves translated code, or goes on by the jump cache, and forgets all frames
+ * (stubs.c). A RET looks for nothing pending, so each CALL does.
  *
- * What the translator does not do itself is done by engine/step. Sensitive instructions are call-outs (callout.c): the operation is prepared
- * when the block is made, a stub puts the registers into struct vcpu and calls it, and translated code goes on behind it, or by the jump cache
- * at another RIP. A TLB miss calls C too, which only fills the TLB (access.c, stubs.c), or compares the access with watch points (vcpu/debug.h). Everything else leaves by CALLing a leave stub, whose
- * return address is the site that says why, and C enters translated code again (run.c). */
+ * What the translator does not do itself is done by engine/step. Sensitive instructions are call-outs (callout.c): the operation is
+ * prepared when the block is made, a stub puts the registers into struct vcpu and calls it, and translated code goes on behind it, or by
+ * the jump cache at another RIP. A TLB miss calls C too, which only fills the TLB (access.c, stubs.c), or compares the access with watch
+ * points (vcpu/debug.h). Everything else leaves by CALLing a leave stub, whose return address is the site that says why, and C enters
+ * translated code again (run.c). */
 #ifndef NADIR_ENGINE_BT_STATE_H
 #define NADIR_ENGINE_BT_STATE_H
 
@@ -71,8 +73,8 @@ struct site {
 	s32 retry, next; /* 0: nowhere */
 } __attribute__((packed));
 
-/* The site of an access that has to be looked up out of line, behind the CALL of an access stub. It begins with the jump back; if the TLB does
- * not have the page and cannot be given it, the rest says what is to be stepped. */
+/* The site of an access that has to be looked up out of line, behind the CALL of an access stub. It begins with the jump back; if the TLB
+ * does not have the page and cannot be given it, the rest says what is to be stepped. */
 struct access_site {
 	u8 jump; /* SITE_JUMP, which is no enum site_kind */
 	s32 retry;
@@ -106,14 +108,14 @@ enum access_entry {
 #define KEY_FLAT_CS BIT(5) /* CS is readable and likewise */
 #define KEY_APART BIT(6) /* some of the page's offsets are not what jumps of this size reach: none within it are chained */
 
-/* Which offsets of the page hold armed break points: a number of bt->breaks, or 0. A block ends in front of them and none begins there. Only code in
- * a linear page with break points has such a key, so that arming some leaves all other code alone. */
+/* Which offsets of the page hold armed break points: a number of bt->breaks, or 0. A block ends in front of them and none begins there.
+ * Only code in a linear page with break points has such a key, so that arming some leaves all other code alone. */
 #define KEY_BREAKS_SHIFT 7
 
 #define BT_LINKS 4
 
-/* A translated block. Its code lies at the low end of a region, which is dense so that it is executed well; this record lies at the high end,
- * with its map below. Places are offsets from the start of the code area. */
+/* A translated block. Its code lies at the low end of a region, which is dense so that it is executed well; this record lies at the high
+ * end, with its map below. Places are offsets from the start of the code area. */
 struct bt_block {
 	struct bt_page *page; /* NULL: dropped */
 	u32 page_next; /* place of the next of its page; 0: none */
@@ -134,16 +136,16 @@ struct bt_block {
 };
 static_assert(sizeof(struct bt_block) % 8 == 0, "records follow each other");
 
-/* What stands in front of the prologue of a block that crosses: the second page's generation, and what it was. In front of any stands the place of
- * its record. */
+/* What stands in front of the prologue of a block that crosses: the second page's generation, and what it was. In front of any stands the
+ * place of its record. */
 struct bt_second {
 	const u32 *generation;
 	u32 seen;
 	u32 place;
 } __attribute__((packed));
 
-/* The map leads from host code to instructions, in their order: `host` bytes after the last one's code begins the code of the one `guest` bytes
- * after the last. The first counts from where the block and its code begin. */
+/* The map leads from host code to instructions, in their order: `host` bytes after the last one's code begins the code of the one `guest`
+ * bytes after the last. The first counts from where the block and its code begin. */
 struct bt_map_entry {
 	u8 host; /* MAP_FAR: so many bytes and those of the next entry, which is for the same instruction */
 	u8 guest; /* MAP_SAVED: flags are in flags_image when it runs */
@@ -388,8 +390,8 @@ static inline u64 bt_jump_tag(const struct vcpu *vcpu)
 
 /* ---- stubs.c ---- */
 
-/* Enter the page of an access into the TLB. FILL_STEP: the instruction must be stepped. Neither that nor FILL_DONE: the page is watched, but not these
- * bytes; the answer is its addend, for this access alone. In run.c; called by translated code. */
+/* Enter the page of an access into the TLB. FILL_STEP: the instruction must be stepped. Neither that nor FILL_DONE: the page is watched,
+ * but not these bytes; the answer is its addend, for this access alone. In run.c; called by translated code. */
 #define FILL_STEP 0
 #define FILL_DONE 1
 u64 access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail, const struct access_site *site);

@@ -388,7 +388,8 @@ static void read_trap(const struct slot *s, struct host_trap *trap)
 	};
 }
 
-/* Whether code can have been there: translated code in its area, the guest's own at the guest's addresses, or at any that it jumped to in vain. */
+/* Whether code can have been there: translated code in its area, the guest's own at the guest's addresses, or at any that it jumped to in
+ * vain. */
 static bool may_trap(const struct slot *s, u64 pc, bool in_place)
 {
 	return in_place ? is_canonical(pc, 48) && pc - spaces.hole >= HOST_SPACE_HOLE : pc - s->code < s->code_size;

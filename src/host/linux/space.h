@@ -42,8 +42,8 @@ enum { SPACE_FILE_PROCESS, SPACE_FILE_RING, SPACE_REPLY_FILES };
 
 enum { SPACE_FILE_RAM, SPACE_FILE_CODE, SPACE_FILES };
 
-/* The server's life. `slots` is the object that the VMM and the spaces share, `shared` its mapping here. It sends one byte when it is ready,
- * and ends with the socket. */
+/* The server's life. `slots` is the object that the VMM and the spaces share, `shared` its mapping here. It sends one byte when it is
+ * ready, and ends with the socket. */
 _Noreturn void space_server(int socket, int slots, u8 *shared, u64 hole);
 
 /* ---- space_filter.c ---- */

@@ -1,7 +1,7 @@
 /* What the processes of spaces may ask of the kernel (A7); anything else ends them. A space: to sleep and to wake, to choose among CPUs,
- * to change its mappings of guest RAM, never writable and executable at once, and to end, by the runtime's own SYSCALL instructions alone: those of
- * the guest's code come back as signals. Guest code may jump to the runtime's, so what could harm anyone else needs more: mappings a pass that is
- * nowhere to be found while guest code runs, ringing one of two instructions (space_runtime.S). The server: to
+ * to change its mappings of guest RAM, never writable and executable at once, and to end, by the runtime's own SYSCALL instructions
+ * alone: those of the guest's code come back as signals. Guest code may jump to the runtime's, so what could harm anyone else needs more:
+ * mappings a pass that is nowhere to be found while guest code runs, ringing one of two instructions (space_runtime.S). The server: to
  * receive files, to make spaces and to kill them. Every filter is the child's too, so each begins with what spaces do most. */
 #define _GNU_SOURCE
 #include "host/linux/space.h"

@@ -21,8 +21,8 @@ struct handoff {
 void handoff_start(void);
 /* The memory of a new space, all zero. Its first request, to begin, is on its way. */
 void handoff_init(struct handoff *h, struct space_control *control, struct space_answer *answer, const u64 *pass);
-/* Have the queued commands carried out, signed with `pass`, or run (NULL). False: there is no answer, and there will be none that can be believed. True: the
- * space waits for the next request, whatever it has run. */
+/* Have the queued commands carried out, signed with `pass`, or run (NULL). False: there is no answer, and there will be none that can be
+ * believed. True: the space waits for the next request, whatever it has run. */
 bool handoff_request(struct handoff *h, const u64 *pass);
 /* Sleep until the last request is answered. `hurry`: that should be soon, whatever the space does. */
 bool handoff_await(struct handoff *h, bool hurry);

@@ -242,9 +242,9 @@ leave:
 	xsave64	WINDOW(WINDOW_XSAVE)
 	jmp	answer
 
-/* The handler of all signals: EDI is the number, RSI tells of it, RDX is the context. The kernel has put the extended state there and given us a fresh
- * one. It never returns, since the next run loads all registers anyway; the signal that stops code in place stays blocked until then.
- * If that came while code in place was being entered, the guest's state is still where it was. */
+/* The handler of all signals: EDI is the number, RSI tells of it, RDX is the context. The kernel has put the extended state there and
+ * given us a fresh one. It never returns, since the next run loads all registers anyway; the signal that stops code in place stays
+ * blocked until then. If that came while code in place was being entered, the guest's state is still where it was. */
 #define KEEP(number, place) mov UCONTEXT(number)(%rdx), %rax; mov %rax, place
 #define KEEP_GPR(number, gpr) KEEP(number, WINDOW(WINDOW_GPR + 8 * gpr))
 

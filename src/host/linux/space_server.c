@@ -81,8 +81,9 @@ static bool set_signals(void)
 	return good && !sigprocmask(SIG_SETMASK, &stop, NULL);
 }
 
-/* Once the VMM has set `block`, system calls of code that is not the runtime's come back as signals, before the filter and whatever their number is: there are
- * some that the kernel has no filter look at (uretprobe, uprobe). Where the kernel cannot do it, it has none of those either. */
+/* Once the VMM has set `block`, system calls of code that is not the runtime's come back as signals, before the filter and whatever their
+ * number is: there are some that the kernel has no filter look at (uretprobe, uprobe). Where the kernel cannot do it, it has none of
+ * those either. */
 static void block_calls(void)
 {
 	prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, in_hole(SPACE_RUNTIME), SPACE_RUNTIME_SIZE, in_hole(SPACE_CONTROL + CONTROL_BLOCK));
