@@ -110,6 +110,12 @@ static void do_kill_another(void)
 	kill(getppid(), 0);
 }
 
+static void do_move_another(void)
+{
+	u64 cpus = 1;
+	syscall(SYS_sched_setaffinity, getppid(), sizeof(cpus), &cpus);
+}
+
 static void do_ptrace(void)
 {
 	syscall(SYS_ptrace, 0, 0, 0, 0);
@@ -171,6 +177,7 @@ static void test_forbidden(void **state)
 		{ "mprotect to code", do_make_executable, SYS_mprotect },
 		{ "tgkill of another", do_signal_another, -1 },
 		{ "kill", do_kill_another, -1 },
+		{ "choosing CPUs for another process", do_move_another, SYS_sched_setaffinity },
 		{ "ptrace", do_ptrace, SYS_ptrace },
 		{ "process_vm_writev", do_process_write, SYS_process_vm_writev },
 		{ "TIOCSTI", do_push_key, SYS_ioctl },

@@ -75,6 +75,8 @@ static int add_conditions(scmp_filter_ctx filter, int space_socket)
 		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, TCSETS2_REQUEST) },
 		/* What frames from a tap interface may come with. */
 		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, TUNSETOFFLOAD) },
+		/* A thread chooses its own CPU. */
+		{ SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), SCMP_A0_64(SCMP_CMP_EQ, 0) },
 		/* Signals to itself alone, and no way around the handler below. */
 		{ SCMP_ACT_ALLOW, SCMP_SYS(tgkill), SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)getpid()) },
 		{ SCMP_ACT_ALLOW, SCMP_SYS(rt_sigaction), SCMP_A0_64(SCMP_CMP_NE, SIGSYS) },

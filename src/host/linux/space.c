@@ -278,7 +278,6 @@ struct host_space *host_space_create(const struct host_code *code, void *ram, u6
 		.pass = { s->pass[0], s->pass[1] },
 	};
 	bool good = ask_for_process(s, &r, files) && handoff_await(&s->handoff, true);
-	s->handoff.control->pass[0] = s->handoff.control->pass[1] = 0;
 	__atomic_store_n(&s->handoff.control->block, SYSCALL_DISPATCH_FILTER_BLOCK, __ATOMIC_SEQ_CST);
 	if (good)
 		return &s->space;
@@ -298,10 +297,10 @@ void host_space_destroy(struct host_space *space)
 
 /* ---- mappings ---- */
 
-/* Have the queued commands carried out, or run. False: the space is lost. */
+/* Have the queued commands carried out, and run, if it is to. False: the space is lost. */
 static bool request(struct slot *s, bool run)
 {
-	bool answered = handoff_request(&s->handoff, run ? NULL : s->pass);
+	bool answered = handoff_request(&s->handoff, s->pass, run);
 	s->failed = s->failed || !answered || s->handoff.answer->kind == KIND_FAILED;
 	return answered;
 }
@@ -462,11 +461,6 @@ enum host_space_exit host_space_run(struct host_space *space, struct host_trap *
 	if (!in_place)
 		regs->gs_base = space->window_there;
 	if (s->failed || handoff_dead(&s->handoff) || !is_canonical(regs->fs_base, 48) || !is_canonical(regs->gs_base, 48))
-		return SPACE_GONE;
-	/* Mappings are changed apart from running, since no guest code may run while their pass is in sight. */
-	if (c->count && !request(s, false))
-		return broken(s);
-	if (s->failed)
 		return SPACE_GONE;
 	__atomic_store_n(&c->in_place, in_place, __ATOMIC_SEQ_CST);
 	bool answered = request(s, true);

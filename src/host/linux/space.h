@@ -31,7 +31,7 @@ struct space_request {
 	/* SPACE_CREATE, which brings the files of SPACE_FILES along */
 	u64 tables_size;
 	u64 code, code_size;
-	u64 pass[2]; /* struct space_control */
+	u64 pass[2]; /* struct space_answer */
 	/* SPACE_BREAK */
 	u64 breaks[HOST_SPACE_BREAKS];
 	u32 breaks_count;

@@ -4,15 +4,15 @@
  * not believed, and no answer at all is noticed by whoever waits: the server tells of a space's end, and from time to time the waiting
  * thread looks whether the server is there, and whether the space has been told to stop for long.
  *
- * A round trip by two futexes takes 5 us when both sides have one CPU in turn, and much longer across CPUs, since idle ones must be
+ * A round trip by two futexes takes 5 us when both sides have one CPU in turn, and 50 us and more across CPUs, since idle ones must be
  * woken. If both sides have a CPU each and look out for each other it takes 0.3 us. So we spin while answers come soon. When one does
  * not:
  *
  * - The kernel had put both on one CPU: the space is told to keep away from that. - Or one side lost its CPU to somebody else: there is
- * none to spare, so both go where the kernel wants them and sleep for a long time. - Or the guest just runs for long: we sleep for a
- * short time.
+ * none to spare, so we sleep from now on for a long time. - Or the guest just runs for long: we sleep for a short time.
  *
- * These times double when it happens again soon. */
+ * These times double when it happens again soon. Those that sleep share a CPU, to which both are bound for a while (PINNED_US): left to
+ * itself, the kernel wakes each where it finds an idle one. In between this thread is free to be put elsewhere, and the space follows. */
 #define _GNU_SOURCE
 #include "host/linux/space_handoff.h"
 
@@ -31,6 +31,7 @@
 #define CHECK_INTERVAL 500000000ull /* ns */
 #define PATIENCE 20 /* intervals that a space may take to stop */
 #define SPIN_US 200 /* several times what it takes to wake somebody on another CPU */
+#define PINNED_US 20000 /* enough to make up for being woken elsewhere once */
 #define SPIN_THERE 4 /* the space spins for so much less, since we are not long about an exit if it comes to spinning */
 #define SHORT_MAX 32 /* times SPIN_US */
 #define LONG_MIN 20
@@ -40,6 +41,7 @@
 #define CPU_NUMBER 0xfff /* in TSC_AUX; above is the node */
 
 static struct {
+	cpu_set_t cpus; /* that we were given */
 	u64 spin; /* TSC ticks to look out for an answer before sleeping; 0: there is one CPU */
 	bool fsgsbase, rdtscp;
 	/* All threads, atomic: CPUs were found to be short, so nobody spins before this time, and how long that is, in units of `spin`. */
@@ -48,42 +50,106 @@ static struct {
 
 void handoff_start(void)
 {
-	cpu_set_t set;
-	bool several = sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1;
+	bool several = sched_getaffinity(0, sizeof(host.cpus), &host.cpus) == 0 && CPU_COUNT(&host.cpus) > 1;
 	host.spin = several ? host_tsc_hz() / 1000000 * SPIN_US : 0;
 	host.fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 	host.rdtscp = host_cpuid_checked(0x80000001, 0).reg[CPUID_EDX] >> 27 & 1;
 }
 
-/* With its next request the space moves to where this thread may run, but not to `cpu` (-1: anywhere). False: there is no such place. */
+/* ---- who runs where ---- */
+
+/* Where this thread is bound to, on the space's CPU or it on ours, and until when. */
+static _Thread_local struct {
+	bool bound;
+	int cpu;
+	u64 until;
+} pinned;
+
+void handoff_unpin(void)
+{
+	if (!pinned.bound)
+		return;
+	pinned.bound = false;
+	sched_setaffinity(0, sizeof(host.cpus), &host.cpus);
+}
+
+/* To the CPU that we are on. False: to none. */
+static bool pin(u64 now)
+{
+	cpu_set_t set;
+	int cpu = sched_getcpu();
+	if (cpu < 0)
+		return false;
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	pinned.bound = sched_setaffinity(0, sizeof(set), &set) == 0;
+	pinned.cpu = cpu;
+	pinned.until = now + host.spin / SPIN_US * PINNED_US;
+	return pinned.bound;
+}
+
+/* With its next request the space moves there. */
+static void move(struct handoff *h, const cpu_set_t *set)
+{
+	_Static_assert(sizeof(*set) == sizeof(h->control->cpus), "a set of CPUs");
+	__builtin_memcpy(h->control->cpus, set, sizeof(*set));
+	h->control->move = 1;
+	h->apart = h->at = -1;
+}
+
+/* To where this thread may run, but not to `cpu` (-1: anywhere). False: there is no such place. */
 static bool keep_apart(struct handoff *h, int cpu)
 {
-	struct space_control *c = h->control;
-	cpu_set_t set;
-	_Static_assert(sizeof(set) == sizeof(c->cpus), "a set of CPUs");
-	if (sched_getaffinity(0, sizeof(set), &set) < 0)
-		return false;
+	cpu_set_t set = host.cpus;
 	if (cpu >= 0)
 		CPU_CLR(cpu, &set);
 	if (!CPU_COUNT(&set))
 		return false;
-	__builtin_memcpy(c->cpus, &set, sizeof(set));
-	c->move = 1;
+	move(h, &set);
 	h->apart = cpu;
 	return true;
+}
+
+/* Both sides sleep in turn. */
+static void come_together(struct handoff *h, u64 now)
+{
+	cpu_set_t set;
+	if (pinned.bound && now >= pinned.until) {
+		handoff_unpin();
+		return;
+	}
+	if ((!pinned.bound && !pin(now)) || h->at == pinned.cpu)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET(pinned.cpu, &set);
+	move(h, &set);
+	h->at = pinned.cpu;
+}
+
+/* Both sides are going to spin. */
+static void go_apart(struct handoff *h)
+{
+	handoff_unpin();
+	if (h->at >= 0 && !keep_apart(h, h->at))
+		keep_apart(h, -1);
 }
 
 /* Any two numbers of which one cannot be made of the other. */
 #define RING_EVEN 1
 #define RING_ODD (1ull << 32)
 
+static void show_pass(struct handoff *h, const u64 *pass)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(h->answer->pass); i++)
+		__atomic_store_n(&h->answer->pass[i], pass ? pass[i] : 0, __ATOMIC_RELAXED);
+}
+
 void handoff_init(struct handoff *h, struct space_control *control, struct space_answer *answer, const u64 *pass)
 {
-	*h = (struct handoff){ .control = control, .answer = answer, .sequence = 1, .apart = -1, .ring = -1 };
+	*h = (struct handoff){ .control = control, .answer = answer, .sequence = 1, .apart = -1, .at = -1, .ring = -1 };
 	control->ring[0] = RING_EVEN;
 	control->ring[1] = RING_ODD;
-	control->pass[0] = pass[0];
-	control->pass[1] = pass[1];
+	show_pass(h, pass);
 	control->sequence = 1;
 	control->waiting = 1;
 	control->fsgsbase = host.fsgsbase;
@@ -206,7 +272,6 @@ static void leave_off(struct handoff *h, int cpu, u64 now)
 		return;
 	if (crowded) {
 		give_up(now);
-		keep_apart(h, -1);
 		return;
 	}
 	h->short_times = MIN(MAX(2 * h->short_times, 1), SHORT_MAX);
@@ -223,16 +288,19 @@ static void learn(struct handoff *h, u64 start, bool spun, bool came, int cpu)
 		leave_off(h, cpu, now);
 }
 
-bool handoff_request(struct handoff *h, const u64 *pass)
+bool handoff_request(struct handoff *h, const u64 *pass, bool run)
 {
 	struct space_control *c = h->control;
 	u64 start = __builtin_ia32_rdtsc();
 	u32 old = h->sequence++;
 	bool spins = spin_pays(h, start);
 	int cpu = spins ? sched_getcpu() : -1;
-	c->run = !pass;
-	c->pass[0] = pass ? pass[0] : 0;
-	c->pass[1] = pass ? pass[1] : 0;
+	if (spins)
+		go_apart(h);
+	else if (host.spin)
+		come_together(h, start);
+	c->run = run;
+	show_pass(h, c->count ? pass : NULL);
 	c->spin = spins ? (u32)host.spin / SPIN_THERE : 0;
 	__atomic_store_n(&c->waiting, spins ? 0 : WAITING_ASLEEP, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->sequence, h->sequence, __ATOMIC_SEQ_CST);
@@ -241,9 +309,9 @@ bool handoff_request(struct handoff *h, const u64 *pass)
 	bool came = spins && spin(h, old, start);
 	if (spins && !came)
 		__atomic_store_n(&c->waiting, WAITING_PUZZLED, __ATOMIC_SEQ_CST);
-	bool answered = handoff_await(h, pass);
+	bool answered = handoff_await(h, !run);
+	show_pass(h, NULL);
 	c->count = c->move = 0;
-	c->pass[0] = c->pass[1] = 0;
 	learn(h, start, spins, came, cpu);
 	return answered;
 }

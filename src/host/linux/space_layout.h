@@ -53,7 +53,6 @@
 #define CONTROL_MOVE 32
 #define CONTROL_IN_PLACE 40
 #define CONTROL_BLOCK 44
-#define CONTROL_PASS 48
 #define CONTROL_RING 64
 #define CONTROL_CPUS 128
 #define SPACE_CPUS 1024
@@ -69,7 +68,8 @@
 #define ANSWER_ADDRESS 32
 #define ANSWER_FS_BASE 40
 #define ANSWER_CPU 48
-#define ANSWER_USAGE 64
+#define ANSWER_PASS 56
+#define ANSWER_USAGE 128
 
 #define KIND_LEFT 1 /* translated code jumped to leave */
 #define KIND_TRAP 2
@@ -109,8 +109,6 @@ struct space_control {
 	u32 dead; /* the process has ended */
 	u32 in_place; /* what runs is the guest's own code: it must be interrupted, since it does not look at `stop` */
 	u32 block; /* SYSCALL_DISPATCH_FILTER_*: no system calls but the runtime's */
-	/* What commands are signed with: upper halves. Clear whenever guest code may run. */
-	u64 pass[2];
 	alignas(64) u64 ring[2]; /* what the space rings with after requests of even and of odd number */
 	alignas(64) u64 cpus[SPACE_CPUS / 64];
 	alignas(64) struct space_command command[SPACE_COMMANDS];
@@ -124,6 +122,8 @@ struct space_answer {
 	u64 vector, error, address;
 	u64 fs_base; /* as last set, without the instruction for it */
 	u32 cpu; /* where it took up the request: TSC_AUX as Linux sets it */
+	/* What commands are signed with: upper halves. From the VMM, and taken away by the runtime when they are carried out. */
+	u64 pass[2];
 	alignas(64) struct rusage usage; /* of the space, for a VMM that is puzzled */
 };
 
@@ -150,7 +150,6 @@ static_assert(offsetof(struct space_control, rdtscp) == CONTROL_RDTSCP, "control
 static_assert(offsetof(struct space_control, move) == CONTROL_MOVE, "control");
 static_assert(offsetof(struct space_control, block) == CONTROL_BLOCK, "control");
 static_assert(offsetof(struct space_control, in_place) == CONTROL_IN_PLACE, "control");
-static_assert(offsetof(struct space_control, pass) == CONTROL_PASS, "control");
 static_assert(offsetof(struct space_control, ring) == CONTROL_RING, "control");
 static_assert(offsetof(struct space_control, cpus) == CONTROL_CPUS, "control");
 static_assert(offsetof(struct space_control, command) == CONTROL_COMMAND, "control");
@@ -161,6 +160,7 @@ static_assert(offsetof(struct space_answer, vector) == ANSWER_VECTOR, "answer");
 static_assert(offsetof(struct space_answer, error) == ANSWER_ERROR, "answer");
 static_assert(offsetof(struct space_answer, address) == ANSWER_ADDRESS, "answer");
 static_assert(offsetof(struct space_answer, cpu) == ANSWER_CPU, "answer");
+static_assert(offsetof(struct space_answer, pass) == ANSWER_PASS, "answer");
 static_assert(offsetof(struct space_answer, usage) == ANSWER_USAGE, "answer");
 static_assert(offsetof(struct space_answer, fs_base) == ANSWER_FS_BASE, "answer");
 

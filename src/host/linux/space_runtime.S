@@ -25,10 +25,18 @@
 	.balign 64
 	.globl space_runtime, space_runtime_size, space_runtime_leave, space_runtime_trap, space_runtime_rung
 
-/* The pass that the filter wants to see with every change of mappings. No guest code runs before R8 and R10 hold something else. */
+/* The pass that the filter wants to see with every change of mappings. Nothing of it is left when guest code may run, or a signal may come,
+ * which stores registers where guest code can read them. */
 	.macro show_pass
-	mov	CONTROL(CONTROL_PASS), %r10
-	mov	CONTROL(CONTROL_PASS + 8), %r8
+	mov	ANSWER(ANSWER_PASS), %r10
+	mov	ANSWER(ANSWER_PASS + 8), %r8
+	.endm
+
+	.macro forget_pass
+	xor	%r8d, %r8d
+	xor	%r10d, %r10d
+	mov	%r8, ANSWER(ANSWER_PASS)
+	mov	%r8, ANSWER(ANSWER_PASS + 8)
 	.endm
 
 /* The process begins here: forget everything but the hole. */
@@ -53,6 +61,7 @@ begin:
 	syscall
 	test	%rax, %rax
 	jnz	give_up
+	forget_pass
 	movl	$KIND_DONE, ANSWER(ANSWER_KIND)
 
 /* The request is done. To ring comes first: it is the proof that this process waits, because the filter lets only these two instructions
@@ -145,11 +154,13 @@ request:
 	add	$32, %rbx
 2:	sub	$1, %ebp
 	jns	1b
+	forget_pass
 	cmpl	$0, CONTROL(CONTROL_RUN)
 	jne	run
 	movl	$KIND_DONE, ANSWER(ANSWER_KIND)
 	jmp	answer
 failed:
+	forget_pass
 	movl	$KIND_FAILED, ANSWER(ANSWER_KIND)
 	jmp	answer
 

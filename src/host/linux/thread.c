@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "host/port.h"
 
+#include "host/linux/space_handoff.h"
+
 #include <asm/prctl.h>
 #include <errno.h>
 #include <linux/futex.h>
@@ -38,6 +40,7 @@ void host_unlock(struct host_lock *lock)
 void host_wait(u32 *word, u32 expected, u64 deadline)
 {
 	struct timespec t = { .tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000) };
+	handoff_unpin();
 	/* FUTEX_WAIT_BITSET takes an absolute time on the monotonic clock. */
 	syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, deadline == HOST_NEVER ? NULL : &t, NULL,
 		FUTEX_BITSET_MATCH_ANY);
