@@ -33,12 +33,14 @@
 #define DONE 42
 
 static char said[512]; /* what the last child logged */
+static pid_t parent;
 
 /* Run `act` confined; its status as waitpid gives it. */
 static int confined(void (*act)(void))
 {
 	int pipe_fd[2];
 	assert_int_equal(pipe(pipe_fd), 0);
+	parent = getpid();
 	pid_t pid = fork();
 	if (!pid) {
 		setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
@@ -102,18 +104,18 @@ static void do_make_executable(void)
 
 static void do_signal_another(void)
 {
-	syscall(SYS_tgkill, getppid(), getppid(), 0);
+	syscall(SYS_tgkill, parent, parent, 0);
 }
 
 static void do_kill_another(void)
 {
-	kill(getppid(), 0);
+	kill(parent, 0);
 }
 
 static void do_move_another(void)
 {
 	u64 cpus = 1;
-	syscall(SYS_sched_setaffinity, getppid(), sizeof(cpus), &cpus);
+	syscall(SYS_sched_setaffinity, parent, sizeof(cpus), &cpus);
 }
 
 static void do_ptrace(void)
@@ -175,8 +177,8 @@ static void test_forbidden(void **state)
 		{ "mmap of code", do_map_code, SYS_mmap },
 		{ "mmap of writable code", do_map_everything, SYS_mmap },
 		{ "mprotect to code", do_make_executable, SYS_mprotect },
-		{ "tgkill of another", do_signal_another, -1 },
-		{ "kill", do_kill_another, -1 },
+		{ "tgkill of another", do_signal_another, SYS_tgkill },
+		{ "kill", do_kill_another, SYS_kill },
 		{ "choosing CPUs for another process", do_move_another, SYS_sched_setaffinity },
 		{ "ptrace", do_ptrace, SYS_ptrace },
 		{ "process_vm_writev", do_process_write, SYS_process_vm_writev },
