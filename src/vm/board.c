@@ -111,6 +111,14 @@ void board_net_input(struct board *board)
 		virtio_net_resume(board->net[i]);
 }
 
+bool board_doorbell(struct board *board, gpa_t gpa, u64 now)
+{
+	for (unsigned i = 0; i < board->backends.nets; i++)
+		if (virtio_doorbell(&board->net[i]->virtio, gpa, now))
+			return true;
+	return false;
+}
+
 void board_console_input(struct board *board, unsigned port)
 {
 	if (port < board->backends.consoles)

@@ -108,6 +108,10 @@ void board_console_input(struct board *board, unsigned port);
 /* Give the network cards what waits for them, after a time in which nobody looked. */
 void board_net_input(struct board *board);
 
+/* A vCPU writes to `gpa`, which is no RAM. True: it was the doorbell of a device that takes it without the lock; nothing else is to be done. Any
+ * thread, without the lock. */
+bool board_doorbell(struct board *board, gpa_t gpa, u64 now);
+
 /* What the last access asked for; it is then forgotten. */
 enum board_event board_take_event(struct board *board);
 

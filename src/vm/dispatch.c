@@ -85,7 +85,8 @@ static void exit_mmio(struct vm_cpu *cpu, struct exit *e)
 	struct vm *vm = cpu->vm;
 	u64 offset = e->mmio.gpa & (LAPIC_MMIO_SIZE - 1);
 	if (!lapic_decodes(&cpu->lapic, e->mmio.gpa)) {
-		e->mmio.value = board_access(cpu, &vm->board.memory, e->mmio.gpa, e->mmio.size, e->mmio.write, e->mmio.value);
+		if (!e->mmio.write || !board_doorbell(&vm->board, e->mmio.gpa, vm_now(vm)))
+			e->mmio.value = board_access(cpu, &vm->board.memory, e->mmio.gpa, e->mmio.size, e->mmio.write, e->mmio.value);
 	} else if (e->mmio.write) {
 		u64 now = vm_now(cpu->vm);
 		lapic_mmio_write(&cpu->lapic, offset, e->mmio.size, e->mmio.value, now);

@@ -29,6 +29,7 @@ static struct {
 	u8 frame[sizeof(struct net_header) + 2048]; /* the one that waits at the network */
 	u32 frame_size; /* 0: none */
 	bool full; /* so that nothing can be sent */
+	u64 now;
 	struct block_request *waiting[BLOCK_REQUESTS_MAX], *done;
 	unsigned waits;
 } machine;
@@ -158,12 +159,16 @@ static void net_accept(void *net, u32 offloads)
 	CHECK(!(offloads & ~(u32)NET_OFFLOADS));
 }
 
+static void net_wake(void *net)
+{
+}
+
 static bool net_poll(void *net)
 {
 	return !machine.full;
 }
 
-static const struct net_backend network = { .send = net_send, .flush = net_flush, .peek = net_peek, .next = net_next, .accept = net_accept, .poll = net_poll,
+static const struct net_backend network = { .send = net_send, .flush = net_flush, .peek = net_peek, .next = net_next, .accept = net_accept, .poll = net_poll, .wake = net_wake,
 					    .offloads = NET_OFFLOADS };
 
 static void net_step(struct input *in)
@@ -216,6 +221,15 @@ static void put_descriptor(struct input *in)
 		u16 third, fourth;
 	} d = { input_take(in, 2), input_take(in, 2), input_u8(in), (u16)input_take(in, 2) };
 	memcpy(bytes + (size_t)(input_u8(in) % 128) * sizeof(d), &d, sizeof(d));
+}
+
+/* As a vCPU notifies a queue, some time after the last. */
+static void ring(u64 queue, u8 pause)
+{
+	u64 address = BAR + 0x3000 + 4 * queue;
+	machine.now += pause * 20000ull;
+	if (!virtio_doorbell(machine.device, address, machine.now))
+		set(address, 2, 0);
 }
 
 static void step(struct input *in)
@@ -271,7 +285,7 @@ static void step(struct input *in)
 		bytes[0x2008 + (op >> 4) * 16] = input_u8(in);
 		break;
 	default:
-		set(BAR + 0x3000 + 4 * ((op >> 4) % 4), 2, 0);
+		ring((op >> 4) % 4, op >> 6);
 	}
 }
 
