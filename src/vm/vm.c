@@ -109,6 +109,16 @@ void vm_disk_completed(struct vm *vm, unsigned disk)
 	host_unlock(&vm->lock);
 }
 
+void vm_share_completed(struct vm *vm, unsigned share)
+{
+	host_lock(&vm->lock);
+	virtio_fs_completed(vm->board.share[share]);
+	vm_board_changed(vm, vm_now(vm));
+	if (vm->time.stopped)
+		vm_settled(vm);
+	host_unlock(&vm->lock);
+}
+
 bool vm_net_ready(struct vm *vm, unsigned net)
 {
 	host_lock(&vm->lock);

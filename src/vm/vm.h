@@ -175,6 +175,8 @@ void vm_serial_input(struct vm *vm);
 void vm_console_input(struct vm *vm, unsigned port);
 /* Requests of a disk are complete. From any thread. */
 void vm_disk_completed(struct vm *vm, unsigned disk);
+/* Requests of a shared folder are complete. From any thread. */
+void vm_share_completed(struct vm *vm, unsigned share);
 /* A network has frames, room, or another state of its link. True: there is more; call again, soon. From any thread. */
 bool vm_net_ready(struct vm *vm, unsigned net);
 

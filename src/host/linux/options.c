@@ -44,6 +44,8 @@ static const struct option_row rows[] = {
 	  "a disk image or block device as a virtio disk; may be given several times; other keys are format, base, overlay, snapshot, readonly, serial, direct" },
 	{ "net", 'n', TYPE_LIST, FIELD(net), "user[,hostfwd=RULE]|tap,ifname=NAME|switch,path=SOCKET", NULL, 0, 0,
 	  "a virtio network card, and what is at its other end; may be given several times" },
+	{ "share", 0, TYPE_LIST, FIELD(share), "path=FOLDER[,KEY=VALUE]", NULL, 0, 0,
+	  "a folder that the guest may mount by virtio-fs; may be given twice; other keys are tag, readonly, cache" },
 	{ "name", 0, TYPE_TEXT, FIELD(name), "NAME", NULL, 0, 0,
 	  "what the machine is called by nadir list, stop, console and so on" },
 	{ "api-socket", 0, TYPE_TEXT, FIELD(api_socket), "PATH", NULL, 0, 0, "where its control socket is, if not at its name's place" },

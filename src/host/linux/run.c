@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "host/linux/run.h"
 
+#include "host/linux/balloon_option.h"
 #include "host/linux/console.h"
 #include "host/linux/control.h"
 #include "host/linux/disk.h"
@@ -18,6 +19,7 @@
 #include "host/linux/runtime.h"
 #include "host/linux/rom.h"
 #include "host/linux/sandbox.h"
+#include "host/linux/share.h"
 #include "host/linux/snapshot.h"
 #include "host/linux/space.h"
 #include "host/linux/stats_print.h"
@@ -57,6 +59,7 @@ struct machine {
 		struct disk *disk;
 	} disk[DISKS_MAX];
 	struct net_backend net[NETS_MAX];
+	struct fs_backend share[SHARES_MAX];
 	u64 balloon; /* bytes asked of the guest at first */
 	struct snapshot snapshot; /* what the machine went on from; chunks of memory may still be there only */
 	char *description; /* of the machine, for its snapshots */
@@ -129,6 +132,11 @@ static void disk_completed(void *opaque)
 static bool net_ready(void *opaque, unsigned index)
 {
 	return vm_net_ready(machine.vm, index);
+}
+
+static void share_completed(void *opaque, unsigned index)
+{
+	vm_share_completed(machine.vm, index);
 }
 
 static void debug_stopped(void *opaque)
@@ -272,6 +280,19 @@ static int open_nets(struct machine *m)
 	return 0;
 }
 
+static int open_shares(struct machine *m)
+{
+	const struct option_list *share = &m->options->share;
+	if (share->count > SHARES_MAX) {
+		fprintf(stderr, "nadir: --share can be given %d times at most\n", SHARES_MAX);
+		return -1;
+	}
+	for (unsigned i = 0; i < share->count; i++)
+		if (share_open(i, share->item[i], &m->share[i]) < 0)
+			return -1;
+	return 0;
+}
+
 static int open_port(struct machine *m, const char *option, const char *where, const char *name)
 {
 	struct machine_port *port = &m->port[m->ports];
@@ -372,31 +393,11 @@ static int open_files(struct machine *m)
 		if (!m->disk[i].disk)
 			return -1;
 	}
-	if (open_nets(m) < 0)
+	if (open_nets(m) < 0 || open_shares(m) < 0)
 		return -1;
 	m->serial = console_open("serial", o->serial);
 	m->debug = console_open("debug-console", o->debug_console ? o->debug_console : "none");
 	return m->serial && m->debug && !open_ports(m) ? open_control(o) : -1;
-}
-
-/* --balloon: 0, or -1 after one sentence on stderr. */
-static int parse_balloon(const char *text, bool *fitted, bool *reporting, u64 *size)
-{
-	char copy[64], *rest = copy;
-	*fitted = *reporting = strcmp(text, "off");
-	*size = 0;
-	bool good = (size_t)snprintf(copy, sizeof(copy), "%s", text) < sizeof(copy);
-	while (*fitted && good && rest) {
-		char *word = strsep(&rest, ",");
-		bool on = !strcmp(word, "reporting=on");
-		if (on || !strcmp(word, "reporting=off"))
-			*reporting = on;
-		else
-			good = !strncmp(word, "size=", 5) && options_size(word + 5, size);
-	}
-	if (!good)
-		fprintf(stderr, "nadir: --balloon: '%s' is not off or size=SIZE[,reporting=on|off]\n", text);
-	return good ? 0 : -1;
 }
 
 static int make_config(struct machine *m, struct vm_config *config)
@@ -419,7 +420,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 			  .cmdline = o->append, .copied = file_settle_part },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
 			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = o->disk.count,
-			      .net = m->net, .nets = o->net.count, .flash = m->variables },
+			      .net = m->net, .nets = o->net.count, .share = m->share, .shares = o->share.count, .flash = m->variables },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
 		.no_reboot = o->no_reboot || (!m->kernel.data && !m->rom.data),
@@ -447,7 +448,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 	config->backends.consoles = m->ports;
 	for (unsigned i = 0; i < m->ports; i++)
 		config->backends.console[i] = (struct console_cable){ console_put, console_get, m->port[i].console, m->port[i].name };
-	return parse_balloon(o->balloon, &config->backends.balloon, &config->backends.reporting, &m->balloon);
+	return balloon_parse(o->balloon, &config->backends.balloon, &config->backends.reporting, &m->balloon);
 }
 
 static void *vcpu_thread(void *opaque)
@@ -479,6 +480,14 @@ static int start_nets(struct machine *m)
 	return error ? -1 : 0;
 }
 
+static int run_shares(struct machine *m)
+{
+	int error = shares_run(share_completed, m);
+	if (error)
+		fprintf(stderr, "nadir: cannot start the threads of the shared folders: %s\n", strerror(error));
+	return error ? -1 : 0;
+}
+
 static int start_control(struct machine *m)
 {
 	if (control_wanted())
@@ -507,7 +516,7 @@ static int start_threads(struct machine *m)
 			return -1;
 		}
 	}
-	return start_disks(m) < 0 || start_nets(m) < 0 ? -1 : start_control(m);
+	return start_disks(m) < 0 || start_nets(m) < 0 || run_shares(m) < 0 ? -1 : start_control(m);
 }
 
 static int confine(const struct run_options *o)
@@ -601,6 +610,7 @@ static int run_machine(struct machine *m)
 	int status = ended_by_signal ? 128 + ended_by_signal : exit_status(m);
 	gdb_finish(status);
 	nets_stop();
+	shares_stop();
 	for (unsigned i = 0; i < m->options->disk.count; i++)
 		disk_stop(m->disk[i].disk);
 	console_flush(m->serial);
@@ -645,10 +655,13 @@ int run_main(const struct run_options *options)
 		return STATUS_USAGE;
 	if (start_snapshots(m) < 0)
 		return STATUS_USAGE;
+	if (shares_start(m->vm->memory, m->vm->config.memory, confined(options)) < 0)
+		return STATUS_FAILURE;
 	int status = run_machine(m);
 	restore_forget(&m->snapshot);
 	vm_destroy(m->vm);
 	nets_close();
+	shares_close();
 	for (unsigned i = 0; i < ARRAY_SIZE(m->disk); i++)
 		disk_close(m->disk[i].disk);
 	console_close(m->serial);
