@@ -174,6 +174,8 @@ void host_wait(u32 *word, u32 expected, u64 deadline);
 void host_wake(u32 *word);
 /* Give the CPU to somebody else for a moment (PAUSE loops). */
 void host_yield(void);
+/* Nanoseconds that the calling thread, one that runs a vCPU, was ready to run and had no CPU; 0 for ever where the host does not say. */
+u64 host_run_delay(void);
 
 /* A full memory barrier on every thread of this program that runs guest code: what they stored before this call is visible when it
  * returns, and what they load afterwards is not older than the call. */

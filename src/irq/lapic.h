@@ -133,6 +133,11 @@ int lapic_highest(const struct lapic *lapic);
  * cannot happen here.) */
 int lapic_acknowledge(struct lapic *lapic);
 
+/* What a write to the EOI register does. */
+void lapic_end_interrupt(struct lapic *lapic);
+/* Whether nobody would see it if that came late: nothing else is requested, and no I/O APIC waits for it. */
+bool lapic_end_may_wait(const struct lapic *lapic);
+
 /* ---- time ---- */
 
 /* When the timer next sets a bit in IRR, or HOST_NEVER. */

@@ -16,6 +16,7 @@
 #include "host/linux/machine_api.h"
 #include "host/linux/net.h"
 #include "host/linux/restore.h"
+#include "host/linux/run_delay.h"
 #include "host/linux/runtime.h"
 #include "host/linux/rom.h"
 #include "host/linux/sandbox.h"
@@ -455,7 +456,9 @@ static void *vcpu_thread(void *opaque)
 {
 	struct vcpu_start *start = opaque;
 	trap_thread_init();
-	pthread_barrier_wait(&start->machine->ready);
+	run_delay_thread_init();
+	pthread_barrier_wait(&start->machine->ready); /* before confinement, */
+	pthread_barrier_wait(&start->machine->ready); /* and behind it */
 	vm_run_vcpu(start->machine->vm, start->index);
 	return NULL;
 }
@@ -516,6 +519,7 @@ static int start_threads(struct machine *m)
 			return -1;
 		}
 	}
+	pthread_barrier_wait(&m->ready);
 	return start_disks(m) < 0 || start_nets(m) < 0 || run_shares(m) < 0 ? -1 : start_control(m);
 }
 
