@@ -11,16 +11,12 @@
 #ifndef NADIR_IRQ_LAPIC_H
 #define NADIR_IRQ_LAPIC_H
 
+#include "arch/msr.h"
 #include "irq/interrupt.h"
 #include "irq/posted.h"
 #include "lib/state.h"
 
 #define LAPIC_MMIO_SIZE 0x1000
-
-#define MSR_APIC_BASE 0x1b
-#define MSR_TSC_DEADLINE 0x6e0
-#define MSR_X2APIC 0x800
-#define MSR_X2APIC_LAST 0x8ff
 
 #define APIC_BASE_BSP BIT(8)
 #define APIC_BASE_EXTD BIT(10)
