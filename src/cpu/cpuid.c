@@ -359,14 +359,6 @@ struct cpuid_policy *cpuid_policy_create(const char *spec, unsigned cpus, u64 ts
 	return NULL;
 }
 
-void cpuid_policy_limit(struct cpuid_policy *policy, const struct cpuid_policy *available)
-{
-	intersect(policy, available);
-	policy->xcr0 = 0;
-	set_xstate(policy);
-	policy->linear_bits = cpuid_has(policy, FEATURE_LA57) ? 57 : 48;
-}
-
 /* ---- what the vCPU's registers may hold ---- */
 
 static const struct {

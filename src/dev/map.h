@@ -57,6 +57,7 @@
 #define PCI_SLOT_CONSOLE 3
 #define PCI_SLOT_DISK 4 /* the first */
 #define PCI_SLOT_NET 20 /* the first */
+#define PCI_SLOT_SHARE 28 /* the first */
 #define PCI_SLOT_LPC 31
 
 /* Values that the ACPI tables tell the guest to write. */

@@ -77,6 +77,7 @@ int pci_add_bar(struct pci_function *function, unsigned index, enum pci_bar_kind
 		.device = device,
 		.forward = { .read = bar_read, .write = bar_write, .width = ops->width },
 		.size = size,
+		.place = PCI_NOWHERE,
 	};
 	allow_bar(function, index, size, kind == PCI_BAR_IO ? BAR_IO : kind == PCI_BAR_MEM64 ? BAR_MEM64 : 0);
 	return 0;
@@ -116,6 +117,7 @@ static struct bus *wanted_bus(const struct pci_function *function, const struct 
 
 static void unmap(struct pci_bar *bar)
 {
+	__atomic_store_n(&bar->place, PCI_NOWHERE, __ATOMIC_RELAXED);
 	if (bar->bus)
 		bus_remove(bar->bus, bar);
 	bar->bus = NULL;
@@ -132,6 +134,7 @@ static void map(struct pci_function *function, unsigned index)
 	if (bus && !bus_add(bus, bar->name, base, bar->size, &bar->forward, bar)) {
 		bar->bus = bus;
 		bar->base = base;
+		__atomic_store_n(&bar->place, base, __ATOMIC_RELAXED);
 	}
 }
 

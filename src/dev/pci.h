@@ -47,6 +47,8 @@ enum {
 #define PCI_STATUS_CAPABILITIES 0x0010
 #define PCI_MULTIFUNCTION 0x80 /* in the header type */
 
+#define PCI_NOWHERE (~0ull)
+
 struct pci_host;
 
 enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64 };
@@ -60,6 +62,7 @@ struct pci_bar {
 	u64 size;                  /* a power of two, at least 16 (memory) or 4 (I/O) */
 	struct bus *bus;           /* where it answers now, or NULL */
 	u64 base;                  /* and at which address */
+	u64 place;                 /* that address, or PCI_NOWHERE; atomic: any thread may read it */
 };
 
 struct pci_function {

@@ -17,7 +17,6 @@
 #include "arch/segment.h"
 #include "arch/types.h"
 #include "lib/state.h"
-#include "host/kvm.h"
 #include "host/port.h"
 #include "vcpu/debug.h"
 #include "vcpu/exit.h"
@@ -102,7 +101,7 @@ struct msr_state {
 	u64 spec_ctrl;
 	u64 xss;
 	u64 mcg_status;
-	u64 kvm_wall_clock, kvm_system_time;
+	u64 kvm_wall_clock, kvm_system_time, kvm_steal_time, kvm_pv_eoi;
 };
 
 /* Standard-format XSAVE image of everything up to AVX-512; Intel SDM volume 1, "Managing State Using the XSAVE Feature Set". */
@@ -175,7 +174,6 @@ struct vcpu {
 	u8 direct; /* enum direct_mode; constant after creation */
 	u32 trace; /* TRACE_*; constant after creation */
 	u32 *stop; /* atomic; see vcpu_watch */
-	struct host_kvm_vcpu *kvm; /* atomic: where the host's KVM runs the guest now, to be stopped when something is pending; or NULL */
 
 	alignas(64) u8 xsave[XSAVE_AREA_SIZE];
 };
@@ -268,9 +266,6 @@ static inline void vcpu_set_pending(struct vcpu *v, u32 bits)
 	u32 *stop = __atomic_load_n(&v->stop, __ATOMIC_SEQ_CST);
 	if (stop)
 		host_space_stop(stop);
-	struct host_kvm_vcpu *kvm = __atomic_load_n(&v->kvm, __ATOMIC_SEQ_CST);
-	if (kvm)
-		host_kvm_stop(kvm);
 }
 
 /* The vCPU's own thread, before it runs code that looks at *stop instead of `pending`: whatever is pending, or becomes so, sets it. NULL ends

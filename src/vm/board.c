@@ -111,6 +111,14 @@ void board_net_input(struct board *board)
 		virtio_net_resume(board->net[i]);
 }
 
+bool board_doorbell(struct board *board, gpa_t gpa, u64 now)
+{
+	for (unsigned i = 0; i < board->backends.nets; i++)
+		if (virtio_doorbell(&board->net[i]->virtio, gpa, now))
+			return true;
+	return false;
+}
+
 void board_console_input(struct board *board, unsigned port)
 {
 	if (port < board->backends.consoles)
@@ -179,6 +187,17 @@ static int attach_nets(struct board *b, struct ram *ram)
 	return 0;
 }
 
+static int attach_shares(struct board *b, struct ram *ram)
+{
+	for (unsigned i = 0; i < b->backends.shares; i++) {
+		b->share[i] = host_alloc(sizeof(*b->share[i]));
+		if (!b->share[i] || virtio_fs_attach(b->share[i], &b->backends.share[i], &b->pci, ram, PCI_SLOT_SHARE + i) < 0)
+			return -1;
+		b->virtio[b->virtio_count++] = &b->share[i]->virtio;
+	}
+	return 0;
+}
+
 static int attach_console(struct board *b, struct ram *ram)
 {
 	if (!b->backends.consoles)
@@ -206,7 +225,7 @@ static int attach_virtio(struct board *b, struct ram *ram, unsigned cpus)
 	if (virtio_random_attach(&b->random, &b->pci, ram, PCI_SLOT_RANDOM) < 0)
 		return -1;
 	b->virtio[b->virtio_count++] = &b->random.virtio;
-	return attach_console(b, ram) | attach_balloon(b, ram) | attach_disks(b, ram, cpus) | attach_nets(b, ram);
+	return attach_console(b, ram) | attach_balloon(b, ram) | attach_disks(b, ram, cpus) | attach_nets(b, ram) | attach_shares(b, ram);
 }
 
 int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, unsigned cpus, u64 now,
@@ -255,6 +274,11 @@ void board_destroy(struct board *board)
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(board->net); i++)
 		host_free(board->net[i]);
+	for (unsigned i = 0; i < ARRAY_SIZE(board->share); i++) {
+		if (board->share[i])
+			virtio_fs_destroy(board->share[i]);
+		host_free(board->share[i]);
+	}
 }
 
 void board_reset(struct board *board, u64 now)
@@ -294,7 +318,7 @@ static void virtio_state(struct state *s, struct virtio_device *device, unsigned
 	if (device->state)
 		state_section(s, device->name, index, device->state, device);
 	else
-		state_fail(s, STATE_LACKING, device->name);
+		state_fail(s, s->loading ? STATE_DIFFERS : STATE_LACKING, device->name);
 }
 
 void board_state(struct state *s, struct board *board)

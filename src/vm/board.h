@@ -20,6 +20,7 @@
 #include "dev/virtio/balloon.h"
 #include "dev/virtio/block.h"
 #include "dev/virtio/console.h"
+#include "dev/virtio/fs.h"
 #include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
 #include "irq/ioapic.h"
@@ -27,7 +28,8 @@
 
 #define BOARD_DISKS_MAX 16
 #define BOARD_NETS_MAX 8
-#define BOARD_VIRTIO_MAX (3 + BOARD_DISKS_MAX + BOARD_NETS_MAX)
+#define BOARD_SHARES_MAX 2
+#define BOARD_VIRTIO_MAX (3 + BOARD_DISKS_MAX + BOARD_NETS_MAX + BOARD_SHARES_MAX)
 
 /* The other ends of the board's cables, on the host. put is called under the board's lock and must not call back. */
 struct board_backends {
@@ -44,6 +46,8 @@ struct board_backends {
 	unsigned disks; /* BOARD_DISKS_MAX at most */
 	const struct net_backend *net; /* likewise */
 	unsigned nets; /* BOARD_NETS_MAX at most */
+	const struct fs_backend *share; /* likewise */
+	unsigned shares; /* BOARD_SHARES_MAX at most */
 	bool firmware; /* a ROM starts the machine: fit the firmware configuration device, and show the ROM below 1 MiB */
 	struct pflash_backend flash; /* the firmware's variables */
 	gpa_t flash_base;
@@ -72,6 +76,7 @@ struct board {
 	struct virtio_balloon balloon;
 	struct virtio_block *disk[BOARD_DISKS_MAX];
 	struct virtio_net *net[BOARD_NETS_MAX];
+	struct virtio_fs *share[BOARD_SHARES_MAX];
 	struct virtio_device *virtio[BOARD_VIRTIO_MAX]; /* all of them */
 	unsigned virtio_count;
 	struct debug_console debug_console;
@@ -107,6 +112,10 @@ void board_console_input(struct board *board, unsigned port);
 
 /* Give the network cards what waits for them, after a time in which nobody looked. */
 void board_net_input(struct board *board);
+
+/* A vCPU writes to `gpa`, which is no RAM. True: it was the doorbell of a device that takes it without the lock; nothing else is to be done. Any
+ * thread, without the lock. */
+bool board_doorbell(struct board *board, gpa_t gpa, u64 now);
 
 /* What the last access asked for; it is then forgotten. */
 enum board_event board_take_event(struct board *board);

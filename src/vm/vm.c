@@ -109,6 +109,16 @@ void vm_disk_completed(struct vm *vm, unsigned disk)
 	host_unlock(&vm->lock);
 }
 
+void vm_share_completed(struct vm *vm, unsigned share)
+{
+	host_lock(&vm->lock);
+	virtio_fs_completed(vm->board.share[share]);
+	vm_board_changed(vm, vm_now(vm));
+	if (vm->time.stopped)
+		vm_settled(vm);
+	host_unlock(&vm->lock);
+}
+
 bool vm_net_ready(struct vm *vm, unsigned net)
 {
 	host_lock(&vm->lock);
@@ -287,22 +297,11 @@ static void limit_addresses(struct vm *vm)
 		vm->policy->physical_bits = MIN(vm->policy->physical_bits, FIRMWARE_PHYSICAL_BITS);
 }
 
-static void limit_features(struct vm *vm)
-{
-	struct cpuid_policy available = { 0 };
-	if (!vm->config.engine->limit)
-		return;
-	vm->config.engine->limit(&available);
-	cpuid_policy_limit(vm->policy, &available);
-}
-
 static bool make_policy(struct vm *vm, struct state *saved, char *error, size_t error_size)
 {
 	vm->policy = cpuid_policy_create(vm->config.cpu_model, vm->config.cpus, host_tsc_hz(), error, error_size);
-	if (vm->policy) {
+	if (vm->policy)
 		limit_addresses(vm);
-		limit_features(vm);
-	}
 	return vm->policy && (!saved || vm_load_model(vm, saved, error, error_size));
 }
 

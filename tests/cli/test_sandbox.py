@@ -2,6 +2,7 @@
 import glob
 import os
 import re
+import tempfile
 import time
 
 import guests
@@ -24,22 +25,29 @@ class Sandbox(run.Case):
     def test_on(self):
         self.assertEqual(set(self.status()[0]), {("2", "1")})
 
-    def test_network(self):
-        """The process of a user-mode network is confined, too, and has but its socket open."""
-        process = self.start_guest(guests.say("a") + guests.DEAF_SPIN, "--hang-timeout", "0", "--net", "user")
+    def check_helper(self, name, files, *options):
+        """A helper process of that name is confined, has but these files open, and ends with its machine."""
+        process = self.start_guest(guests.say("a") + guests.DEAF_SPIN, "--hang-timeout", "0", *options)
         self.assertEqual(process.stdout.read(1), b"a")
         with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as f:
             children = {open(f"/proc/{pid}/comm", encoding="ascii").read().strip(): pid for pid in f.read().split()}
-        pid = children["nadir-net"]
+        pid = children[name]
         with open(f"/proc/{pid}/status", encoding="ascii") as f:
             status = f.read()
         self.assertIn("Seccomp:\t2\n", status)
         self.assertIn("NoNewPrivs:\t1\n", status)
         targets = [os.readlink(path) for path in glob.glob(f"/proc/{pid}/fd/*")]
-        self.assertEqual(sorted(re.sub(r"\d+", "", target) for target in targets), 3 * ["/dev/null"] + ["socket:[]"])
+        self.assertEqual(sorted(re.sub(r"\d+", "", target) for target in targets), sorted(3 * ["/dev/null"] + files))
         process.kill()
         process.wait()
         self.assertTrue(self.ends(pid), "it outlives its machine")
+
+    def test_network(self):
+        self.check_helper("nadir-net", ["socket:[]"], "--net", "user")
+
+    def test_share(self):
+        with tempfile.TemporaryDirectory(prefix="nadir-share-") as folder:
+            self.check_helper("nadir-share", ["pipe:[]", "pipe:[]", re.sub(r"\d+", "", folder)], "--share", f"path={folder}")
 
     @staticmethod
     def ends(pid):

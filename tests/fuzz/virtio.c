@@ -3,6 +3,7 @@
 #include "dev/virtio/balloon.h"
 #include "dev/virtio/block.h"
 #include "dev/virtio/console.h"
+#include "dev/virtio/fs.h"
 #include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
 #include "host/port.h"
@@ -25,10 +26,14 @@ static struct {
 	u8 typed; /* bytes that wait for its ports */
 	struct virtio_block block;
 	struct virtio_net net;
+	struct virtio_fs fs;
+	struct fs_request *asked[FS_REQUESTS_MAX], *answered;
+	unsigned asks;
 	struct virtio_device *device;
 	u8 frame[sizeof(struct net_header) + 2048]; /* the one that waits at the network */
 	u32 frame_size; /* 0: none */
 	bool full; /* so that nothing can be sent */
+	u64 now;
 	struct block_request *waiting[BLOCK_REQUESTS_MAX], *done;
 	unsigned waits;
 } machine;
@@ -123,6 +128,49 @@ static void complete_one(u8 which)
 
 static const struct block_backend disk = { .submit = submit, .completed = completed, .drain = drain, .size = DISK_SIZE };
 
+/* ---- files whose answers take their time ---- */
+
+static bool ask(void *share, struct fs_request *r)
+{
+	for (unsigned i = 0; i < r->pieces; i++) {
+		const struct virtq_piece *p = &r->piece[i];
+		CHECK(p->size && ((p->data >= bytes && p->data + p->size <= bytes + RAM_SIZE) || (i < r->readable && p->data >= rom)));
+		if (i >= r->readable)
+			memset(p->data, 0x44, p->size);
+	}
+	CHECK(r->readable <= r->pieces && r->index < FS_REQUESTS_MAX);
+	r->written = r->pieces * 0x3000;
+	if (r->pieces & 1)
+		return true;
+	CHECK(machine.asks < FS_REQUESTS_MAX);
+	machine.asked[machine.asks++] = r;
+	return false;
+}
+
+static struct fs_request *answered(void *share)
+{
+	struct fs_request *r = machine.answered;
+	if (r)
+		machine.answered = r->next;
+	return r;
+}
+
+static void answer(unsigned which)
+{
+	struct fs_request *r = machine.asked[which];
+	machine.asked[which] = machine.asked[--machine.asks];
+	r->next = machine.answered;
+	machine.answered = r;
+}
+
+static void answer_all(void *share)
+{
+	while (machine.asks)
+		answer(0);
+}
+
+static const struct fs_backend files = { .submit = ask, .completed = answered, .drain = answer_all, .tag = "files" };
+
 /* ---- a network with room for one frame ---- */
 
 static bool net_send(void *net, const struct net_header *header, const struct virtq_piece *piece, unsigned pieces)
@@ -158,12 +206,16 @@ static void net_accept(void *net, u32 offloads)
 	CHECK(!(offloads & ~(u32)NET_OFFLOADS));
 }
 
+static void net_wake(void *net)
+{
+}
+
 static bool net_poll(void *net)
 {
 	return !machine.full;
 }
 
-static const struct net_backend network = { .send = net_send, .flush = net_flush, .peek = net_peek, .next = net_next, .accept = net_accept, .poll = net_poll,
+static const struct net_backend network = { .send = net_send, .flush = net_flush, .peek = net_peek, .next = net_next, .accept = net_accept, .poll = net_poll, .wake = net_wake,
 					    .offloads = NET_OFFLOADS };
 
 static void net_step(struct input *in)
@@ -218,6 +270,15 @@ static void put_descriptor(struct input *in)
 	memcpy(bytes + (size_t)(input_u8(in) % 128) * sizeof(d), &d, sizeof(d));
 }
 
+/* As a vCPU notifies a queue, some time after the last. */
+static void ring(u64 queue, u8 pause)
+{
+	u64 address = BAR + 0x3000 + 4 * queue;
+	machine.now += pause * 20000ull;
+	if (!virtio_doorbell(machine.device, address, machine.now))
+		set(address, 2, 0);
+}
+
 static void step(struct input *in)
 {
 	u8 op = input_u8(in);
@@ -265,13 +326,17 @@ static void step(struct input *in)
 		}
 		if (machine.device == &machine.net.virtio)
 			net_step(in);
+		if (machine.device == &machine.fs.virtio && machine.asks) {
+			answer(input_u8(in) % machine.asks);
+			virtio_fs_completed(&machine.fs);
+		}
 		break;
 	case 12: /* a request's header: a sensible type and place */
 		bytes[0x2000 + (op >> 4) * 16] = input_u8(in) & 15;
 		bytes[0x2008 + (op >> 4) * 16] = input_u8(in);
 		break;
 	default:
-		set(BAR + 0x3000 + 4 * ((op >> 4) % 4), 2, 0);
+		ring((op >> 4) % 4, op >> 6);
 	}
 }
 
@@ -286,7 +351,7 @@ static void attach(u8 kind)
 {
 	struct block_backend backend = disk;
 	backend.readonly = kind & 2;
-	machine.device = (kind & 12) == 12 ? &machine.console.virtio : kind & 4 ? &machine.balloon.virtio : kind & 8 ? &machine.net.virtio : kind & 1 ? &machine.block.virtio : &machine.random.virtio;
+	machine.device = (kind & 12) == 12 ? &machine.console.virtio : kind & 4 ? &machine.balloon.virtio : kind & 8 ? &machine.net.virtio : kind & 1 ? &machine.block.virtio : kind & 2 ? &machine.fs.virtio : &machine.random.virtio;
 	for (unsigned i = 0; i < CONSOLE_PORTS_MAX; i++)
 		machine.console.cable[i] = (struct console_cable){ cable_put, cable_get, NULL, "port" };
 	machine.console.ports = 1 + (kind >> 4) % CONSOLE_PORTS_MAX;
@@ -298,6 +363,8 @@ static void attach(u8 kind)
 		CHECK(!virtio_net_attach(&machine.net, &network, &machine.pci, &ram, SLOT));
 	else if (kind & 1)
 		CHECK(!virtio_block_attach(&machine.block, &backend, 1 + (kind >> 4), &machine.pci, &ram, SLOT));
+	else if (kind & 2)
+		CHECK(!virtio_fs_attach(&machine.fs, &files, &machine.pci, &ram, SLOT));
 	else
 		CHECK(!virtio_random_attach(&machine.random, &machine.pci, &ram, SLOT));
 	machine.device->features |= VIRTIO_F_RING_PACKED;
@@ -322,8 +389,9 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	while (in.left)
 		step(&in);
 	virtio_reset(machine.device);
-	CHECK(!machine.waits && !machine.done);
+	CHECK(!machine.waits && !machine.done && !machine.asks && !machine.answered);
 	virtio_block_destroy(&machine.block);
+	virtio_fs_destroy(&machine.fs);
 	for (unsigned i = 0; i < PAGE_SIZE; i++)
 		CHECK(!rom[i]);
 	return 0;

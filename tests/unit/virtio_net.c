@@ -41,6 +41,7 @@ struct machine {
 	u32 waiting_size[4];
 	unsigned waits;
 	u32 accepted;
+	unsigned woken;
 };
 
 static const u8 our_mac[] = { 0x52, 0x54, 0, 1, 2, 3 };
@@ -82,6 +83,11 @@ static void net_next(void *net)
 static void net_take(void *net, u32 offloads)
 {
 	((struct machine *)net)->accepted = offloads;
+}
+
+static void net_wake(void *net)
+{
+	((struct machine *)net)->woken++;
 }
 
 static bool net_poll(void *net)
@@ -242,6 +248,105 @@ static void a_full_network_is_waited_for(void **state)
 	virtio_net_ready(&m->net);
 	assert_int_equal(m->sent, 2);
 	assert_int_equal(driver_used(&m->driver, TX), 2);
+}
+
+/* A vCPU notifies the queue to the network at time `now`: whether that is left to the network's thread. */
+static bool ring(struct machine *m, u64 now)
+{
+	return virtio_doorbell(&m->net.virtio, DRIVER_NOTIFY + 4 * TX, now);
+}
+
+static void many_small_frames_are_left_to_the_thread(void **state)
+{
+	struct machine *m = *state;
+	const struct net_header none = { 0 };
+	u64 now = 1000000000;
+	m->net.backend.wake = net_wake;
+	start(m, VIRTIO_F_EVENT_IDX);
+	assert_false(ring(m, now));
+	assert_false(ring(m, now + 1)); /* nothing says that frames are small */
+	for (unsigned i = 0; i < 100; i++)
+		send(m, &none, 60, 20);
+	assert_false(ring(m, now += 1000000));
+	assert_int_equal(m->woken, 0);
+	unsigned messages = m->driver.messages, sent = m->sent;
+	for (unsigned i = 0; i < 10; i++)
+		driver_put(&m->driver, TX, 0);
+	assert_true(ring(m, now += 20000));
+	assert_int_equal(m->woken, 1);
+	assert_int_equal(m->sent, sent);
+	assert_false(virtio_net_ready(&m->net));
+	assert_int_equal(m->sent, sent + 10);
+	assert_int_equal(driver_used(&m->driver, TX), 110);
+	assert_true(m->driver.messages - messages <= 1);
+	assert_false(virtio_net_ready(&m->net)); /* once is enough */
+	send(m, &none, 5000, 20);
+	assert_false(ring(m, now += 20000));
+}
+
+/* What is more than one turn's work is not forgotten, whoever began it. */
+static void long_work_is_done_in_turns(void **state)
+{
+	struct machine *m = *state;
+	const struct net_header none = { 0 };
+	m->net.backend.wake = net_wake;
+	start(m, 0);
+	send(m, &none, 60, 20);
+	for (unsigned i = 0; i < 99; i++)
+		driver_put(&m->driver, TX, 0);
+	driver_notify(&m->driver, TX);
+	assert_int_equal(m->sent, 65);
+	assert_int_equal(m->woken, 1);
+	assert_false(virtio_net_ready(&m->net));
+	assert_int_equal(m->sent, 100);
+	for (unsigned i = 0; i < 100; i++)
+		driver_put(&m->driver, TX, 0);
+	assert_true(ring(m, 1) || ring(m, 2));
+	assert_true(virtio_net_ready(&m->net));
+	assert_int_equal(m->sent, 164);
+	assert_false(virtio_net_ready(&m->net));
+	assert_int_equal(m->sent, 200);
+}
+
+/* The doorbell is where the BAR is, and nowhere else. */
+static void the_doorbell_moves(void **state)
+{
+	struct machine *m = *state;
+	const struct net_header none = { 0 };
+	const u64 command = MAP_ECAM + (DRIVER_SLOT << 15) + PCI_COMMAND, bar = MAP_ECAM + (DRIVER_SLOT << 15) + PCI_BAR0;
+	u64 now = 1000000000;
+	m->net.backend.wake = net_wake;
+	start(m, 0);
+	for (unsigned i = 0; i < 100; i++)
+		send(m, &none, 60, 20);
+	assert_false(ring(m, ++now));
+	assert_true(ring(m, ++now));
+	for (unsigned queue = 0; queue < 5; queue++)
+		assert_int_equal(virtio_doorbell(&m->net.virtio, DRIVER_NOTIFY + 4ull * queue, ++now), queue == TX);
+	assert_false(virtio_doorbell(&m->net.virtio, DRIVER_NOTIFY - 1, ++now));
+	assert_false(virtio_doorbell(&m->net.virtio, 4 * TX, ++now));
+	bus_write(&m->driver.memory, bar, 4, DRIVER_BAR + 0x100000, 0);
+	assert_false(ring(m, ++now));
+	assert_true(virtio_doorbell(&m->net.virtio, DRIVER_NOTIFY + 0x100000 + 4 * TX, ++now));
+	bus_write(&m->driver.memory, command, 2, 0, 0);
+	assert_false(virtio_doorbell(&m->net.virtio, DRIVER_NOTIFY + 0x100000 + 4 * TX, ++now));
+	assert_false(virtio_doorbell(&m->net.virtio, 0x3000 + 4 * TX - 1, ++now)); /* that is nowhere, too */
+}
+
+static void a_reset_forgets_what_waits(void **state)
+{
+	struct machine *m = *state;
+	const struct net_header none = { 0 };
+	m->net.backend.wake = net_wake;
+	start(m, 0);
+	for (unsigned i = 0; i < 100; i++)
+		send(m, &none, 60, 20);
+	driver_put(&m->driver, TX, 0);
+	assert_true(ring(m, 1) || ring(m, 2));
+	driver_set(&m->driver, 20, 1, 0);
+	assert_false(virtio_net_ready(&m->net));
+	assert_int_equal(m->sent, 100);
+	assert_int_equal(driver_used(&m->driver, TX), 100);
 }
 
 static void frames_arrive(void **state)
@@ -491,6 +596,10 @@ int main(void)
 		TEST(frames_are_sent),
 		TEST(what_is_no_frame_is_not_sent),
 		TEST(a_full_network_is_waited_for),
+		TEST(many_small_frames_are_left_to_the_thread),
+		TEST(long_work_is_done_in_turns),
+		TEST(the_doorbell_moves),
+		TEST(a_reset_forgets_what_waits),
 		TEST(frames_arrive),
 		TEST(buffers_are_merged),
 		TEST(a_frame_too_large_for_all_buffers_is_lost),

@@ -3,7 +3,7 @@
  * interface is not offered.
  *
  * A device model embeds a struct virtio_device, fills the part that is its own, and calls virtio_attach. From then on it
- * is told when the driver notified a queue. The board's lock is held in all calls. */
+ * is told when the driver notified a queue. The board's lock is held in all calls but `doorbell`. */
 #ifndef NADIR_DEV_VIRTIO_DEVICE_H
 #define NADIR_DEV_VIRTIO_DEVICE_H
 
@@ -33,6 +33,9 @@ struct virtio_device {
 	void (*configure)(struct virtio_device *device, u64 offset, unsigned size, u64 value);
 	/* The driver notified a queue that works, or `again` asked for this call. */
 	void (*notify)(struct virtio_device *device, unsigned queue);
+	/* The driver notified a queue, which need not work: told on its vCPU's thread, without the lock. True: the device model sees to it by itself.
+	 * False: `notify` is called, with the lock. May be NULL. */
+	bool (*doorbell)(struct virtio_device *device, unsigned queue, u64 now);
 	/* The driver is ready (DRIVER_OK): features and queues are settled. May be NULL. */
 	void (*start)(struct virtio_device *device);
 	/* Forget all buffers: when this returns, nothing that they belong to is read or written any more. May be NULL. */
@@ -68,6 +71,9 @@ bool virtio_pop(struct virtio_device *device, unsigned queue, struct virtq_chain
 void virtio_push(struct virtio_device *device, unsigned queue, const struct virtq_chain *chain, u32 written);
 /* Several at once (virtq_push_all). */
 void virtio_push_all(struct virtio_device *device, unsigned queue, const struct virtq_used *used, unsigned count);
+
+/* A vCPU writes to `gpa`, which is no RAM. True: it was a doorbell, and the device took it. Any thread, without the lock. */
+bool virtio_doorbell(struct virtio_device *device, gpa_t gpa, u64 now);
 
 /* Whether the driver is ready and the device needs no reset. */
 bool virtio_works(const struct virtio_device *device);

@@ -8,7 +8,11 @@
 #define CLASS 0x020000 /* Ethernet */
 
 #define LINK_UP 1u
-#define FRAMES_AT_ONCE 64u /* each way, before others get the lock */
+#define FRAMES_AT_ONCE 64u       /* each way, before others get the lock, */
+#define BYTES_AT_ONCE 0x40000u   /* or so many bytes */
+#define LARGE 4096u              /* bytes of a frame that takes longer to move than a thread to wake */
+#define SMALL_FRAMES 64u         /* after so many others, */
+#define OFTEN 50000u             /* notifications that follow each other within so many ns are left to the network's thread */
 #define HEADER_BUFFERS offsetof(struct net_header, buffers)
 
 static struct virtio_net *net_of(struct virtio_device *device)
@@ -96,31 +100,44 @@ static bool send(struct virtio_net *n)
 	return n->backend.send(n->backend.net, &header, n->chain.piece, n->chain.readable);
 }
 
+/* Count `sent` frames, unless they are large. */
+static void note_size(struct virtio_net *n, u64 size, u32 sent)
+{
+	u32 small = size > LARGE ? 0 : MIN(n->small + sent, SMALL_FRAMES);
+	__atomic_store_n(&n->small, small, __ATOMIC_RELAXED);
+}
+
 /* False: there is none, or no room for it. */
-static bool transmit_one(struct virtio_net *n)
+static bool transmit_one(struct virtio_net *n, u64 *bytes)
 {
 	struct virtq *q = &n->virtio.queue[QUEUE_TX];
 	struct virtq_place place = virtq_mark(q);
 	if (!virtio_pop(&n->virtio, QUEUE_TX, &n->chain))
 		return false;
-	if (!send(n)) {
-		virtq_rewind(q, place);
-		n->tx_stalled = true;
-		return false;
+	u64 size = virtq_readable(&n->chain);
+	if (send(n)) {
+		*bytes += size;
+		note_size(n, size, 1);
+		return true;
 	}
-	virtio_push(&n->virtio, QUEUE_TX, &n->chain, 0);
-	return true;
+	virtq_rewind(q, place);
+	n->tx_stalled = true;
+	return false;
 }
 
-static void transmit(struct virtio_net *n)
+/* The driver hears of all of them at once. True: there may be more. */
+static bool transmit(struct virtio_net *n)
 {
-	unsigned i = 0;
+	struct virtq_used used[FRAMES_AT_ONCE];
+	unsigned count = 0;
+	u64 bytes = 0;
 	n->tx_stalled = false;
-	while (i < FRAMES_AT_ONCE && transmit_one(n))
-		i++;
-	if (i == FRAMES_AT_ONCE)
-		n->virtio.again |= BIT(QUEUE_TX);
+	while (count < FRAMES_AT_ONCE && bytes < BYTES_AT_ONCE && transmit_one(n, &bytes))
+		used[count++] = (struct virtq_used){ n->chain.id, n->chain.descriptors, 0 };
 	n->backend.flush(n->backend.net);
+	if (count)
+		virtio_push_all(&n->virtio, QUEUE_TX, used, count);
+	return count == FRAMES_AT_ONCE || bytes >= BYTES_AT_ONCE;
 }
 
 /* ---- from the network ---- */
@@ -216,8 +233,9 @@ static bool receive(struct virtio_net *n)
 {
 	const u8 *frame;
 	u32 size;
+	u64 bytes = 0;
 	n->rx_stalled = false;
-	for (unsigned i = 0; i < FRAMES_AT_ONCE; i++) {
+	for (unsigned i = 0; i < FRAMES_AT_ONCE && bytes < BYTES_AT_ONCE; i++) {
 		if (!(frame = n->backend.peek(n->backend.net, &size)))
 			return false;
 		if (virtio_works(&n->virtio) && wanted(n, frame, size) && !deliver(n, frame, size)) {
@@ -225,27 +243,49 @@ static bool receive(struct virtio_net *n)
 			return false;
 		}
 		n->backend.next(n->backend.net);
+		note_size(n, size, 0);
+		bytes += size;
 	}
 	return true;
 }
 
-static void receive_later(struct virtio_net *n)
-{
-	n->rx_stalled = true;
-	n->virtio.again |= BIT(QUEUE_RX);
-}
-
 /* ---- what happens ---- */
+
+/* There is more to do. */
+static void later(struct virtio_net *n, unsigned queue)
+{
+	if (!n->backend.wake) {
+		n->rx_stalled |= queue == QUEUE_RX;
+		n->virtio.again |= BIT(queue);
+		return;
+	}
+	__atomic_fetch_or(&n->waiting, BIT(queue), __ATOMIC_SEQ_CST);
+	n->backend.wake(n->backend.net);
+}
 
 static void notify(struct virtio_device *device, unsigned queue)
 {
 	struct virtio_net *n = net_of(device);
 	if (queue == QUEUE_CONTROL)
 		net_control(n);
-	else if (queue == QUEUE_TX && !n->tx_stalled)
-		transmit(n);
+	else if (queue == QUEUE_TX && !n->tx_stalled && transmit(n))
+		later(n, queue);
 	else if (queue == QUEUE_RX && n->rx_stalled && receive(n))
-		receive_later(n);
+		later(n, queue);
+}
+
+/* A frame now and then is sent at once by the vCPU, since waking a thread takes longer, and so is a large one. When there are many small ones, the
+ * network's thread takes them in large numbers, and while it does the driver need not notify. */
+static bool doorbell(struct virtio_device *device, unsigned queue, u64 now)
+{
+	struct virtio_net *n = net_of(device);
+	if (!n->backend.wake || queue != QUEUE_TX)
+		return false;
+	u64 before = __atomic_exchange_n(&n->rang, now, __ATOMIC_RELAXED);
+	if (now - before > OFTEN || __atomic_load_n(&n->small, __ATOMIC_RELAXED) < SMALL_FRAMES)
+		return false;
+	later(n, queue);
+	return true;
 }
 
 static void set_link(struct virtio_net *n, bool up)
@@ -259,16 +299,19 @@ static void set_link(struct virtio_net *n, bool up)
 
 bool virtio_net_ready(struct virtio_net *net)
 {
+	u32 waiting = __atomic_exchange_n(&net->waiting, 0, __ATOMIC_SEQ_CST);
 	set_link(net, net->backend.poll(net->backend.net));
-	if (net->tx_stalled)
-		transmit(net);
-	return !net->rx_stalled && receive(net);
+	bool more_to_send = (net->tx_stalled || (waiting & BIT(QUEUE_TX))) && transmit(net);
+	if (more_to_send)
+		__atomic_fetch_or(&net->waiting, BIT(QUEUE_TX), __ATOMIC_SEQ_CST);
+	bool more_to_receive = (!net->rx_stalled || (waiting & BIT(QUEUE_RX))) && receive(net);
+	return more_to_send || more_to_receive;
 }
 
 void virtio_net_resume(struct virtio_net *net)
 {
-	if (virtio_net_ready(net))
-		receive_later(net);
+	later(net, QUEUE_TX);
+	later(net, QUEUE_RX);
 }
 
 static void start(struct virtio_device *device)
@@ -306,6 +349,7 @@ int virtio_net_attach(struct virtio_net *net, const struct net_backend *backend,
 			v->features |= offload_rows[i].host | offload_rows[i].guest;
 	v->state = &virtio_net_state;
 	v->notify = notify;
+	v->doorbell = doorbell;
 	v->start = start;
 	v->stop = stop;
 	return virtio_attach(v, host, ram, slot);
@@ -318,6 +362,7 @@ static bool loaded(void *object)
 {
 	struct virtio_net *n = object;
 	n->virtio.again |= BIT(QUEUE_TX);
+	n->waiting = BIT(QUEUE_TX) | BIT(QUEUE_RX);
 	n->backend.accept(n->backend.net, n->accepted);
 	return true;
 }
@@ -332,6 +377,6 @@ static const struct state_table net_macs_state = STATE_TABLE(struct net_macs, NU
 const struct state_table virtio_net_state = STATE_TABLE(struct virtio_net, loaded,
 	STATE_IN(struct virtio_net, virtio, virtio_device_state), STATE_NONE(struct virtio_net, backend),
 	STATE_IN(struct virtio_net, config, net_config_state), STATE_MAX(struct virtio_net, accepted, NET_OFFLOADS),
-	STATE_NONE(struct virtio_net, tx_stalled), STATE(struct virtio_net, rx_stalled), STATE(struct virtio_net, mac),
+	STATE_NONE(struct virtio_net, rang), STATE_NONE(struct virtio_net, small), STATE_NONE(struct virtio_net, waiting), STATE_NONE(struct virtio_net, tx_stalled), STATE(struct virtio_net, rx_stalled), STATE(struct virtio_net, mac),
 	STATE(struct virtio_net, mode), STATE_IN(struct virtio_net, unicast, net_macs_state),
 	STATE_IN(struct virtio_net, multicast, net_macs_state), STATE(struct virtio_net, vlans), STATE_NONE(struct virtio_net, chain));

@@ -1,6 +1,7 @@
 /* virtio network device (Virtual I/O Device Specification 1.2, "Network Device"), and the cable between it and a network of the host's.
  *
- * One pair of queues, and one for control: all go through the board's lock, so that more would bring nothing. */
+ * One pair of queues, and one for control: all go through the board's lock, so that more would bring nothing. Only a driver that sends many small
+ * frames notifies the device without it. */
 #ifndef NADIR_DEV_VIRTIO_NET_H
 #define NADIR_DEV_VIRTIO_NET_H
 
@@ -35,6 +36,8 @@ enum { NET_GSO_NONE, NET_GSO_TCPV4 = 1, NET_GSO_TCPV6 = 4 };
 
 /* A network on the host. The board's lock is held in all calls, and none may take it. None waits. */
 struct net_backend {
+	/* Have the host call vm_net_ready soon. On any thread, without the lock, too. May be NULL: then everything is done by those who call. */
+	void (*wake)(void *net);
 	/* Send a frame that lies in `piece`. False: there is no room, and the host calls vm_net_ready when there is. */
 	bool (*send)(void *net, const struct net_header *header, const struct virtq_piece *piece, unsigned pieces);
 	/* No more frames come for now: do not gather them any longer. */
@@ -72,6 +75,9 @@ struct virtio_net {
 	struct net_config config;
 	u32 accepted;  /* NET_OFFLOADS that the driver takes */
 	bool tx_stalled, rx_stalled; /* frames wait: for room, for buffers */
+	u64 rang;    /* when the driver last notified the queue to the network; atomic */
+	u32 small;   /* frames that it sent since the last large one, either way; atomic */
+	u32 waiting; /* queues that it notified, and nobody has looked at: a bit each; atomic */
 	/* "Device Operation: Control Virtqueue" */
 	u8 mac[NET_MAC_SIZE];
 	u8 mode[6]; /* by command of class NET_RX: promiscuous, ... */
@@ -85,9 +91,10 @@ extern const struct state_table virtio_net_state;
 /* Reset and plug in as PCI device `slot`. 0 or negative. */
 int virtio_net_attach(struct virtio_net *net, const struct net_backend *backend, struct pci_host *host, struct ram *ram, unsigned slot);
 
-/* Something changed at the back end: frames, room, or the link. True: there is more to do, but the lock was kept long enough. */
+/* Something changed at the back end: frames, room, or the link; or the device asked for this call. True: there is more to do, but the lock was
+ * kept long enough. */
 bool virtio_net_ready(struct virtio_net *net);
-/* Likewise, after a time in which nobody looked; the board's timer does what is left. */
+/* Likewise, after a time in which nobody looked. */
 void virtio_net_resume(struct virtio_net *net);
 
 #endif

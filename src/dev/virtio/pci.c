@@ -293,6 +293,14 @@ static void bar_write(void *device, u64 offset, unsigned size, u64 value, u64 no
 		notify(d, (unsigned)(at / NOTIFY_MULTIPLIER));
 }
 
+/* BARs move while others look: who notifies a device that is just being moved must not mind where that goes. */
+bool virtio_doorbell(struct virtio_device *device, gpa_t gpa, u64 now)
+{
+	u64 place = __atomic_load_n(&device->function.bar[BAR].place, __ATOMIC_RELAXED), at = gpa - place - ((u64)PAGE_NOTIFY << PAGE_SHIFT);
+	return device->doorbell && place != PCI_NOWHERE && at < NOTIFY_MULTIPLIER * device->queues &&
+	       device->doorbell(device, (unsigned)(at / NOTIFY_MULTIPLIER), now);
+}
+
 static const struct region_ops bar_ops = { .read = bar_read, .write = bar_write, .width = 4 };
 
 /* ---- configuration space ---- */
@@ -415,7 +423,7 @@ const struct state_table virtio_device_state = STATE_TABLE(struct virtio_device,
 	STATE_NONE(struct virtio_device, state), STATE_SAME(struct virtio_device, features), STATE_SAME(struct virtio_device, queues),
 	STATE_NONE(struct virtio_device, config), STATE_NONE(struct virtio_device, config_size), STATE_NONE(struct virtio_device, notify),
 	STATE_NONE(struct virtio_device, configure), STATE_NONE(struct virtio_device, start),
-	STATE_NONE(struct virtio_device, stop), STATE_NONE(struct virtio_device, busy), STATE_IN(struct virtio_device, function, pci_function_state),
+	STATE_NONE(struct virtio_device, stop), STATE_NONE(struct virtio_device, busy), STATE_NONE(struct virtio_device, doorbell), STATE_IN(struct virtio_device, function, pci_function_state),
 	STATE_IN(struct virtio_device, msix, msix_state), STATE_NONE(struct virtio_device, ram),
 	STATE_IN(struct virtio_device, queue, virtq_state), STATE(struct virtio_device, vector),
 	STATE(struct virtio_device, driver_features), STATE(struct virtio_device, again), STATE(struct virtio_device, feature_select),

@@ -8,7 +8,8 @@
  *
  *   tail:   window.target = target; window.rcx = rcx; rcx = low 16 bits of target; jmp [first table + rcx * 8]
  *   entry:  compare window.target with the block's address, without flags; not equal -> `second`; rcx = window.rcx
- *   poll:   window.stop -> leave (chained jumps backwards come here: every loop is stopped soon)
+ *   poll:   window.stop -> leave (chained jumps backwards come here: every loop is stopped soon; but for those whose own block polls
+ *           more cheaply, see direct_block.c)
  *   body:   chained jumps forwards come here
  *
  * `second` is a stub that looks into the second table, a hash table with linear probing, and leaves if the target is not there.
@@ -74,6 +75,7 @@ struct direct_site {
 	s32 moved; /* BRANCH: how far it moved RSP */
 	u8 kind;
 	u8 insn_kind; /* STEP: enum insn_kind */
+	bool polled; /* LINK: who comes here has just polled */
 };
 
 /* Where the code of an instruction, or of a part of it, begins. */

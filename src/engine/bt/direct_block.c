@@ -47,9 +47,10 @@ static void emit_leave(struct direct_translation *w, u32 site)
 	emit32(e, (u32)(host_space_leave() - next));
 }
 
-static void add_stub(struct direct_translation *w, u8 *jump, u32 site)
+static void add_stub(struct direct_translation *w, u8 *jump, u32 site, const struct insn *first)
 {
 	w->stub[w->stubs].jump = jump;
+	w->stub[w->stubs].first = first;
 	w->stub[w->stubs++].site = site;
 }
 
@@ -72,7 +73,8 @@ void direct_link(struct direct_translation *w, u8 *field, u64 target)
 	struct direct_site *site = site_at(w->s, number);
 	site->target = target;
 	site->field = (u32)(field - w->s->code.rw);
-	add_stub(w, field, number);
+	site->polled = w->poll_at >= 0 && (int)w->current > w->poll_at;
+	add_stub(w, field, number, NULL);
 	if (w->links < ARRAY_SIZE(w->link))
 		w->link[w->links++] = number;
 	enqueue(w, target);
@@ -168,8 +170,54 @@ static void emit_poll(struct direct_translation *w)
 	emit_gs(e, false, 0x8b, RCX, STOP);
 	EMIT(e, 0xe3, 14); /* jrcxz over the next two */
 	emit_load_gs(e, RCX, WINDOW(rcx));
-	add_stub(w, emit_jump(e, 0xe9, e->at), ~0u);
+	add_stub(w, emit_jump(e, 0xe9, e->at), ~0u, NULL);
 	emit_load_gs(e, RCX, WINDOW(rcx));
+}
+
+/* A block that jumps backwards polls on the way there at nearly no cost if there is an instruction that makes all status flags anew and
+ * cannot fault: flags may be destroyed right in front of it, and if something is pending, it is done before the guest is left. */
+static bool hides_poll(const struct insn *insn)
+{
+	switch (insn->z.mnemonic) {
+	case ZYDIS_MNEMONIC_ADD:
+	case ZYDIS_MNEMONIC_SUB:
+	case ZYDIS_MNEMONIC_CMP:
+	case ZYDIS_MNEMONIC_NEG:
+	case ZYDIS_MNEMONIC_TEST:
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR:
+		return insn->memory < 0;
+	default:
+		return false;
+	}
+}
+
+static void choose_poll(struct direct_translation *w)
+{
+	w->poll_at = -1;
+	for (unsigned i = 0; i < w->count; i++) {
+		const struct insn *insn = &w->insn[i];
+		bool jump = insn->kind == KIND_JCC || insn->kind == KIND_JMP || insn->kind == KIND_JCXZ || insn->kind == KIND_LOOP;
+		if (jump && insn->operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && insn->operand[0].imm.value.s < 0)
+			return;
+		if (hides_poll(insn))
+			w->poll_at = (int)i;
+	}
+	w->poll_at = -1;
+}
+
+static void emit_hidden_poll(struct direct_translation *w)
+{
+	struct emitter *e = &w->e;
+	EMIT(e, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[stop], 0 */
+	emit32(e, STOP);
+	emit8(e, 0);
+	u8 *jump = emit_jcc(e, 0x5);
+	u32 site = direct_site(w, DIRECT_START);
+	if (!w->failed)
+		site_at(w->s, site)->rip = direct_next(w);
+	add_stub(w, jump, site, &w->insn[w->current]);
 }
 
 static void emit_entry(struct direct_translation *w)
@@ -188,6 +236,8 @@ static void emit_insns(struct direct_translation *w)
 {
 	bool ends = false;
 	for (w->current = 0; w->current < w->count && !ends; w->current++) {
+		if ((int)w->current == w->poll_at)
+			emit_hidden_poll(w);
 		u8 *at = w->e.at;
 		unsigned stubs = w->stubs, constants = w->constants;
 		if (direct_emit_insn(w, &ends))
@@ -218,7 +268,10 @@ static void emit_tail_parts(struct direct_translation *w)
 			emit_fix32(w->stub[i].jump, w->s->code.rw + w->block->away);
 			continue;
 		}
+		const struct insn *first = w->stub[i].first;
 		emit_fix32(w->stub[i].jump, e->at);
+		if (first)
+			emit_bytes(e, first->bytes, first->z.length);
 		emit_leave(w, w->stub[i].site);
 	}
 	for (unsigned i = 0; i < w->constants; i++) {
@@ -247,6 +300,7 @@ static struct direct_block *translate_one(struct direct_translation *w, u64 rip,
 	if (*no_code)
 		return NULL;
 	w->block = block_at(s, w->index);
+	choose_poll(w);
 	*w->block = (struct direct_block){ .rip = rip, .start = s->used, .first_map = s->maps.used };
 	w->e.at = s->code.rw + s->used;
 	emit_entry(w);

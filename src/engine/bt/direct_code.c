@@ -212,7 +212,7 @@ void code_publish(struct direct_space *s, u32 index, u32 page, u32 second_page)
 
 void code_link(struct direct_space *s, const struct direct_site *site, const struct direct_block *to)
 {
-	emit_fix32(code_rw(s, site->field), code_rw(s, site->target <= site->rip ? to->poll : to->body));
+	emit_fix32(code_rw(s, site->field), code_rw(s, site->target <= site->rip && !site->polled ? to->poll : to->body));
 }
 
 /* ---- changes ---- */

@@ -126,6 +126,12 @@ static void emit_address_of(struct direct_translation *w, unsigned reg, const Zy
 		emit_lea(e, true, reg, reg, (unsigned)index, log2_scale(o->mem.scale), 0);
 }
 
+/* Relative to RIP, and where 32 bits of an absolute address reach: in programs that are not relocated. */
+static bool is_low(const struct direct_translation *w, const ZydisDecodedOperand *o)
+{
+	return o->mem.base == ZYDIS_REGISTER_RIP && direct_next(w) + (u64)o->mem.disp.value < BIT(31);
+}
+
 static bool emit_with_address(struct direct_translation *w, const struct insn *insn, const ZydisDecodedOperand *o)
 {
 	struct emitter *e = &w->e;
@@ -141,6 +147,13 @@ static bool emit_with_address(struct direct_translation *w, const struct insn *i
 		return false;
 	for (unsigned i = 0; i < GPR_COUNT; i++)
 		map.gpr[i] = (u8)i;
+	if (is_low(w, o)) {
+		map.memory = (struct place){ .base = NO_REGISTER, .index = NO_REGISTER, .disp = (s32)(direct_next(w) + (u64)o->mem.disp.value) };
+		if (insn_rewrite_renamed(insn, &map, &host) && host.length <= INSN_LENGTH_MAX) {
+			emit_bytes(e, host.bytes, host.length);
+			return true;
+		}
+	}
 	map.memory = (struct place){ .base = (u8)reg, .index = NO_REGISTER };
 	if (!insn_rewrite_renamed(insn, &map, &host))
 		return false;

@@ -19,11 +19,13 @@ struct direct_translation {
 	struct insn insn[DIRECT_INSNS_MAX];
 	u16 at[DIRECT_INSNS_MAX + 1]; /* offset from rip */
 	unsigned current;
+	int poll_at; /* the instruction in front of which the block polls, or -1 */
 	u8 bytes[2 * INSN_LENGTH_MAX + 2];
 	/* Out of line, behind the block: leaves for a site. */
 	struct {
 		u8 *jump;
 		u32 site;
+		const struct insn *first; /* done before it leaves, or NULL */
 	} stub[DIRECT_STUBS];
 	unsigned stubs;
 	/* Constants behind the block, and the displacements that lead to them. */

@@ -63,16 +63,32 @@ struct fields {
 	struct place memory;
 };
 
+static void put_displacement(s32 disp, unsigned bytes, struct rewritten *out)
+{
+	for (unsigned i = 0; i < bytes; i++)
+		put(out, (u8)((u32)disp >> i * 8));
+}
+
 /* ModRM, SIB and displacement. A displacement of one byte would be scaled under EVEX. */
 static void put_place(const struct place *p, u8 reg, bool byte_scaled, struct rewritten *out)
 {
+	if (p->base == NO_REGISTER) {
+		put(out, (u8)(reg << 3 | RSP));
+		put(out, RSP << 3 | RBP);
+		put_displacement(p->disp, 4, out);
+		return;
+	}
 	bool sib = p->index != NO_REGISTER || (p->base & 7) == RSP;
 	u8 mod = !p->disp && (p->base & 7) != RBP ? 0 : p->disp == (s8)p->disp && !(byte_scaled && p->disp) ? 1 : 2;
 	put(out, (u8)(mod << 6 | reg << 3 | (sib ? RSP : p->base & 7)));
 	if (sib)
 		put(out, (u8)(p->scale << 6 | (p->index == NO_REGISTER ? RSP : p->index & 7) << 3 | (p->base & 7)));
-	for (unsigned i = 0; i < (mod == 1 ? 1u : mod == 2 ? 4u : 0u); i++)
-		put(out, (u8)((u32)p->disp >> i * 8));
+	put_displacement(p->disp, mod == 1 ? 1 : mod == 2 ? 4 : 0, out);
+}
+
+static u8 base_high(const struct place *p)
+{
+	return p->base == NO_REGISTER ? 0 : p->base >> 3;
 }
 
 static u8 index_high(const struct place *p)
@@ -194,7 +210,7 @@ static bool put_rex(const struct insn *insn, const struct fields *f, struct rewr
 	u8 r = f->reg < 0 ? (present ? rex->R : 0) : (u8)(f->reg >> 3);
 	u8 b = present ? rex->B : 0, x = has_memory(insn) ? index_high(&f->memory) : 0;
 	if (has_memory(insn))
-		b = f->memory.base >> 3;
+		b = base_high(&f->memory);
 	else if (f->rm >= 0)
 		b = (u8)(f->rm >> 3);
 	else if (f->opcode >= 0)
@@ -274,7 +290,7 @@ static u8 first_vex_byte(const struct insn *insn, const struct fields *f, u8 byt
 	if (f->reg >= 0)
 		byte = put_inverted(byte, 7, f->reg >> 3);
 	if (has_memory(insn))
-		return put_inverted(put_inverted(byte, 6, index_high(&f->memory)), 5, f->memory.base >> 3);
+		return put_inverted(put_inverted(byte, 6, index_high(&f->memory)), 5, base_high(&f->memory));
 	return f->rm < 0 ? byte : put_inverted(byte, 5, f->rm >> 3);
 }
 

@@ -16,7 +16,8 @@ enum gpr insn_scratch(const struct insn *insn);
 
 #define NO_REGISTER 0xff
 
-/* A memory operand of host code: [base + index << scale + disp]. index may be NO_REGISTER, and is never RSP. */
+/* A memory operand of host code: [base + index << scale + disp]. index may be NO_REGISTER, and is never RSP; without a base there is no
+ * index either. */
 struct place {
 	u8 base, index, scale;
 	s32 disp;

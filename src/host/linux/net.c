@@ -1,8 +1,8 @@
 /* Networks (net.h): cables between virtio network devices and files that give and take frames.
  *
- * Sending is done by the vCPU that asks, in its exit, as far as the file takes it at once. The thread sleeps until frames come, or room that somebody
- * asked for, and the device fetches them under the board's lock. What a device leaves because its driver has no buffers is fetched by the
- * vCPU that brings some; files are watched for edges alone. */
+ * Frames are sent by the vCPU that asks, in its exit, or by the thread when there are many (dev/virtio/net.c), as far as the file takes them at
+ * once. The thread sleeps until frames come, or room that somebody asked for, or a device wakes it; the device fetches and sends them under the
+ * board's lock. Files are watched for edges alone. */
 #define _GNU_SOURCE
 #include "host/linux/net.h"
 
@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +22,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define STOP NETS_MAX /* in place of an index */
+#define WAKE NETS_MAX /* in place of an index */
 
 struct net {
 	unsigned index;
 	bool waits; /* for room */
+	_Atomic bool due; /* the thread shall call the device */
 	struct stream stream; /* a tap interface uses `fd` alone */
 	u8 *frame; /* tap: the one that came */
 	u32 size;
@@ -35,12 +37,13 @@ struct net {
 static struct {
 	struct net net[NETS_MAX];
 	unsigned nets;
-	int epoll, stop;
+	int epoll, wake;
+	_Atomic bool sleeping, stop;
 	bool running;
 	pthread_t thread;
 	bool (*ready)(void *opaque, unsigned index);
 	void *opaque;
-} all = { .epoll = -1, .stop = -1 };
+} all = { .epoll = -1, .wake = -1 };
 
 int net_complain(const char *what, const char *why)
 {
@@ -62,6 +65,19 @@ static void wait_for_room(struct net *n, bool waits)
 		return;
 	n->waits = waits;
 	watch(n, EPOLL_CTL_MOD);
+}
+
+/* Who finds the thread asleep wakes it; if it is about to fall asleep, it sees what is due. */
+static void wake_thread(void)
+{
+	if (atomic_exchange(&all.sleeping, false))
+		eventfd_write(all.wake, 1);
+}
+
+static void net_wake(void *net)
+{
+	((struct net *)net)->due = true;
+	wake_thread();
 }
 
 static unsigned make_vector(struct iovec *vector, const struct net_header *header, const struct virtq_piece *piece, unsigned pieces)
@@ -158,8 +174,8 @@ static bool tap_poll(void *net)
 	return true;
 }
 
-static const struct net_backend link_backend = { .send = link_send, .flush = link_flush, .peek = link_peek, .next = link_next, .accept = link_accept, .poll = link_poll };
-static const struct net_backend tap_backend = { .send = tap_send, .flush = tap_flush, .peek = tap_peek, .next = tap_next, .accept = tap_accept, .poll = tap_poll };
+static const struct net_backend link_backend = { .wake = net_wake, .send = link_send, .flush = link_flush, .peek = link_peek, .next = link_next, .accept = link_accept, .poll = link_poll };
+static const struct net_backend tap_backend = { .wake = net_wake, .send = tap_send, .flush = tap_flush, .peek = tap_peek, .next = tap_next, .accept = tap_accept, .poll = tap_poll };
 
 /* ---- options ---- */
 
@@ -305,18 +321,44 @@ int net_open(unsigned index, const char *option, bool confine, struct net_backen
 
 /* ---- the thread ---- */
 
+/* Let the devices that are due do something. */
+static void serve(void)
+{
+	for (unsigned i = 0; i < all.nets; i++)
+		if (atomic_exchange(&all.net[i].due, false) && all.ready(all.opaque, i))
+			all.net[i].due = true;
+}
+
+static bool anything_due(void)
+{
+	bool due = all.stop;
+	for (unsigned i = 0; i < all.nets; i++)
+		due |= all.net[i].due;
+	return due;
+}
+
+/* See which files have something to say; sleep until one has, unless something is due. */
+static void look(void)
+{
+	struct epoll_event event[NETS_MAX + 1];
+	all.sleeping = true;
+	int count = epoll_wait(all.epoll, event, ARRAY_SIZE(event), anything_due() ? 0 : -1);
+	all.sleeping = false;
+	for (int i = 0; i < count; i++) {
+		if (event[i].data.u32 != WAKE)
+			all.net[event[i].data.u32].due = true;
+		else
+			eventfd_read(all.wake, &(eventfd_t){ 0 });
+	}
+}
+
 static void *net_thread(void *opaque)
 {
-	for (;;) {
-		struct epoll_event event[NETS_MAX + 1];
-		int count = epoll_wait(all.epoll, event, ARRAY_SIZE(event), -1);
-		for (int i = 0; i < count; i++) {
-			if (event[i].data.u32 == STOP)
-				return NULL;
-			while (all.ready(all.opaque, event[i].data.u32))
-				;
-		}
+	while (!all.stop) {
+		serve();
+		look();
 	}
+	return NULL;
 }
 
 int nets_start(bool (*ready)(void *opaque, unsigned index), void *opaque)
@@ -326,9 +368,9 @@ int nets_start(bool (*ready)(void *opaque, unsigned index), void *opaque)
 	all.ready = ready;
 	all.opaque = opaque;
 	all.epoll = epoll_create1(EPOLL_CLOEXEC);
-	all.stop = eventfd(0, EFD_CLOEXEC);
-	struct epoll_event event = { .events = EPOLLIN, .data.u32 = STOP };
-	if (all.epoll < 0 || all.stop < 0 || epoll_ctl(all.epoll, EPOLL_CTL_ADD, all.stop, &event) < 0)
+	all.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct epoll_event event = { .events = EPOLLIN, .data.u32 = WAKE };
+	if (all.epoll < 0 || all.wake < 0 || epoll_ctl(all.epoll, EPOLL_CTL_ADD, all.wake, &event) < 0)
 		return errno;
 	for (unsigned i = 0; i < all.nets; i++)
 		if (watch(&all.net[i], EPOLL_CTL_ADD) < 0)
@@ -342,7 +384,8 @@ void nets_stop(void)
 {
 	if (!all.running)
 		return;
-	eventfd_write(all.stop, 1);
+	all.stop = true;
+	wake_thread();
 	pthread_join(all.thread, NULL);
 	all.running = false;
 }
@@ -355,6 +398,6 @@ void nets_close(void)
 	}
 	all.nets = 0;
 	close(all.epoll);
-	close(all.stop);
-	all.epoll = all.stop = -1;
+	close(all.wake);
+	all.epoll = all.wake = -1;
 }

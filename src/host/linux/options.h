@@ -26,6 +26,7 @@ struct run_options {
 	const char *pflash;
 	struct option_list disk;
 	struct option_list net;
+	struct option_list share;
 	const char *protocol;
 	u64 memory; /* bytes */
 	u64 cpus;

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "host/linux/run.h"
 
+#include "host/linux/balloon_option.h"
 #include "host/linux/console.h"
 #include "host/linux/control.h"
 #include "host/linux/disk.h"
@@ -15,10 +16,11 @@
 #include "host/linux/machine_api.h"
 #include "host/linux/net.h"
 #include "host/linux/restore.h"
+#include "host/linux/run_delay.h"
 #include "host/linux/runtime.h"
 #include "host/linux/rom.h"
-#include "host/linux/run_engine.h"
 #include "host/linux/sandbox.h"
+#include "host/linux/share.h"
 #include "host/linux/snapshot.h"
 #include "host/linux/space.h"
 #include "host/linux/stats_print.h"
@@ -58,6 +60,7 @@ struct machine {
 		struct disk *disk;
 	} disk[DISKS_MAX];
 	struct net_backend net[NETS_MAX];
+	struct fs_backend share[SHARES_MAX];
 	u64 balloon; /* bytes asked of the guest at first */
 	struct snapshot snapshot; /* what the machine went on from; chunks of memory may still be there only */
 	char *description; /* of the machine, for its snapshots */
@@ -132,6 +135,11 @@ static bool net_ready(void *opaque, unsigned index)
 	return vm_net_ready(machine.vm, index);
 }
 
+static void share_completed(void *opaque, unsigned index)
+{
+	vm_share_completed(machine.vm, index);
+}
+
 static void debug_stopped(void *opaque)
 {
 	gdb_stopped();
@@ -193,6 +201,33 @@ static void catch_signals(void)
 
 /* ---- set-up ---- */
 
+static u32 trace_bits(const char *names)
+{
+	static const struct {
+		const char *name;
+		u32 bit;
+	} kinds[] = {
+		{ "exits", TRACE_EXITS }, { "io", TRACE_IO }, { "mmio", TRACE_MMIO }, { "msr", TRACE_MSR }, { "irq", TRACE_IRQ },
+		{ "int", TRACE_INT }, { "exec", TRACE_EXEC }, { "in_asm", TRACE_IN_ASM }, { "out_asm", TRACE_OUT_ASM },
+	};
+	u32 bits = 0;
+	while (names && *names) {
+		size_t length = strcspn(names, ",");
+		u32 found = 0;
+		for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+			if (strlen(kinds[i].name) == length && !strncmp(kinds[i].name, names, length))
+				found = kinds[i].bit;
+		if (!found) {
+			fprintf(stderr, "nadir: --trace: '%.*s' is not one of exits, io, mmio, msr, irq, int, exec, in_asm, out_asm\n", (int)length,
+				names);
+			return ~0u;
+		}
+		bits |= found;
+		names += length + (names[length] == ',');
+	}
+	return bits;
+}
+
 static enum host_log_level log_level(const char *name)
 {
 	return !strcmp(name, "error") ? LOG_ERROR : !strcmp(name, "info") ? LOG_INFO : !strcmp(name, "debug") ? LOG_DEBUG : LOG_WARN;
@@ -242,6 +277,19 @@ static int open_nets(struct machine *m)
 	}
 	for (unsigned i = 0; i < net->count; i++)
 		if (net_open(i, net->item[i], confined(m->options), &m->net[i]) < 0)
+			return -1;
+	return 0;
+}
+
+static int open_shares(struct machine *m)
+{
+	const struct option_list *share = &m->options->share;
+	if (share->count > SHARES_MAX) {
+		fprintf(stderr, "nadir: --share can be given %d times at most\n", SHARES_MAX);
+		return -1;
+	}
+	for (unsigned i = 0; i < share->count; i++)
+		if (share_open(i, share->item[i], &m->share[i]) < 0)
 			return -1;
 	return 0;
 }
@@ -346,58 +394,46 @@ static int open_files(struct machine *m)
 		if (!m->disk[i].disk)
 			return -1;
 	}
-	if (open_nets(m) < 0)
+	if (open_nets(m) < 0 || open_shares(m) < 0)
 		return -1;
 	m->serial = console_open("serial", o->serial);
 	m->debug = console_open("debug-console", o->debug_console ? o->debug_console : "none");
 	return m->serial && m->debug && !open_ports(m) ? open_control(o) : -1;
 }
 
-/* --balloon: 0, or -1 after one sentence on stderr. */
-static int parse_balloon(const char *text, bool *fitted, bool *reporting, u64 *size)
-{
-	char copy[64], *rest = copy;
-	*fitted = *reporting = strcmp(text, "off");
-	*size = 0;
-	bool good = (size_t)snprintf(copy, sizeof(copy), "%s", text) < sizeof(copy);
-	while (*fitted && good && rest) {
-		char *word = strsep(&rest, ",");
-		bool on = !strcmp(word, "reporting=on");
-		if (on || !strcmp(word, "reporting=off"))
-			*reporting = on;
-		else
-			good = !strncmp(word, "size=", 5) && options_size(word + 5, size);
-	}
-	if (!good)
-		fprintf(stderr, "nadir: --balloon: '%s' is not off or size=SIZE[,reporting=on|off]\n", text);
-	return good ? 0 : -1;
-}
-
 static int make_config(struct machine *m, struct vm_config *config)
 {
 	const struct run_options *o = m->options;
+	u32 trace = trace_bits(o->trace);
+	if (trace == ~0u)
+		return -1;
+	if ((trace & TRACE_TRANSLATED) && engine_find(o->engine) == &engine_step) {
+		fprintf(stderr, "nadir: --trace in_asm and out_asm show translated code, and --engine step translates none\n");
+		return -1;
+	}
 	*config = (struct vm_config){
 		.memory = o->memory & PAGE_MASK,
 		.cpus = (unsigned)o->cpus,
 		.cpu_model = o->cpu,
+		.engine = engine_find(o->engine),
+		.direct = !strcmp(o->direct, "off") ? DIRECT_OFF : !strcmp(o->direct, "always") ? DIRECT_ALWAYS : DIRECT_AUTO,
 		.boot = { .kernel = m->kernel.data, .kernel_size = m->kernel.size, .initrd = m->initrd.data, .initrd_size = m->initrd.size,
 			  .cmdline = o->append, .copied = file_settle_part },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
 			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = o->disk.count,
-			      .net = m->net, .nets = o->net.count, .flash = m->variables },
+			      .net = m->net, .nets = o->net.count, .share = m->share, .shares = o->share.count, .flash = m->variables },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
 		.no_reboot = o->no_reboot || (!m->kernel.data && !m->rom.data),
 		.state = m->snapshot.state,
 		.state_size = m->snapshot.state_size,
 		.stats_by_site = o->stats || o->json,
+		.trace = trace,
 		.ended = machine_ended,
 		.event = machine_event,
 		.report = report_line,
 		.debug_stopped = debug_stopped,
 	};
-	if (run_engine(o, config) < 0)
-		return -1;
 	boot_protocol_find(o->protocol, &config->boot.protocol);
 	config->boot.firmware = m->rom.data;
 	config->boot.firmware_size = m->rom.size;
@@ -413,14 +449,16 @@ static int make_config(struct machine *m, struct vm_config *config)
 	config->backends.consoles = m->ports;
 	for (unsigned i = 0; i < m->ports; i++)
 		config->backends.console[i] = (struct console_cable){ console_put, console_get, m->port[i].console, m->port[i].name };
-	return parse_balloon(o->balloon, &config->backends.balloon, &config->backends.reporting, &m->balloon);
+	return balloon_parse(o->balloon, &config->backends.balloon, &config->backends.reporting, &m->balloon);
 }
 
 static void *vcpu_thread(void *opaque)
 {
 	struct vcpu_start *start = opaque;
 	trap_thread_init();
-	pthread_barrier_wait(&start->machine->ready);
+	run_delay_thread_init();
+	pthread_barrier_wait(&start->machine->ready); /* before confinement, */
+	pthread_barrier_wait(&start->machine->ready); /* and behind it */
 	vm_run_vcpu(start->machine->vm, start->index);
 	return NULL;
 }
@@ -442,6 +480,14 @@ static int start_nets(struct machine *m)
 	int error = nets_start(net_ready, m);
 	if (error)
 		fprintf(stderr, "nadir: cannot start the thread of the networks: %s\n", strerror(error));
+	return error ? -1 : 0;
+}
+
+static int run_shares(struct machine *m)
+{
+	int error = shares_run(share_completed, m);
+	if (error)
+		fprintf(stderr, "nadir: cannot start the threads of the shared folders: %s\n", strerror(error));
 	return error ? -1 : 0;
 }
 
@@ -473,15 +519,14 @@ static int start_threads(struct machine *m)
 			return -1;
 		}
 	}
-	return start_disks(m) < 0 || start_nets(m) < 0 ? -1 : start_control(m);
+	pthread_barrier_wait(&m->ready);
+	return start_disks(m) < 0 || start_nets(m) < 0 || run_shares(m) < 0 ? -1 : start_control(m);
 }
 
-static int confine(const struct machine *m)
+static int confine(const struct run_options *o)
 {
-	if (!confined(m->options))
+	if (!confined(o))
 		return 0;
-	if (m->vm->config.engine == &engine_kvm)
-		sandbox_allow_kvm(host_kvm_open());
 	int error = sandbox_enter(space_socket());
 	if (error)
 		fprintf(stderr, "nadir: cannot confine the process (%s); --sandbox off runs without\n", strerror(-error));
@@ -557,7 +602,7 @@ static int run_machine(struct machine *m)
 		return STATUS_FAILURE;
 	if (start_consoles(m) < 0)
 		return STATUS_FAILURE;
-	if (confine(m) < 0)
+	if (confine(m->options) < 0)
 		return STATUS_FAILURE;
 	if (m->options->restore)
 		vm_release(m->vm);
@@ -569,6 +614,7 @@ static int run_machine(struct machine *m)
 	int status = ended_by_signal ? 128 + ended_by_signal : exit_status(m);
 	gdb_finish(status);
 	nets_stop();
+	shares_stop();
 	for (unsigned i = 0; i < m->options->disk.count; i++)
 		disk_stop(m->disk[i].disk);
 	console_flush(m->serial);
@@ -613,10 +659,13 @@ int run_main(const struct run_options *options)
 		return STATUS_USAGE;
 	if (start_snapshots(m) < 0)
 		return STATUS_USAGE;
+	if (shares_start(m->vm->memory, m->vm->config.memory, confined(options)) < 0)
+		return STATUS_FAILURE;
 	int status = run_machine(m);
 	restore_forget(&m->snapshot);
 	vm_destroy(m->vm);
 	nets_close();
+	shares_close();
 	for (unsigned i = 0; i < ARRAY_SIZE(m->disk); i++)
 		disk_close(m->disk[i].disk);
 	console_close(m->serial);
