@@ -429,3 +429,8 @@ void host_set_gs_base(void *base)
 	this_thread()->gs_base = (u64)(uintptr_t)base;
 	wrmsr(MSR_GS_BASE, (u64)(uintptr_t)base);
 }
+
+u64 host_run_delay(void)
+{
+	return 0; /* each thread has a CPU of its own */
+}
