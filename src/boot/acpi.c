@@ -196,7 +196,7 @@ static struct gas port(u16 number, u8 bits, u8 access)
 	return (struct gas){ .space = SPACE_IO, .width = bits, .access = access, .address = number };
 }
 
-static void put_fadt(struct writer *w, u32 facs, u32 dsdt)
+static void put_fadt(struct writer *w, const struct acpi_machine *machine, u32 facs, u32 dsdt)
 {
 	struct fadt fadt = {
 		.header = make_header("FACP", FADT_REVISION),
@@ -218,7 +218,7 @@ static void put_fadt(struct writer *w, u32 facs, u32 dsdt)
 		.c2_latency = NO_C2,
 		.c3_latency = NO_C3,
 		.century = RTC_CENTURY,
-		.boot_arch = BOOT_ARCH_LEGACY_DEVICES | BOOT_ARCH_8042 | BOOT_ARCH_NO_VGA,
+		.boot_arch = BOOT_ARCH_LEGACY_DEVICES | BOOT_ARCH_8042 | (machine->vga ? 0 : BOOT_ARCH_NO_VGA),
 		.flags = FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_RESET_REG_SUP,
 		.reset_reg = port(PORT_RESET, 8, ACCESS_BYTE),
 		.reset_value = RESET_VALUE,
@@ -375,7 +375,7 @@ u32 acpi_tables(u8 *buffer, u32 size, gpa_t base, const struct acpi_machine *mac
 	aml_bytes(&w.out, rsdp_room, sizeof(rsdp_room));
 	u32 facs = put_facs(&w);
 	u32 dsdt = put_dsdt(&w, machine);
-	put_fadt(&w, facs, dsdt);
+	put_fadt(&w, machine, facs, dsdt);
 	put_madt(&w, machine->cpus);
 	if (machine->ecam)
 		put_mcfg(&w, machine->ecam);
@@ -390,9 +390,9 @@ u32 acpi_tables(u8 *buffer, u32 size, gpa_t base, const struct acpi_machine *mac
 	return w.out.used;
 }
 
-bool acpi_build(struct ram *ram, unsigned cpus)
+bool acpi_build(struct ram *ram, unsigned cpus, bool vga)
 {
-	const struct acpi_machine machine = { .cpus = cpus, .ecam = MAP_ECAM, .bars = MAP_PCI_MMIO };
+	const struct acpi_machine machine = { .cpus = cpus, .ecam = MAP_ECAM, .bars = MAP_PCI_MMIO, .vga = vga };
 	u8 *buffer = host_alloc(MAP_ACPI_SIZE);
 	u32 size = buffer ? acpi_tables(buffer, MAP_ACPI_SIZE, MAP_ACPI, &machine, NULL) : 0;
 	bool done = size && ram_write(ram, MAP_ACPI, buffer, size);

@@ -11,6 +11,7 @@ struct acpi_machine {
 	gpa_t ecam; /* 0: none */
 	gpa_t bars; /* where PCI BARs may begin, below MAP_PCI_MMIO_END */
 	gpa_t high_bars, high_bars_end; /* and above all memory; both 0: nowhere */
+	bool vga; /* there is one, with its window */
 };
 
 /* What somebody who moves the tables must mend. Offsets are from the beginning of the buffer. */
@@ -42,6 +43,6 @@ u32 acpi_tables(u8 *buffer, u32 size, gpa_t base, const struct acpi_machine *mac
 void acpi_dsdt(struct aml *aml, const struct acpi_machine *machine);
 
 /* Put the tables at MAP_ACPI; false if they do not fit there or the guest has no RAM there. */
-bool acpi_build(struct ram *ram, unsigned cpus);
+bool acpi_build(struct ram *ram, unsigned cpus, bool vga);
 
 #endif

@@ -93,7 +93,7 @@ bool boot_load(struct ram *ram, const struct boot_source *source, struct boot_en
 	};
 	if (loader->protocol != BOOT_FIRMWARE) {
 		job.rsdp = MAP_ACPI;
-		if (!acpi_build(ram, source->cpus))
+		if (!acpi_build(ram, source->cpus, source->vga))
 			return boot_fail(&job, "ACPI tables for %u CPUs do not fit below 1 MiB: use fewer CPUs",
 					 source->cpus);
 	}

@@ -23,17 +23,12 @@ enum boot_protocol {
 	BOOT_FIRMWARE, /* never chosen by BOOT_AUTO */
 };
 
-/* What firmware boots from. */
-enum boot_device { BOOT_DEVICE_NONE, BOOT_DEVICE_DISK, BOOT_DEVICE_CDROM, BOOT_DEVICE_NETWORK };
-#define BOOT_DEVICES BOOT_DEVICE_NETWORK
-
 struct boot_source {
 	/* BOOT_FIRMWARE: the ROM image. Kernel, initrd and command line are then for it to load; there may be none. */
 	const u8 *firmware;
 	size_t firmware_size;
 	const u8 *option_rom; /* by which a BIOS loads a kernel, or NULL */
 	size_t option_rom_size;
-	enum boot_device order[BOOT_DEVICES]; /* what it tries first, as far as it is told; disks and CD-ROMs it tries anyway */
 	const u8 *kernel;
 	size_t kernel_size;
 	const u8 *initrd; /* Linux: the initial ramdisk; PVH, multiboot: the first module. NULL: none */
@@ -41,6 +36,9 @@ struct boot_source {
 	const char *cmdline; /* NULL: empty */
 	enum boot_protocol protocol;
 	unsigned cpus;
+	bool vga; /* there is one: in text mode, unless firmware is to set one */
+	const u8 *vga_rom; /* its BIOS, for BOOT_FIRMWARE, or NULL */
+	size_t vga_rom_size;
 	unsigned physical_bits; /* of addresses that the CPUs have; for BOOT_FIRMWARE */
 	/* These bytes of the kernel or the initrd were copied, and are not read again soon. May be NULL. */
 	void (*copied)(const void *data, u64 size);

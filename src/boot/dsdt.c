@@ -82,6 +82,8 @@ static void put_pci_windows(struct aml *aml, const struct acpi_machine *machine)
 	aml_io(aml, PORT_PCI_CONFIG, PCI_CONFIG_PORTS);
 	aml_io_window(aml, 0, PORT_PCI_CONFIG - 1);
 	aml_io_window(aml, PORT_PCI_CONFIG + PCI_CONFIG_PORTS, 0xffff);
+	if (machine->vga)
+		aml_memory_window(aml, MAP_LEGACY_HOLE, MAP_PAM - 1);
 	aml_memory_window(aml, machine->bars, MAP_PCI_MMIO_END - 1);
 	aml_memory_window(aml, MAP_PCI_MMIO_HIGH, MAP_IOAPIC - 1);
 	if (machine->high_bars < machine->high_bars_end)

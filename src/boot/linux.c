@@ -74,8 +74,21 @@ struct setup_header {
 
 #define E820_ZERO_PAGE_MAX 128
 
+/* Linux, include/uapi/linux/screen_info.h, as a BIOS tells of its mode 3. */
+struct screen_info {
+	u8 x, y;
+	u16 ext_mem_k;
+	u16 page;
+	u8 mode, columns;
+	u16 flags, ega_bx, unused;
+	u8 lines, is_vga;
+	u16 points;
+	u8 linear[0x2e]; /* of a frame buffer; all zero: there is none */
+} __attribute__((packed));
+static_assert(sizeof(struct screen_info) == 0x40, "zero-page.rst");
+
 struct boot_params {
-	u8 screen_info[0x40]; /* all zero: no video */
+	struct screen_info screen; /* all zero: no video */
 	u8 apm_to_ist[0x30];
 	u64 acpi_rsdp_addr;
 	u8 hd_to_efi[0x170];
@@ -224,6 +237,8 @@ static bool put_zero_page(struct boot_job *job, const struct kernel_image *k)
 	struct setup_header *h = &p.hdr;
 	struct e820_entry map[E820_ENTRIES_MAX];
 
+	if (job->source->vga)
+		p.screen = (struct screen_info){ .mode = 3, .columns = 80, .ega_bx = 3, .lines = 25, .is_vga = 1, .points = 16 };
 	p.e820_entries = e820_build(job->source->ram_size, map);
 	__builtin_memcpy(p.e820_table, map, sizeof(map));
 	h->type_of_loader = LOADER_UNDEFINED;

@@ -52,14 +52,14 @@
 #define IOAPIC_PINS 24
 
 /* Devices of PCI bus 0; the host bridge is 0. */
-#define PCI_SLOT_RANDOM 1
+#define PCI_SLOT_RANDOM 1 /* and what has no interrupt pin, as further functions */
+#define PCI_FUNCTION_DISPLAY 1
 #define PCI_SLOT_BALLOON 2
 #define PCI_SLOT_CONSOLE 3
 #define PCI_SLOT_DISK 4 /* the first */
 #define PCI_SLOT_NET 20 /* the first */
 #define PCI_SLOT_SHARE 28 /* the first */
 #define PCI_SLOT_LPC 31
-#define PCI_FUNCTION_SATA 2 /* of the same */
 
 /* Values that the ACPI tables tell the guest to write. */
 #define PM_SLP_TYP_S5 0 /* SLP_TYP of PM1a control: soft off */

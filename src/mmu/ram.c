@@ -5,11 +5,12 @@
 #include "host/port.h"
 #include "lib/string.h"
 
-static bool slot_overlaps(const struct ram *ram, gpa_t base, u64 size)
+/* Any slot but `own`, which may be NULL. */
+static bool slot_overlaps(const struct ram *ram, const struct ram_slot *own, gpa_t base, u64 size)
 {
 	for (unsigned i = 0; i < ram->slots; i++) {
 		const struct ram_slot *s = &ram->slot[i];
-		if (base < s->base + s->size && s->base < base + size)
+		if (s != own && base < s->base + s->size && s->base < base + size)
 			return true;
 	}
 	return false;
@@ -19,7 +20,7 @@ int ram_add(struct ram *ram, gpa_t base, u64 size, u8 *hva, bool readonly)
 {
 	if (ram->slots == RAM_SLOTS_MAX || !size || ((base | size) & ~PAGE_MASK) || base + size < base)
 		return -1;
-	if (slot_overlaps(ram, base, size))
+	if (slot_overlaps(ram, NULL, base, size))
 		return -1;
 	u64 pages = size >> PAGE_SHIFT;
 	u8 *flags = host_alloc(pages);
@@ -33,6 +34,22 @@ int ram_add(struct ram *ram, gpa_t base, u64 size, u8 *hva, bool readonly)
 		.base = base, .size = size, .hva = hva, .readonly = readonly, .flags = flags, .generation = generation
 	};
 	return 0;
+}
+
+bool ram_move(struct ram *ram, const u8 *hva, gpa_t base)
+{
+	struct ram_slot *s = ram->slot;
+	while (s->hva != hva)
+		s++;
+	if ((base & ~PAGE_MASK) || base + s->size < base || slot_overlaps(ram, s, base, s->size))
+		return false;
+	s->base = base;
+	return true;
+}
+
+gpa_t ram_place(const struct ram *ram, const u8 *hva)
+{
+	return ram_slot_at(ram, hva)->base;
 }
 
 void ram_release(struct ram *ram)

@@ -5,13 +5,15 @@
  * vCPU or by a device, must end in ram_written() unless the page's flags are known to be clear of PAGE_CODE and, with
  * dirty logging on, already PAGE_DIRTY.
  *
- * Slots are added before the vCPUs run and constant afterwards. Flags and generations are atomic bytes and words. */
+ * Slots are added before the vCPUs run. Afterwards they are constant, but that one may move while no vCPU runs (ram_move). Flags and generations
+ * are atomic bytes and words. */
 #ifndef NADIR_MMU_RAM_H
 #define NADIR_MMU_RAM_H
 
 #include "arch/types.h"
 
 #define RAM_SLOTS_MAX 16
+#define RAM_NOWHERE BIT(60) /* the base of a slot that no address reaches */
 
 #define PAGE_CODE BIT(0)
 #define PAGE_DIRTY BIT(1)
@@ -57,6 +59,13 @@ struct ram {
  * memory. */
 int ram_add(struct ram *ram, gpa_t base, u64 size, u8 *hva, bool readonly);
 void ram_release(struct ram *ram);
+
+/* Move the slot of this host memory, which is no part of ram->memory; at RAM_NOWHERE there is room for one. False, and nothing is moved: it would
+ * overlap another, or is misaligned. No vCPU runs, and nobody else uses `ram`; afterwards each vCPU forgets what it holds of translations and
+ * code. */
+bool ram_move(struct ram *ram, const u8 *hva, gpa_t base);
+/* Where the slot of this host memory is. */
+gpa_t ram_place(const struct ram *ram, const u8 *hva);
 
 /* The slot that holds gpa, or NULL. */
 struct ram_slot *ram_find(struct ram *ram, gpa_t gpa);

@@ -78,6 +78,17 @@ static void memory_changed(void *opaque)
 	((struct board *)opaque)->event = BOARD_MEMORY;
 }
 
+static void memory_moved(void *opaque)
+{
+	((struct board *)opaque)->event = BOARD_MOVED;
+}
+
+void board_place_memory(struct board *board)
+{
+	if (board->backends.vga)
+		vga_place(&board->vga);
+}
+
 enum board_event board_take_event(struct board *board)
 {
 	enum board_event event = board->event;
@@ -125,26 +136,6 @@ void board_console_input(struct board *board, unsigned port)
 		virtio_console_input(&board->console, port);
 }
 
-/* ---- disks ---- */
-
-void board_disk_completed(struct board *board, unsigned disk)
-{
-	if (board->disk[disk])
-		virtio_block_completed(board->disk[disk]);
-	else
-		ahci_completed(board->sata[disk]);
-}
-
-const struct block_count *board_disk_count(const struct board *board, unsigned disk)
-{
-	return board->disk[disk] ? board->disk[disk]->count : board->sata[disk]->count;
-}
-
-const struct block_backend *board_disk(const struct board *board, unsigned disk)
-{
-	return board->disk[disk] ? &board->disk[disk]->backend : &board->sata[disk]->backend;
-}
-
 /* ---- assembly ---- */
 
 static int attach_irq_chips(struct board *b)
@@ -174,6 +165,18 @@ static int attach_devices(struct board *b, struct ram *ram, u64 now)
 	return error;
 }
 
+static int attach_display(struct board *b, struct ram *ram)
+{
+	if (!b->backends.vga)
+		return 0;
+	b->vga.moved = memory_moved;
+	b->vga.opaque = b;
+	b->vga.firmware = b->backends.firmware;
+	b->vga.rom = b->backends.vga_rom;
+	b->vga.rom_size = b->backends.vga_rom_size;
+	return vga_attach(&b->vga, &b->pci, &b->io, &b->memory, ram, PCI_SLOT_RANDOM, PCI_FUNCTION_DISPLAY);
+}
+
 static int attach_firmware(struct board *b, struct ram *ram)
 {
 	int error = 0;
@@ -184,24 +187,16 @@ static int attach_firmware(struct board *b, struct ram *ram)
 	return error;
 }
 
-static int attach_virtio_disk(struct board *b, unsigned i, struct ram *ram, unsigned cpus)
-{
-	b->disk[i] = host_alloc(sizeof(*b->disk[i]));
-	if (!b->disk[i] || virtio_block_attach(b->disk[i], &b->backends.disk[i], cpus, &b->pci, ram, PCI_SLOT_DISK + i) < 0)
-		return -1;
-	b->virtio[b->virtio_count++] = &b->disk[i]->virtio;
-	return 0;
-}
-
 static int attach_disks(struct board *b, struct ram *ram, unsigned cpus)
 {
 	for (unsigned i = 0; i < b->backends.disks; i++) {
-		if (b->backends.disk[i].bus == BLOCK_VIRTIO && attach_virtio_disk(b, i, ram, cpus) < 0)
+		b->disk[i] = host_alloc(sizeof(*b->disk[i]));
+		if (!b->disk[i] ||
+		    virtio_block_attach(b->disk[i], &b->backends.disk[i], cpus, &b->pci, ram, PCI_SLOT_DISK + i) < 0)
 			return -1;
-		if (b->backends.disk[i].bus != BLOCK_VIRTIO && !(b->sata[i] = ahci_add(&b->ahci, &b->backends.disk[i])))
-			return -1;
+		b->virtio[b->virtio_count++] = &b->disk[i]->virtio;
 	}
-	return b->ahci.ports ? ahci_attach(&b->ahci, &b->pci, ram) : 0;
+	return 0;
 }
 
 static int attach_nets(struct board *b, struct ram *ram)
@@ -281,7 +276,7 @@ int board_create(struct board *board, const struct board_backends *backends, str
 	b->mch.firmware = backends->firmware;
 	b->debug_console = (struct debug_console){ .emit = backends->debug_put, .opaque = backends->debug };
 	b->debug_exit = (struct debug_exit){ .exit = ask_exit, .opaque = b };
-	if (attach_irq_chips(b) | attach_devices(b, ram, now) || attach_firmware(b, ram) ||
+	if (attach_irq_chips(b) | attach_devices(b, ram, now) || attach_display(b, ram) || attach_firmware(b, ram) ||
 	    attach_virtio(b, ram, cpus))
 		return -1;
 	rtc_init(&b->rtc, host_wallclock(), now);
@@ -295,12 +290,12 @@ int board_create(struct board *board, const struct board_backends *backends, str
 void board_destroy(struct board *board)
 {
 	mch_destroy(&board->mch);
+	vga_destroy(&board->vga);
 	for (unsigned i = 0; i < ARRAY_SIZE(board->disk); i++) {
 		if (board->disk[i])
 			virtio_block_destroy(board->disk[i]);
 		host_free(board->disk[i]);
 	}
-	ahci_destroy(&board->ahci);
 	for (unsigned i = 0; i < ARRAY_SIZE(board->net); i++)
 		host_free(board->net[i]);
 	for (unsigned i = 0; i < ARRAY_SIZE(board->share); i++) {
@@ -317,10 +312,10 @@ void board_reset(struct board *board, u64 now)
 		msix_reset(&board->virtio[i]->msix);
 	}
 	pci_reset(&board->pci);
-	if (board->ahci.ports)
-		ahci_reset(&board->ahci);
 	mch_reset(&board->mch);
 	lpc_reset(&board->lpc);
+	if (board->backends.vga)
+		vga_reset(&board->vga);
 	fw_cfg_reset(&board->fw_cfg);
 	if (board->backends.flash.data)
 		pflash_reset(&board->flash);
@@ -340,7 +335,7 @@ bool board_busy(const struct board *board)
 	for (unsigned i = 0; i < board->virtio_count; i++)
 		if (board->virtio[i]->busy && board->virtio[i]->busy(board->virtio[i]))
 			return true;
-	return ahci_busy(&board->ahci);
+	return false;
 }
 
 /* A device whose driver has no table cannot be saved. */
@@ -366,10 +361,12 @@ void board_state(struct state *s, struct board *board)
 	state_section(s, "ISA bridge", 0, &lpc_state, &b->lpc);
 	for (unsigned i = 0; i < b->virtio_count; i++)
 		virtio_state(s, b->virtio[i], i);
-	if (b->ahci.ports)
-		state_section(s, "AHCI", 0, &ahci_state, &b->ahci);
+	if (b->backends.vga)
+		vga_state(s, &b->vga);
 	state_section(s, "PCI", 0, &pci_host_state, &b->pci); /* after its functions */
 	mch_state(s, &b->mch);
+	if (s->loading)
+		board_place_memory(b);
 	if (b->backends.firmware)
 		state_section(s, "fw_cfg", 0, &fw_cfg_state, &b->fw_cfg);
 	if (b->backends.flash.data)

@@ -3,7 +3,6 @@
 #ifndef NADIR_VM_BOARD_H
 #define NADIR_VM_BOARD_H
 
-#include "dev/ahci.h"
 #include "dev/bus.h"
 #include "dev/debug_console.h"
 #include "dev/debug_exit.h"
@@ -18,6 +17,7 @@
 #include "dev/reset.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
+#include "dev/vga.h"
 #include "dev/virtio/balloon.h"
 #include "dev/virtio/block.h"
 #include "dev/virtio/console.h"
@@ -44,18 +44,21 @@ struct board_backends {
 	unsigned consoles; /* 0: none is fitted */
 	bool balloon, reporting; /* fit the balloon device; with free page reporting */
 	const struct block_backend *disk; /* the caller's, needed by board_create only */
-	unsigned disks; /* BOARD_DISKS_MAX at most, and AHCI_PORTS_MAX of those that are not virtio disks */
+	unsigned disks; /* BOARD_DISKS_MAX at most */
 	const struct net_backend *net; /* likewise */
 	unsigned nets; /* BOARD_NETS_MAX at most */
 	const struct fs_backend *share; /* likewise */
 	unsigned shares; /* BOARD_SHARES_MAX at most */
+	bool vga; /* fit a VGA; there is no RAM at its window then */
+	const u8 *vga_rom; /* a video BIOS, whose font text has where no firmware starts the machine; may be NULL */
+	size_t vga_rom_size;
 	bool firmware; /* a ROM starts the machine: fit the firmware configuration device, and show the ROM below 1 MiB */
 	struct pflash_backend flash; /* the firmware's variables */
 	gpa_t flash_base;
 };
 
 /* What a register access may ask of the machine. It is kept until the access is over, then taken. */
-enum board_event { BOARD_NOTHING, BOARD_RESET, BOARD_POWER_OFF, BOARD_DEBUG_EXIT, BOARD_MEMORY /* PAM: drop TLBs */ };
+enum board_event { BOARD_NOTHING, BOARD_RESET, BOARD_POWER_OFF, BOARD_DEBUG_EXIT, BOARD_MEMORY /* PAM: drop TLBs */, BOARD_MOVED /* board_place_memory is due */ };
 
 struct board {
 	struct bus io, memory;
@@ -64,6 +67,7 @@ struct board {
 	struct pit pit;
 	struct rtc rtc;
 	struct uart uart;
+	struct vga vga; /* if backends.vga */
 	struct i8042 i8042;
 	struct pm pm;
 	struct reset reset;
@@ -75,9 +79,7 @@ struct board {
 	struct virtio_random random;
 	struct virtio_console console; /* if backends.consoles */
 	struct virtio_balloon balloon;
-	struct ahci ahci; /* if it has ports */
-	struct virtio_block *disk[BOARD_DISKS_MAX]; /* a disk is either here or at a port, by its number */
-	struct ahci_port *sata[BOARD_DISKS_MAX];
+	struct virtio_block *disk[BOARD_DISKS_MAX];
 	struct virtio_net *net[BOARD_NETS_MAX];
 	struct virtio_fs *share[BOARD_SHARES_MAX];
 	struct virtio_device *virtio[BOARD_VIRTIO_MAX]; /* all of them */
@@ -109,13 +111,6 @@ void board_advance(struct board *board, u64 now);
 /* Whether requests are in the hands of back ends, which read and write guest memory for them. */
 bool board_busy(const struct board *board);
 
-/* Requests of this disk are complete. */
-void board_disk_completed(struct board *board, unsigned disk);
-/* What a disk was asked for; BLOCK_KINDS of them. */
-const struct block_count *board_disk_count(const struct board *board, unsigned disk);
-/* The cable of a disk. */
-const struct block_backend *board_disk(const struct board *board, unsigned disk);
-
 /* Give the serial port, or a port of the virtio console, what waits for it on the host. */
 void board_serial_input(struct board *board, u64 now);
 void board_console_input(struct board *board, unsigned port);
@@ -126,6 +121,9 @@ void board_net_input(struct board *board);
 /* A vCPU writes to `gpa`, which is no RAM. True: it was the doorbell of a device that takes it without the lock; nothing else is to be done. Any
  * thread, without the lock. */
 bool board_doorbell(struct board *board, gpa_t gpa, u64 now);
+
+/* Move memory of devices to where their BARs are, after BOARD_MOVED. No vCPU runs; each forgets translations and code afterwards. */
+void board_place_memory(struct board *board);
 
 /* What the last access asked for; it is then forgotten. */
 enum board_event board_take_event(struct board *board);

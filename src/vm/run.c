@@ -1,8 +1,8 @@
 /* The life of a vCPU's thread: run the engine, answer what ended the run, sleep while halted, obey requests.
  *
  * A reset, or whoever holds the VM (vm/pause.c), parks every vCPU at its checkpoint. The last one to park stops the guest's time, or performs the
- * reset alone, so that nobody runs while memory and devices change under it; then all go on. */
-#include "vm/paravirt.h"
+ * reset alone, or moves memory of devices, so that nobody runs while memory and devices change under it; then all go on. */
+#include "vm/vm.h"
 
 #include "cpu/control.h"
 #include "cpu/msr.h"
@@ -17,8 +17,7 @@ void vm_kick(struct vm_cpu *cpu, u32 pending)
 {
 	vcpu_set_pending(&cpu->vcpu, pending);
 	__atomic_fetch_add(&cpu->wake, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&cpu->asleep, __ATOMIC_SEQ_CST)) /* it looks at `wake` after it has said so */
-		host_wake(&cpu->wake);
+	host_wake(&cpu->wake);
 }
 
 void vm_kick_all(struct vm *vm)
@@ -59,6 +58,12 @@ void vm_reset(struct vm *vm)
 	vm_kick_all(vm);
 }
 
+void vm_place_memory(struct vm *vm)
+{
+	__atomic_store_n(&vm->place_wanted, true, __ATOMIC_SEQ_CST);
+	vm_kick_all(vm);
+}
+
 void vm_tell(struct vm *vm, enum vm_event event)
 {
 	if (vm->config.event)
@@ -77,8 +82,6 @@ void vm_reset_cpu(struct vm_cpu *cpu, bool init)
 	if (!init && !v->index)
 		lapic_set_virtual_wire(&cpu->lapic);
 	__atomic_store_n(&cpu->extint, false, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&cpu->unhalted, false, __ATOMIC_SEQ_CST);
-	cpu->pv_eoi = false;
 	/* Cleared before the descriptor is: what is posted from now on must be noticed. */
 	vcpu_clear_pending(v, PENDING_INTERRUPT | PENDING_NMI | PENDING_TRAP);
 	posted_drain(&cpu->posted, (u64[4]){ 0 }, (u64[4]){ 0 });
@@ -113,13 +116,26 @@ static void reset_machine(struct vm *vm)
 	vm_tell(vm, VM_EVENT_RESET);
 }
 
+/* Memory of a device moves. Every vCPU is parked; the lock is held. */
+static void place_memory(struct vm *vm)
+{
+	board_place_memory(&vm->board);
+	for (unsigned i = 0; i < vm->config.cpus; i++) {
+		struct vcpu *v = &vm->cpu[i]->vcpu;
+		u8 shadow = v->shadow;
+		mmu_flush_all(v);
+		v->engine->state_changed(v);
+		v->shadow = shadow; /* nothing was executed */
+	}
+}
+
 /* ---- parking ---- */
 
 static bool must_park(const struct vm_cpu *cpu)
 {
 	const struct vm *vm = cpu->vm;
 	return __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST) || __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST) ||
-	       __atomic_load_n(&cpu->held, __ATOMIC_SEQ_CST);
+	       __atomic_load_n(&vm->place_wanted, __ATOMIC_SEQ_CST) || __atomic_load_n(&cpu->held, __ATOMIC_SEQ_CST);
 }
 
 /* Nobody moves any more. Called with the lock held. */
@@ -130,19 +146,30 @@ static void stand_still(struct vm *vm)
 		vm->config.debug_stopped(vm->config.opaque);
 }
 
+/* What is done when nobody runs; every vCPU is parked, and the lock is held. True: the others are to go on, if nothing else keeps them. */
+static bool work_alone(struct vm *vm)
+{
+	bool place = __atomic_load_n(&vm->place_wanted, __ATOMIC_SEQ_CST);
+	bool reset = __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST);
+	if (place)
+		place_memory(vm);
+	__atomic_store_n(&vm->place_wanted, false, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST))
+		stand_still(vm);
+	if (reset)
+		reset_machine(vm);
+	if (reset)
+		__atomic_store_n(&vm->reset_wanted, false, __ATOMIC_SEQ_CST);
+	return place || reset;
+}
+
 static void park(struct vm_cpu *cpu)
 {
 	struct vm *vm = cpu->vm;
 	host_lock(&vm->lock);
-	__atomic_store_n(&cpu->asleep, true, __ATOMIC_SEQ_CST);
 	vm->parked++;
 	while (must_park(cpu) && vm_ended(vm) == VM_RUNNING) {
-		bool all = vm->parked == vm->config.cpus;
-		if (all && __atomic_load_n(&vm->pause_wanted, __ATOMIC_SEQ_CST))
-			stand_still(vm);
-		if (all && __atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST)) {
-			reset_machine(vm);
-			__atomic_store_n(&vm->reset_wanted, false, __ATOMIC_SEQ_CST);
+		if (vm->parked == vm->config.cpus && work_alone(vm)) {
 			host_unlock(&vm->lock);
 			vm_kick_all(vm);
 			host_lock(&vm->lock);
@@ -156,7 +183,6 @@ static void park(struct vm_cpu *cpu)
 		host_lock(&vm->lock);
 	}
 	vm->parked--;
-	__atomic_store_n(&cpu->asleep, false, __ATOMIC_SEQ_CST);
 	host_unlock(&vm->lock);
 }
 
@@ -253,8 +279,7 @@ static bool has_work(struct vm_cpu *cpu)
 	if (v->activity == ACTIVITY_HLT) {
 		bool interrupt = vm_interrupt_ready(cpu); /* first: it may find an NMI at LINT0 */
 		bool nmi = (vcpu_pending(v) & PENDING_NMI) && !v->nmi_blocked;
-		bool kicked = __atomic_exchange_n(&cpu->unhalted, false, __ATOMIC_SEQ_CST);
-		if (nmi || kicked || ((v->rflags & RFLAGS_IF) && interrupt)) {
+		if (nmi || ((v->rflags & RFLAGS_IF) && interrupt)) {
 			v->activity = ACTIVITY_ACTIVE;
 			return true;
 		}
@@ -273,16 +298,12 @@ static u64 sleep_deadline(const struct vm_cpu *cpu)
 static void sleep_until_work(struct vm_cpu *cpu)
 {
 	u64 start = host_now();
-	__atomic_store_n(&cpu->asleep, true, __ATOMIC_SEQ_CST);
-	steal_time_sleep(cpu);
 	for (;;) {
 		u32 wake = __atomic_load_n(&cpu->wake, __ATOMIC_SEQ_CST);
 		if (has_work(cpu))
 			break;
 		host_wait(&cpu->wake, wake, sleep_deadline(cpu));
 	}
-	steal_time_wake(cpu);
-	__atomic_store_n(&cpu->asleep, false, __ATOMIC_SEQ_CST);
 	cpu->stats.halted_ns += host_now() - start;
 }
 

@@ -25,9 +25,8 @@ const struct state_table vm_cpu_state = STATE_TABLE(struct vm_cpu, NULL,
 	STATE_NONE(struct vm_cpu, vcpu), STATE_NONE(struct vm_cpu, lapic), STATE_NONE(struct vm_cpu, posted),
 	STATE_NONE(struct vm_cpu, vm), STATE_NONE(struct vm_cpu, timer), STATE_NONE(struct vm_cpu, timer_armed),
 	STATE_MAX(struct vm_cpu, requests, REQUEST_INIT | REQUEST_SIPI | REQUEST_CRASH | REQUEST_FLUSH), STATE(struct vm_cpu, sipi_vector),
-	STATE(struct vm_cpu, pic_intr), STATE(struct vm_cpu, pic_rises), STATE(struct vm_cpu, extint), STATE(struct vm_cpu, unhalted),
-	STATE(struct vm_cpu, pv_eoi), STATE_NONE(struct vm_cpu, steal_asked), STATE_NONE(struct vm_cpu, steal_waited), STATE(struct vm_cpu, lint0),
-	STATE(struct vm_cpu, lint0_rises), STATE_NONE(struct vm_cpu, wake), STATE_NONE(struct vm_cpu, asleep), STATE_NONE(struct vm_cpu, held), STATE_NONE(struct vm_cpu, stats),
+	STATE(struct vm_cpu, pic_intr), STATE(struct vm_cpu, pic_rises), STATE(struct vm_cpu, extint), STATE(struct vm_cpu, lint0),
+	STATE(struct vm_cpu, lint0_rises), STATE_NONE(struct vm_cpu, wake), STATE_NONE(struct vm_cpu, held), STATE_NONE(struct vm_cpu, stats),
 	STATE_NONE(struct vm_cpu, progress), STATE_NONE(struct vm_cpu, watch));
 
 /* ---- parts ---- */
@@ -55,16 +54,16 @@ static void cpus(struct state *s, struct vm *vm)
 	}
 }
 
-/* A slot of memory that is not part of the guest's RAM. */
+/* A slot of memory that is neither part of the guest's RAM nor a device's. */
 struct rom {
 	u64 base, size;
 };
 static const struct state_table rom_state = STATE_TABLE(struct rom, NULL,
 	STATE(struct rom, base), STATE(struct rom, size));
 
-static bool is_rom(const struct vm *vm, const struct ram_slot *slot)
+static bool is_rom(const struct ram_slot *slot)
 {
-	return (u64)(slot->hva - vm->memory) >= vm->config.memory;
+	return slot->readonly;
 }
 
 /* The slot of a ROM that is loaded. One that is not there yet is made by the loader of its protocol otherwise (boot/firmware.c). */
@@ -72,7 +71,7 @@ static struct ram_slot *rom_slot(struct vm *vm, const struct rom *rom)
 {
 	struct ram_slot *slot = ram_find(&vm->ram, rom->base);
 	if (slot)
-		return slot->base == rom->base && slot->size == rom->size && is_rom(vm, slot) ? slot : NULL;
+		return slot->base == rom->base && slot->size == rom->size && is_rom(slot) ? slot : NULL;
 	if (vm->entry.rom || !rom->size || rom->size > ROM_MAX || (rom->size & ~PAGE_MASK))
 		return NULL;
 	vm->entry.rom = host_ram_create(rom->size);
@@ -99,11 +98,11 @@ static void roms(struct state *s, struct vm *vm)
 {
 	u32 count = 0;
 	for (unsigned i = 0; i < vm->ram.slots; i++)
-		count += is_rom(vm, &vm->ram.slot[i]);
+		count += is_rom(&vm->ram.slot[i]);
 	state_bytes(s, "ROMs", 0, &count, sizeof(count));
 	state_check(s, count <= RAM_SLOTS_MAX, "count");
 	for (unsigned i = 0, slot = 0; i < count && state_good(s); i++) {
-		while (!s->loading && !is_rom(vm, &vm->ram.slot[slot]))
+		while (!s->loading && !is_rom(&vm->ram.slot[slot]))
 			slot++;
 		one_rom(s, vm, i, s->loading ? NULL : &vm->ram.slot[slot++]);
 	}

@@ -102,7 +102,7 @@ void vm_console_input(struct vm *vm, unsigned port)
 void vm_disk_completed(struct vm *vm, unsigned disk)
 {
 	host_lock(&vm->lock);
-	board_disk_completed(&vm->board, disk);
+	virtio_block_completed(vm->board.disk[disk]);
 	vm_board_changed(vm, vm_now(vm));
 	if (vm->time.stopped)
 		vm_settled(vm);
@@ -133,10 +133,18 @@ int vm_flush_disks(struct vm *vm)
 {
 	int error = 0;
 	for (unsigned i = 0; i < vm->config.backends.disks && !error; i++) {
-		const struct block_backend *backend = board_disk(&vm->board, i);
+		const struct block_backend *backend = &vm->board.disk[i]->backend;
 		error = backend->flush ? backend->flush(backend->disk) : 0;
 	}
 	return error;
+}
+
+bool vm_display(struct vm *vm, struct vga_regs *regs)
+{
+	host_lock(&vm->lock);
+	*regs = vm->board.vga.regs;
+	host_unlock(&vm->lock);
+	return vm->config.backends.vga;
 }
 
 void vm_power_button(struct vm *vm)
@@ -157,7 +165,7 @@ void vm_resize_balloon(struct vm *vm, u64 size)
 void vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count)
 {
 	host_lock(&vm->lock);
-	memcpy(count, board_disk_count(&vm->board, disk), BLOCK_KINDS * sizeof(*count));
+	memcpy(count, vm->board.disk[disk]->count, sizeof(vm->board.disk[disk]->count));
 	host_unlock(&vm->lock);
 }
 
@@ -180,6 +188,16 @@ void vm_stats(const struct vm *vm, struct stats *sum)
 
 /* ---- creation ---- */
 
+/* Without the window of a VGA, if there is one. The larger part comes first, as slots are looked through in turn. */
+static int add_low_memory(struct vm *vm, u64 size)
+{
+	if (!vm->config.backends.vga)
+		return ram_add(&vm->ram, 0, size, vm->memory, false);
+	if (ram_add(&vm->ram, MAP_PAM, size - MAP_PAM, vm->memory + MAP_PAM, false) < 0)
+		return -1;
+	return ram_add(&vm->ram, 0, MAP_LEGACY_HOLE, vm->memory, false);
+}
+
 /* Guest memory below the PCI hole and above 4 GiB (dev/map.h). */
 static int add_memory(struct vm *vm)
 {
@@ -187,7 +205,7 @@ static int add_memory(struct vm *vm)
 	vm->memory = host_ram_create(vm->config.memory);
 	vm->ram.memory = vm->memory;
 	vm->ram.memory_size = vm->config.memory;
-	if (!vm->memory || ram_add(&vm->ram, 0, low, vm->memory, false) < 0)
+	if (!vm->memory || add_low_memory(vm, low) < 0)
 		return -1;
 	if (low == vm->config.memory)
 		return 0;
@@ -275,8 +293,8 @@ static bool describe_machine(struct vm *vm, char *error, size_t error_size)
 	vm->config.boot.physical_bits = vm->policy->physical_bits;
 	vm->config.backends.firmware = vm->config.boot.protocol == BOOT_FIRMWARE;
 	return !vm->config.backends.firmware ||
-	       firmware_files_create(&vm->firmware, &vm->board.fw_cfg, &vm->board.mch, &vm->config.boot, vm->config.backends.disk,
-				     vm->config.backends.disks, vm->config.backends.nets, error, error_size);
+	       firmware_files_create(&vm->firmware, &vm->board.fw_cfg, &vm->board.mch, &vm->config.boot, vm->config.backends.disks, error,
+				     error_size);
 }
 
 static bool check_cpus(const struct vm_config *config, char *error, size_t size)
@@ -316,6 +334,9 @@ struct vm *vm_create(const struct vm_config *config, char *error, size_t error_s
 	vm->config = *config;
 	vm->config.boot.ram_size = config->memory;
 	vm->config.boot.cpus = config->cpus;
+	vm->config.boot.vga = config->backends.vga;
+	vm->config.boot.vga_rom = config->backends.vga_rom;
+	vm->config.boot.vga_rom_size = config->backends.vga_rom_size;
 	host_lock_init(&vm->lock);
 	struct state state = { .loading = true, .data = (u8 *)config->state, .size = config->state_size };
 	struct state *saved = config->state ? &state : NULL;

@@ -93,14 +93,9 @@ struct vm_cpu {
 	bool pic_intr; /* level of the 8259 pair's INTR at LINT0, atomic */
 	u32 pic_rises; /* how often it has risen, atomic */
 	bool extint; /* a message asks to take a vector from the 8259 pair, atomic */
-	bool unhalted; /* another vCPU's hypercall ends a HLT, this or the next; atomic */
-	bool pv_eoi; /* the guest has been offered to end an interrupt by a word in memory (vm/paravirt.h); this vCPU's thread, as what follows */
-	u64 steal_asked; /* when the host was last asked how long this thread waited for a CPU, */
-	u64 steal_waited; /* and what it said */
 	bool lint0; /* the level the local APIC has been told; this vCPU's thread only */
 	u32 lint0_rises; /* pic_rises when LINT0 was last brought up to date */
 	u32 wake; /* sleeping place; bumped by whoever wants attention, atomic */
-	bool asleep; /* its thread sleeps there, or is about to; atomic */
 	bool held; /* a debugger wants this vCPU to stay while others go on; atomic, changed with the VM's lock held */
 	struct stats stats; /* this vCPU's thread */
 	u64 progress; /* exits and interrupts so far: this vCPU's thread, read by the watchdog, atomic */
@@ -128,6 +123,7 @@ struct vm {
 	int exit_status; /* with VM_DEBUG_EXIT */
 	const char *crash_reason; /* with VM_CRASHED */
 	bool reset_wanted; /* atomic */
+	bool place_wanted; /* memory of a device is to move (board_place_memory); atomic */
 	bool pause_wanted; /* `holds` is not 0; atomic, written under the lock */
 	unsigned holds; /* who holds the VM still; lock */
 	bool paused; /* one of them is vm_pause; lock */
@@ -188,6 +184,9 @@ bool vm_net_ready(struct vm *vm, unsigned net);
 /* Nanoseconds of guest time since the VM was made. From any thread. */
 u64 vm_time(struct vm *vm);
 
+/* What the picture is made of, if there is a VGA: draw it by vga_draw from these and vm->board.vga.memory. From any thread. */
+bool vm_display(struct vm *vm, struct vga_regs *regs);
+
 /* What was asked of a disk so far; BLOCK_KINDS counts. From any thread. */
 void vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count);
 
@@ -213,8 +212,6 @@ void vm_end(struct vm *vm, enum vm_end how, int status, const char *reason);
 void vm_kick(struct vm_cpu *cpu, u32 pending);
 /* Deliver an interrupt message to the local APICs it addresses. From any thread. */
 void vm_interrupt(struct vm *vm, const struct interrupt *interrupt, struct vm_cpu *sender);
-/* Deliver it to this one. */
-void vm_interrupt_cpu(struct vm_cpu *cpu, const struct interrupt *interrupt);
 /* vm_hold and vm_release with the lock held; vm_kick_all must follow. */
 void vm_hold_locked(struct vm *vm);
 void vm_release_locked(struct vm *vm);
@@ -222,6 +219,8 @@ void vm_kick_all(struct vm *vm);
 /* What devices and local APICs are told as `now`, and when on the host's clock a deadline of theirs is. */
 u64 vm_now(const struct vm *vm);
 u64 vm_host_deadline(const struct vm *vm, u64 deadline);
+/* Let memory of devices follow their BARs, as soon as every vCPU has parked. */
+void vm_place_memory(struct vm *vm);
 /* Tell the host. The lock is held. */
 void vm_tell(struct vm *vm, enum vm_event event);
 /* Every vCPU is parked: stop the guest's time, if it has not been. The lock is held. */

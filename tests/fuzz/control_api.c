@@ -27,6 +27,13 @@ static const char *snapshot(void *opaque, char name[128])
 	return NULL;
 }
 
+static const char *screenshot(void *opaque, u8 **file, size_t *size)
+{
+	*size = 0;
+	*file = NULL;
+	return "no";
+}
+
 static void count(void *opaque, struct counters *c)
 {
 	c->cpus = 1;
@@ -37,7 +44,7 @@ static void count(void *opaque, struct counters *c)
 static void answer(const struct http_request *request)
 {
 	static const struct api_vm vm = { .info = { .name = "fuzz" }, .paused = paused, .pause = order, .resume = order, .power_button = order,
-					  .reset = order, .stop = order, .resize = resize, .snapshot = snapshot, .count = count };
+					  .reset = order, .stop = order, .resize = resize, .snapshot = snapshot, .screenshot = screenshot, .count = count };
 	struct api_response response;
 	CHECK(strlen(request->path) < HTTP_PATH_MAX && request->body_size <= HTTP_BODY_MAX && request->method);
 	CHECK(!request->body_size == !request->body);

@@ -179,9 +179,9 @@ static void test_ram(void **state)
 	static u8 memory[1 << 20] __attribute__((aligned(4096)));
 	struct ram ram = { 0 };
 
-	assert_false(acpi_build(&ram, 1));
+	assert_false(acpi_build(&ram, 1, false));
 	assert_int_equal(ram_add(&ram, 0, sizeof(memory), memory, false), 0);
-	assert_true(acpi_build(&ram, 1));
+	assert_true(acpi_build(&ram, 1, false));
 	assert_memory_equal(memory + MAP_ACPI, "RSD PTR ", 8);
 	ram_release(&ram);
 }

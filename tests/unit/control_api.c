@@ -69,6 +69,14 @@ static const char *snapshot(void *opaque, char name[128])
 	return note("snapshot ");
 }
 
+static const char *screenshot(void *opaque, u8 **file, size_t *size)
+{
+	*size = 3;
+	*file = malloc(3);
+	memcpy(*file, "\x89\0P", 3);
+	return note("screenshot ");
+}
+
 static void count(void *opaque, struct counters *c)
 {
 	c->time = 1500000000;
@@ -95,6 +103,7 @@ static const struct api_vm vm = {
 	.stop = stop,
 	.resize = resize,
 	.snapshot = snapshot,
+	.screenshot = screenshot,
 	.count = count,
 };
 
@@ -189,6 +198,18 @@ static void test_snapshot(void **state)
 	assert_int_equal(answer.status, 409);
 	refusal = NULL;
 	assert_string_equal(done, "snapshot snapshot ");
+}
+
+static void test_screenshot(void **state)
+{
+	done[0] = 0;
+	ask("GET", "/api/v1/vm.screenshot");
+	assert_int_equal(answer.status, 200);
+	assert_string_equal(answer.type, "image/png");
+	assert_int_equal(answer.size, 3);
+	assert_memory_equal(answer.body, "\x89\0P", 3);
+	ask("PUT", "/api/v1/vm.screenshot");
+	assert_int_equal(answer.status, 405);
 }
 
 static void test_unknown(void **state)
@@ -327,7 +348,7 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_info),	 cmocka_unit_test(test_orders), cmocka_unit_test(test_snapshot),	 cmocka_unit_test(test_unknown),
+		cmocka_unit_test(test_info),	 cmocka_unit_test(test_orders), cmocka_unit_test(test_snapshot), cmocka_unit_test(test_screenshot),	 cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_streams), cmocka_unit_test(test_counters), cmocka_unit_test(test_metrics),
 		cmocka_unit_test(test_pieces),	 cmocka_unit_test(test_refused),	 cmocka_unit_test(test_resize),
 	};

@@ -10,12 +10,19 @@
 #define LOWEST BIT(20)
 #define HIGHEST (HOST_SPACE_END - 2 * PAGE_SIZE)
 
+/* Only RAM is ever mapped: no ROM, and no memory of a device, which may move. */
+static bool is_mappable(const struct ram *ram, const u8 *hva)
+{
+	return (u64)(hva - ram->memory) < ram->memory_size;
+}
+
 int memory_create(struct vcpu *vcpu, struct direct_space *s)
 {
 	const struct ram *ram = vcpu->ram;
 	u64 end = 0;
 	for (unsigned i = 0; i < ram->slots; i++)
-		end = MAX(end, ram->slot[i].base + ram->slot[i].size);
+		if (is_mappable(ram, ram->slot[i].hva))
+			end = MAX(end, ram->slot[i].base + ram->slot[i].size);
 	s->writable = host_alloc((end >> PAGE_SHIFT) / 8 + 1);
 	s->unwritables = vcpu->mmu->unwritables;
 	s->break_after = BREAK_AFTER;
@@ -94,7 +101,7 @@ void shadow_add(struct vcpu *vcpu, struct direct_space *s, struct run *run, gla_
 
 bool shadow_mappable(const struct vcpu *vcpu, gla_t gla, const u8 *hva)
 {
-	return gla >= LOWEST && gla <= HIGHEST && (u64)(hva - vcpu->ram->memory) < vcpu->ram->memory_size;
+	return gla >= LOWEST && gla <= HIGHEST && is_mappable(vcpu->ram, hva);
 }
 
 enum host_space_access shadow_access(u64 shadow)
@@ -239,7 +246,7 @@ static bool may_be_writable(struct vcpu *vcpu, const struct direct_space *s, con
 
 static void protect(struct vcpu *vcpu, struct direct_space *s, const u8 *hva)
 {
-	if (hva && !may_be_writable(vcpu, s, hva))
+	if (hva && (!is_mappable(vcpu->ram, hva) || !may_be_writable(vcpu, s, hva)))
 		return;
 	for (unsigned i = 0; i < SHADOW_HASH; i++)
 		for (struct shadow_region *r = s->shadow[i]; r; r = r->next)

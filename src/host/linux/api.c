@@ -109,6 +109,17 @@ static void metrics(const struct api_vm *vm, const struct http_request *request,
 	free(c);
 }
 
+static void screenshot(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
+{
+	u8 *file = NULL;
+	size_t size = 0;
+	const char *why = vm->screenshot(vm->opaque, &file, &size);
+	if (why)
+		api_refuse(409, why, response);
+	else
+		*response = (struct api_response){ .status = 200, .type = "image/png", .body = (char *)file, .size = size };
+}
+
 /* ---- orders ---- */
 
 static void done(struct api_response *response, const char *why)
@@ -193,6 +204,7 @@ static const struct {
 	{ "GET", BASE "vmm.ping", ping },
 	{ "GET", BASE "vm.info", info },
 	{ "GET", BASE "vm.counters", counters },
+	{ "GET", BASE "vm.screenshot", screenshot },
 	{ "GET", BASE "vm.events", events },
 	{ "PUT", BASE "vm.console", console },
 	{ "PUT", BASE "vm.pause", pause_vm },

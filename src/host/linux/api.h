@@ -27,6 +27,8 @@ struct api_vm {
 	const char *(*resize)(void *opaque, u64 balloon);
 	/* Take a snapshot; *name, of 128 bytes, is its name. */
 	const char *(*snapshot)(void *opaque, char name[128]);
+	/* The display as a PNG file, which the caller frees. */
+	const char *(*screenshot)(void *opaque, u8 **file, size_t *size);
 	void (*count)(void *opaque, struct counters *counters);
 	void *opaque;
 };

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BODY_MAX (16u << 20)
+#define BODY_MAX (20u << 20)
 
 int client_connect(const char *who)
 {
@@ -84,18 +84,25 @@ static bool read_reply(int fd, http_parser *parser, struct reply *r)
 	return true;
 }
 
-int client_ask(int fd, const char *method, const char *path, const char *sent, char **body)
+/* The status, or -1; takes the connection over. */
+static int ask(int fd, const char *method, const char *path, const char *sent, struct reply *reply)
 {
 	http_parser parser;
-	struct reply reply = { 0 };
 	http_parser_init(&parser, HTTP_RESPONSE);
-	parser.data = &reply;
-	bool ok = send_request(fd, method, path, "Connection: close\r\n", sent ? sent : "") && read_reply(fd, &parser, &reply);
+	parser.data = reply;
+	bool ok = send_request(fd, method, path, "Connection: close\r\n", sent ? sent : "") && read_reply(fd, &parser, reply);
 	close(fd);
-	*body = ok ? reply.body : NULL;
 	if (!ok)
-		free(reply.body);
+		free(reply->body);
 	return ok ? (int)parser.status_code : -1;
+}
+
+int client_ask(int fd, const char *method, const char *path, const char *sent, char **body)
+{
+	struct reply reply = { 0 };
+	int status = ask(fd, method, path, sent, &reply);
+	*body = status < 0 ? NULL : reply.body;
+	return status;
 }
 
 /* ---- for commands ---- */
@@ -123,6 +130,24 @@ int client_request(const char *who, const char *method, const char *path, const 
 	else
 		json_object_put(object);
 	return result;
+}
+
+char *client_fetch(const char *who, const char *path, size_t *size)
+{
+	struct reply reply = { 0 };
+	int fd = client_connect(who);
+	if (fd < 0)
+		return NULL;
+	int status = ask(fd, "GET", path, NULL, &reply);
+	*size = reply.size;
+	if (status == 200 && reply.body)
+		return reply.body;
+	struct json_object *object = status > 0 && reply.body ? json_tokener_parse(reply.body) : NULL;
+	complain(who, object);
+	json_object_put(object);
+	if (status > 0)
+		free(reply.body);
+	return NULL;
 }
 
 /* The head ends with an empty line. It is read byte by byte: what follows is the stream's. */

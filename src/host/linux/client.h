@@ -15,6 +15,8 @@ int client_ask(int fd, const char *method, const char *path, const char *sent, c
 /* The same for a VM by name: 0 if the status tells of success, else -1 after one sentence on stderr. *json (may be NULL) is the body; the caller
  * puts it. */
 int client_request(const char *who, const char *method, const char *path, const char *sent, struct json_object **json);
+/* Fetch what is at `path` of a VM by name: its bytes, which the caller frees; NULL after one sentence on stderr. */
+char *client_fetch(const char *who, const char *path, size_t *size);
 /* Begin a stream: send the request (with `upgrade`, for the console), and read the head of the answer and nothing behind it. 0, or -1 after one sentence on
  * stderr. */
 int client_stream(const char *who, int fd, const char *method, const char *path, bool upgrade);

@@ -12,6 +12,9 @@ int command_balloon(int argc, char **argv);
 int command_stats(int argc, char **argv);
 int command_console(int argc, char **argv);
 
+/* nadir screenshot (command_screenshot.c). */
+int command_screenshot(int argc, char **argv);
+
 /* nadir create-disk (command_disk.c). */
 int command_create_disk(int argc, char **argv);
 

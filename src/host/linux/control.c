@@ -23,6 +23,7 @@
 #define STREAMS_MAX 24 /* so that requests always find a place */
 #define EVENTS_MAX 64
 #define OUT_MAX (1u << 20) /* bytes on their way to one client; a stream that falls back further is ended */
+#define ANSWER_MAX (20u << 20) /* of an answer: a picture of noise */
 #define REQUEST_TIME 10000000000ull /* for a client to send what it began, and to read the answer */
 #define RETRY_MS 20 /* until a guest that did not take input is looked at again */
 #define LAST_WORDS_MS 500 /* for the clients to read what is on its way, at the end */
@@ -61,7 +62,7 @@ static void send_bytes(struct connection *c, const void *bytes, size_t size)
 		c->out_sent = c->out_used = 0;
 	size_t wanted = c->out_used + size;
 	if (wanted > c->out_size) {
-		char *out = c->out_used - c->out_sent + size > OUT_MAX ? NULL : realloc(c->out, wanted);
+		char *out = c->out_used - c->out_sent + size > (c->stream ? OUT_MAX : ANSWER_MAX) ? NULL : realloc(c->out, wanted);
 		if (!out) {
 			c->closing = true;
 			return;

@@ -4,6 +4,7 @@
 
 #include "host/linux/console.h"
 #include "host/linux/control.h"
+#include "host/linux/display.h"
 #include "host/linux/snapshot.h"
 #include "host/port.h"
 
@@ -80,6 +81,11 @@ static const char *snapshot(void *opaque, char name[128])
 		return result.error;
 	memcpy(name, result.name, sizeof(result.name));
 	return NULL;
+}
+
+static const char *screenshot(void *opaque, u8 **file, size_t *size)
+{
+	return display_png(machine.vm, file, size);
 }
 
 /* ---- counters ---- */
@@ -171,7 +177,7 @@ void machine_api_init(struct api_vm *api, struct vm *vm, const struct run_option
 			  .kernel = options->kernel,
 			  .serial = options->serial,
 			  .cpus = vm->config.cpus,
-			  .disks = vm->config.backends.disks,
+			  .disks = options->disk.count,
 			  .memory = vm->config.memory },
 		.paused = paused,
 		.pause = pause_vm,
@@ -181,6 +187,7 @@ void machine_api_init(struct api_vm *api, struct vm *vm, const struct run_option
 		.stop = stop,
 		.resize = resize,
 		.snapshot = snapshot,
+		.screenshot = screenshot,
 		.count = count,
 	};
 }

@@ -30,6 +30,7 @@ static void help(FILE *out)
 	      "       nadir pause | resume | reset NAME...  hold them still, let them go on, restart them\n"
 	      "       nadir balloon NAME SIZE               ask its guest to give memory back\n"
 	      "       nadir snapshot NAME                   take a snapshot of a machine that has --snapshot-dir\n"
+	      "       nadir screenshot NAME FILE.png        write what its display shows to a picture\n"
 	      "       nadir console NAME                    put this terminal on a machine's console\n"
 	      "       nadir stats [--once | --json] NAME    show what a machine does\n"
 	      "       nadir --help | --version\n"
@@ -130,7 +131,7 @@ static int run_named(int argc, char **argv)
 		{ "run", run_command },	    { "restore", restore_command },
 		{ "probe", probe_command }, { "list", command_list },   { "stop", command_stop },
 		{ "pause", command_pause }, { "resume", command_resume }, { "reset", command_reset }, { "balloon", command_balloon },
-		{ "snapshot", command_snapshot },
+		{ "snapshot", command_snapshot }, { "screenshot", command_screenshot },
 		{ "console", command_console }, { "stats", command_stats }, { "switch", switch_main },    { "create-disk", command_create_disk },
 	};
 

@@ -25,10 +25,9 @@ struct run_options {
 	const char *firmware;
 	const char *pflash;
 	struct option_list disk;
-	struct option_list cdrom;
-	const char *boot;
 	struct option_list net;
 	struct option_list share;
+	const char *vga;
 	const char *protocol;
 	u64 memory; /* bytes */
 	u64 cpus;

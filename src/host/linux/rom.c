@@ -11,6 +11,8 @@
 
 static const char *const option_rom_paths[] = { "/usr/share/qemu/linuxboot_dma.bin", "/usr/share/seabios/linuxboot_dma.bin", NULL };
 
+static const char *const vga_rom_paths[] = { "/usr/share/seabios/vgabios-stdvga.bin", "/usr/share/qemu/vgabios-stdvga.bin", NULL };
+
 static const struct known {
 	const char *name, *package;
 	const char *path[4];
@@ -53,4 +55,13 @@ const char *rom_load(const char *name, const char *kernel, struct file *rom, str
 		return NULL;
 	}
 	return file_load(option_rom, "firmware", option_path, ROM_MAX) < 0 ? NULL : path;
+}
+
+int rom_load_vga(struct file *rom)
+{
+	const char *path = find_path(vga_rom_paths);
+	if (path)
+		return file_load(rom, "vga", path, BIOS_MAX);
+	fprintf(stderr, "nadir: --vga: vgabios-stdvga.bin is not installed; it comes with Debian's package seabios\n");
+	return -1;
 }

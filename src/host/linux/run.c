@@ -6,10 +6,11 @@
 #include "host/linux/run.h"
 
 #include "host/linux/balloon_option.h"
-#include "host/linux/boot_option.h"
 #include "host/linux/console.h"
 #include "host/linux/control.h"
-#include "host/linux/disks.h"
+#include "host/linux/diagnostics.h"
+#include "host/linux/disk.h"
+#include "host/linux/display.h"
 #include "host/linux/event.h"
 #include "host/linux/file.h"
 #include "host/linux/gdb.h"
@@ -17,7 +18,6 @@
 #include "host/linux/machine_api.h"
 #include "host/linux/net.h"
 #include "host/linux/restore.h"
-#include "host/linux/run_delay.h"
 #include "host/linux/runtime.h"
 #include "host/linux/rom.h"
 #include "host/linux/sandbox.h"
@@ -55,9 +55,14 @@ struct machine {
 	} port[CONSOLE_PORTS_MAX]; /* of the virtio console */
 	unsigned ports; /* 0: there is none */
 	struct block_backend backend[DISKS_MAX];
-	unsigned disks;
+	struct machine_disk {
+		struct machine *machine;
+		unsigned index;
+		struct disk *disk;
+	} disk[DISKS_MAX];
 	struct net_backend net[NETS_MAX];
 	struct fs_backend share[SHARES_MAX];
+	struct display display;
 	u64 balloon; /* bytes asked of the guest at first */
 	struct snapshot snapshot; /* what the machine went on from; chunks of memory may still be there only */
 	char *description; /* of the machine, for its snapshots */
@@ -121,9 +126,10 @@ static void serial_input(void *opaque)
 	vm_serial_input(machine.vm);
 }
 
-static void disk_completed(unsigned disk)
+static void disk_completed(void *opaque)
 {
-	vm_disk_completed(machine.vm, disk);
+	const struct machine_disk *d = opaque;
+	vm_disk_completed(d->machine->vm, d->index);
 }
 
 static bool net_ready(void *opaque, unsigned index)
@@ -196,68 +202,6 @@ static void catch_signals(void)
 }
 
 /* ---- set-up ---- */
-
-static u32 trace_bits(const char *names)
-{
-	static const struct {
-		const char *name;
-		u32 bit;
-	} kinds[] = {
-		{ "exits", TRACE_EXITS }, { "io", TRACE_IO }, { "mmio", TRACE_MMIO }, { "msr", TRACE_MSR }, { "irq", TRACE_IRQ },
-		{ "int", TRACE_INT }, { "exec", TRACE_EXEC }, { "in_asm", TRACE_IN_ASM }, { "out_asm", TRACE_OUT_ASM },
-	};
-	u32 bits = 0;
-	while (names && *names) {
-		size_t length = strcspn(names, ",");
-		u32 found = 0;
-		for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-			if (strlen(kinds[i].name) == length && !strncmp(kinds[i].name, names, length))
-				found = kinds[i].bit;
-		if (!found) {
-			fprintf(stderr, "nadir: --trace: '%.*s' is not one of exits, io, mmio, msr, irq, int, exec, in_asm, out_asm\n", (int)length,
-				names);
-			return ~0u;
-		}
-		bits |= found;
-		names += length + (names[length] == ',');
-	}
-	return bits;
-}
-
-static enum host_log_level log_level(const char *name)
-{
-	return !strcmp(name, "error") ? LOG_ERROR : !strcmp(name, "info") ? LOG_INFO : !strcmp(name, "debug") ? LOG_DEBUG : LOG_WARN;
-}
-
-static int open_log(const struct run_options *o)
-{
-	log_set_level(o->trace ? LOG_DEBUG : log_level(o->log_level));
-	if (!o->log_file)
-		return 0;
-	int fd = open(o->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	if (fd < 0) {
-		fprintf(stderr, "nadir: --log-file: %s: %s\n", o->log_file, strerror(errno));
-		return -1;
-	}
-	log_set_fd(fd);
-	return 0;
-}
-
-/* perf believes the file of that name if it belongs to its user. */
-static int open_perf_map(const struct run_options *o)
-{
-	char path[64];
-	if (!o->perf_map)
-		return 0;
-	snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)getpid());
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (fd < 0) {
-		fprintf(stderr, "nadir: --perf-map: %s: %s\n", path, strerror(errno));
-		return -1;
-	}
-	log_set_code_map(fd);
-	return 0;
-}
 
 static bool confined(const struct run_options *o)
 {
@@ -381,14 +325,17 @@ static int open_files(struct machine *m)
 	}
 	if (o->gdb && gdb_listen(o->gdb) < 0)
 		return -1;
-	if (open_log(o) < 0 || open_perf_map(o) < 0 || restore_open(&m->snapshot, o) < 0)
+	if (diagnostics_open(o) < 0 || display_open(&m->display, o) < 0 || restore_open(&m->snapshot, o) < 0)
 		return -1;
 	if ((!o->restore || restore_boots(o)) && open_guest(m) < 0)
 		return -1;
-	int disks = disks_open(o, m->backend);
-	if (disks < 0 || open_nets(m) < 0 || open_shares(m) < 0)
+	for (unsigned i = 0; i < o->disk.count; i++) {
+		m->disk[i] = (struct machine_disk){ m, i, disk_open(o->disk.item[i], &m->backend[i]) };
+		if (!m->disk[i].disk)
+			return -1;
+	}
+	if (open_nets(m) < 0 || open_shares(m) < 0)
 		return -1;
-	m->disks = (unsigned)disks;
 	m->serial = console_open("serial", o->serial);
 	m->debug = console_open("debug-console", o->debug_console ? o->debug_console : "none");
 	return m->serial && m->debug && !open_ports(m) ? open_control(o) : -1;
@@ -397,7 +344,7 @@ static int open_files(struct machine *m)
 static int make_config(struct machine *m, struct vm_config *config)
 {
 	const struct run_options *o = m->options;
-	u32 trace = trace_bits(o->trace);
+	u32 trace = diagnostics_trace(o->trace);
 	if (trace == ~0u)
 		return -1;
 	if ((trace & TRACE_TRANSLATED) && engine_find(o->engine) == &engine_step) {
@@ -413,7 +360,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.boot = { .kernel = m->kernel.data, .kernel_size = m->kernel.size, .initrd = m->initrd.data, .initrd_size = m->initrd.size,
 			  .cmdline = o->append, .copied = file_settle_part },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
-			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = m->disks,
+			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = o->disk.count,
 			      .net = m->net, .nets = o->net.count, .share = m->share, .shares = o->share.count, .flash = m->variables },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
@@ -428,8 +375,6 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.debug_stopped = debug_stopped,
 	};
 	boot_protocol_find(o->protocol, &config->boot.protocol);
-	if (boot_option(o->boot, config->boot.order) < 0)
-		return -1;
 	config->boot.firmware = m->rom.data;
 	config->boot.firmware_size = m->rom.size;
 	config->boot.option_rom = m->option_rom.data;
@@ -441,6 +386,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		config->boot.firmware_size = m->kernel.size;
 		config->boot.kernel_size = 0;
 	}
+	display_configure(&m->display, config);
 	config->backends.consoles = m->ports;
 	for (unsigned i = 0; i < m->ports; i++)
 		config->backends.console[i] = (struct console_cable){ console_put, console_get, m->port[i].console, m->port[i].name };
@@ -451,11 +397,21 @@ static void *vcpu_thread(void *opaque)
 {
 	struct vcpu_start *start = opaque;
 	trap_thread_init();
-	run_delay_thread_init();
-	pthread_barrier_wait(&start->machine->ready); /* before confinement, */
-	pthread_barrier_wait(&start->machine->ready); /* and behind it */
+	pthread_barrier_wait(&start->machine->ready);
 	vm_run_vcpu(start->machine->vm, start->index);
 	return NULL;
+}
+
+static int start_disks(struct machine *m)
+{
+	for (unsigned i = 0; i < m->options->disk.count; i++) {
+		int error = disk_start(m->disk[i].disk, disk_completed, &m->disk[i]);
+		if (error) {
+			fprintf(stderr, "nadir: cannot start the threads of disk %u: %s\n", i, strerror(error));
+			return -1;
+		}
+	}
+	return 0;
 }
 
 static int start_nets(struct machine *m)
@@ -502,8 +458,7 @@ static int start_threads(struct machine *m)
 			return -1;
 		}
 	}
-	pthread_barrier_wait(&m->ready);
-	return disks_start(disk_completed) < 0 || start_nets(m) < 0 || run_shares(m) < 0 ? -1 : start_control(m);
+	return start_disks(m) < 0 || start_nets(m) < 0 || run_shares(m) < 0 ? -1 : start_control(m);
 }
 
 static int confine(const struct run_options *o)
@@ -598,7 +553,8 @@ static int run_machine(struct machine *m)
 	gdb_finish(status);
 	nets_stop();
 	shares_stop();
-	disks_stop();
+	for (unsigned i = 0; i < m->options->disk.count; i++)
+		disk_stop(m->disk[i].disk);
 	console_flush(m->serial);
 	console_flush(m->debug);
 	for (unsigned i = 0; i < m->ports; i++)
@@ -633,6 +589,7 @@ int run_main(const struct run_options *options)
 	file_settle(&m->kernel);
 	file_settle(&m->initrd);
 	file_settle(&m->rom);
+	file_settle(&m->display.rom);
 	if (!options->restore)
 		vm_resize_balloon(m->vm, m->balloon);
 	log_set_panic_dump(panic_dump);
@@ -648,7 +605,8 @@ int run_main(const struct run_options *options)
 	vm_destroy(m->vm);
 	nets_close();
 	shares_close();
-	disks_close();
+	for (unsigned i = 0; i < ARRAY_SIZE(m->disk); i++)
+		disk_close(m->disk[i].disk);
 	console_close(m->serial);
 	console_close(m->debug);
 	for (unsigned i = 0; i < m->ports; i++)
@@ -658,6 +616,7 @@ int run_main(const struct run_options *options)
 	file_release(&m->rom);
 	file_release(&m->option_rom);
 	variables_close(&m->variables);
+	display_close(&m->display);
 	free(m->description);
 	return status;
 }

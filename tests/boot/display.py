@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""What is on the screen, read from screenshots.
+
+usage: display.py --nadir NADIR TEST [-- OPTION...]
+
+text      Linux' vgacon in text mode, without firmware
+bochs     Linux' bochs-drm, with its console in the linear frame buffer
+seabios   SeaBIOS, which finds nothing to boot
+grub      SeaBIOS, and GRUB on a virtio disk
+memtest   SeaBIOS, which loads memtest86+"""
+import argparse
+import glob
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import boot
+import firmware
+import screen
+
+DRM = ["gpu/drm/drm", "gpu/drm/drm_kms_helper", "gpu/drm/ttm/ttm", "gpu/drm/drm_ttm_helper", "gpu/drm/drm_vram_helper", "gpu/drm/tiny/bochs"]
+
+
+class Machine(firmware.Machine):
+    """A machine that stays, and whose screen is looked at until it shows what is expected."""
+
+    def start(self, *options):
+        environment = dict(os.environ, XDG_RUNTIME_DIR=self.work)
+        self.environment = environment
+        self.process = subprocess.Popen([self.args.nadir, "run", "--name", "screen", "--vga", "std", "--serial", "file:" + self.path("serial"), *options,
+                                         *self.args.options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+
+    def stop(self):
+        self.process.kill()
+        return self.process.communicate()[1].decode(errors="replace")
+
+    def look(self, glyphs):
+        """Size and text of the screen; None while there is no machine to ask."""
+        done = subprocess.run([self.args.nadir, "screenshot", "screen", self.path("screen.png")], env=self.environment, capture_output=True, check=False)
+        if done.returncode:
+            return None
+        with open(self.path("screen.png"), "rb") as file:
+            width, height, lines = screen.decode_png(file.read())
+        return (width, height), screen.text(width, height, lines, glyphs)
+
+    def wait_for(self, texts, size):
+        end, seen, glyphs = time.monotonic() + self.args.timeout, None, screen.font()
+        while time.monotonic() < end and self.process.poll() is None:
+            seen = self.look(glyphs)
+            if seen and seen[0] == size and all(text in seen[1] for text in texts):
+                return
+            time.sleep(0.5)
+        raise firmware.Failure(f"the screen does not show {texts} in {size}: {seen and seen[0]}\n{seen and seen[1]}")
+
+
+def linux(machine, package, modules):
+    kernel = firmware.cached(f"{package}/boot/vmlinuz-*")
+    drivers = glob.glob(os.path.join(firmware.CACHE, package, "lib", "modules", "*"))[0] + "/kernel/drivers/"
+    listed = machine.write("modules", "".join(os.path.basename(name) + "\n" for name in modules).encode())
+    subprocess.run([boot.INITRAMFS, firmware.cached("busybox/bin/busybox"), machine.path("initrd"), os.path.join(boot.HERE, "display.sh"), listed,
+                    *[drivers + name + ".ko" for name in modules]], check=True)
+    machine.start("--kernel", kernel, "--initrd", machine.path("initrd"), "--append", "console=ttyS0 console=tty0 panic=-1")
+
+
+def test_text(machine):
+    linux(machine, "linux-cloud", [])
+    machine.wait_for(["line 60\nhello from tty0"], (720, 400))
+
+
+def test_bochs(machine):
+    linux(machine, "linux-generic", DRM)
+    machine.wait_for(["line 23\nline 24\n", "line 57\nline 58\n"], (1024, 768))  # Linux has a font of its own, almost the same
+
+
+def test_seabios(machine):
+    machine.start("--firmware", firmware.cached(firmware.SEABIOS))
+    machine.wait_for(["SeaBIOS (version", "No bootable device."], (720, 400))
+
+
+def test_grub(machine):
+    menu = machine.write("grub.cfg.menu", b"set timeout=1000\nmenuentry 'Entry of the test' {\n\techo no\n}\n")
+    disk = firmware.bios_disk(machine, {"boot/grub/grub.cfg": menu}, "set prefix=(hd0,msdos1)/boot/grub\n")
+    machine.start("--firmware", firmware.cached(firmware.SEABIOS), "--disk", "path=" + disk)
+    machine.wait_for(["GNU GRUB", "Entry of the test"], (720, 400))
+
+
+def test_memtest(machine):
+    machine.start("--firmware", firmware.cached(firmware.SEABIOS), "--memory", "64M", "--kernel", firmware.cached("memtest86+/boot/memtest86+x64.bin"))
+    machine.wait_for(["Memtest86", "v6.10", "Testing:"], (720, 400))
+
+
+TESTS = {"text": test_text, "bochs": test_bochs, "seabios": test_seabios, "grub": test_grub, "memtest": test_memtest}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--nadir", required=True)
+    parser.add_argument("--timeout", type=float, default=150)
+    parser.add_argument("test", choices=TESTS)
+    parser.add_argument("options", nargs="*")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        machine = Machine(args, work)
+        try:
+            TESTS[args.test](machine)
+            wrong = ""
+        except firmware.Failure as failure:
+            wrong = str(failure)
+        errors = machine.stop()
+    if wrong or errors.strip():
+        sys.exit(f"{wrong}\n{errors}")
+    print(f"{args.test}: ok")
+
+
+if __name__ == "__main__":
+    main()
