@@ -117,6 +117,15 @@ enum cpuid_register { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 	X(XSAVEC, "xsavec", 0xd, 1, CPUID_EAX, 1) \
 	X(XGETBV1, "xgetbv1", 0xd, 1, CPUID_EAX, 2) \
 	X(XSAVES, "xsaves", 0xd, 1, CPUID_EAX, 3) \
+	X(KVM_NOPIODELAY, "kvm-nopiodelay", 0x40000001, 0, CPUID_EAX, 1) \
+	X(KVM_CLOCK, "kvmclock", 0x40000001, 0, CPUID_EAX, 3) \
+	X(KVM_STEAL_TIME, "kvm-steal-time", 0x40000001, 0, CPUID_EAX, 5) \
+	X(KVM_PV_EOI, "kvm-pv-eoi", 0x40000001, 0, CPUID_EAX, 6) \
+	X(KVM_PV_UNHALT, "kvm-pv-unhalt", 0x40000001, 0, CPUID_EAX, 7) \
+	X(KVM_PV_TLB_FLUSH, "kvm-pv-tlb-flush", 0x40000001, 0, CPUID_EAX, 9) \
+	X(KVM_PV_IPI, "kvm-pv-ipi", 0x40000001, 0, CPUID_EAX, 11) \
+	X(KVM_PV_SCHED_YIELD, "kvm-pv-sched-yield", 0x40000001, 0, CPUID_EAX, 13) \
+	X(KVM_CLOCK_STABLE, "kvmclock-stable-bit", 0x40000001, 0, CPUID_EAX, 24) \
 	X(SYSCALL, "syscall", 0x80000001, 0, CPUID_EDX, 11) \
 	X(NX, "nx", 0x80000001, 0, CPUID_EDX, 20) \
 	X(MMXEXT, "mmxext", 0x80000001, 0, CPUID_EDX, 22) \

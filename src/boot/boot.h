@@ -23,12 +23,17 @@ enum boot_protocol {
 	BOOT_FIRMWARE, /* never chosen by BOOT_AUTO */
 };
 
+/* What firmware boots from. */
+enum boot_device { BOOT_DEVICE_NONE, BOOT_DEVICE_DISK, BOOT_DEVICE_CDROM, BOOT_DEVICE_NETWORK };
+#define BOOT_DEVICES BOOT_DEVICE_NETWORK
+
 struct boot_source {
 	/* BOOT_FIRMWARE: the ROM image. Kernel, initrd and command line are then for it to load; there may be none. */
 	const u8 *firmware;
 	size_t firmware_size;
 	const u8 *option_rom; /* by which a BIOS loads a kernel, or NULL */
 	size_t option_rom_size;
+	enum boot_device order[BOOT_DEVICES]; /* what it tries first, as far as it is told; disks and CD-ROMs it tries anyway */
 	const u8 *kernel;
 	size_t kernel_size;
 	const u8 *initrd; /* Linux: the initial ramdisk; PVH, multiboot: the first module. NULL: none */

@@ -95,16 +95,48 @@ static void add_smbios(struct firmware_files *f, struct fw_cfg *fw, const struct
 	fw_cfg_add_file(fw, "etc/smbios/smbios-tables", f->smbios.tables, f->smbios.size);
 }
 
-/* One device a line, by its path in Open Firmware's manner; a zero ends the list. */
-static void add_boot_order(struct firmware_files *f, struct fw_cfg *fw, bool option_rom, unsigned disks)
+/* One device a line, by its path in Open Firmware's manner, the last ended by a zero. */
+struct boot_order {
+	char *text;
+	size_t size, used;
+};
+
+static void add_line(struct boot_order *o, const char *format, unsigned number)
 {
-	size_t size = sizeof(f->boot_order), used = 0;
-	if (option_rom)
-		used += (size_t)host_snprintf(f->boot_order, size, "%s\n", BOOT_OPTION_ROM);
-	for (unsigned i = 0; i < disks; i++)
-		used += (size_t)host_snprintf(f->boot_order + used, size - used, "/pci@i0cf8/scsi@%x/disk@0,0\n", PCI_SLOT_DISK + i);
-	if (used)
-		fw_cfg_add_file(fw, "bootorder", f->boot_order, (u32)used + 1);
+	o->used += (size_t)host_snprintf(o->text + o->used, o->size - o->used, format, number);
+}
+
+static void add_drives(struct boot_order *o, bool cdroms, const struct block_backend *disk, unsigned disks)
+{
+	for (unsigned i = 0, sata = 0; i < disks; i++) {
+		bool is_virtio = disk[i].bus == BLOCK_VIRTIO;
+		if (cdroms == (disk[i].bus == BLOCK_CDROM))
+			add_line(o, is_virtio ? "/pci@i0cf8/scsi@%x/disk@0,0\n" : "/pci@i0cf8/pci8086,2922@1f,2/drive@%x/disk@0\n",
+				 is_virtio ? PCI_SLOT_DISK + i : sata);
+		sata += !is_virtio;
+	}
+}
+
+static void add_boot_order(struct firmware_files *f, struct fw_cfg *fw, const struct boot_source *source, const struct block_backend *disk,
+			   unsigned disks, unsigned nets)
+{
+	const enum boot_device always[] = { BOOT_DEVICE_DISK, BOOT_DEVICE_CDROM };
+	struct boot_order order = { f->boot_order, sizeof(f->boot_order), 0 };
+	u64 done = 0;
+	if (source->kernel_size && source->option_rom_size)
+		add_line(&order, BOOT_OPTION_ROM "\n", 0);
+	for (unsigned i = 0; i < BOOT_DEVICES + ARRAY_SIZE(always); i++) {
+		enum boot_device device = i < BOOT_DEVICES ? source->order[i] : always[i - BOOT_DEVICES];
+		if (done & BIT(device))
+			continue;
+		done |= BIT(device);
+		for (unsigned net = 0; device == BOOT_DEVICE_NETWORK && net < nets; net++)
+			add_line(&order, "/pci@i0cf8/ethernet@%x/ethernet-phy@0\n", PCI_SLOT_NET + net);
+		if (device == BOOT_DEVICE_DISK || device == BOOT_DEVICE_CDROM)
+			add_drives(&order, device == BOOT_DEVICE_CDROM, disk, disks);
+	}
+	if (order.used)
+		fw_cfg_add_file(fw, "bootorder", f->boot_order, (u32)order.used + 1);
 }
 
 /* ---- a kernel ---- */
@@ -191,7 +223,7 @@ static bool add_kernel(struct firmware_files *f, struct fw_cfg *fw, const struct
 /* ---- all of it ---- */
 
 bool firmware_files_create(struct firmware_files *f, struct fw_cfg *fw, const struct mch *mch, const struct boot_source *source,
-			   unsigned disks, char *error, size_t error_size)
+			   const struct block_backend *disk, unsigned disks, unsigned nets, char *error, size_t error_size)
 {
 	struct boot_job job = { .error = error, .error_size = error_size };
 	f->mch = mch;
@@ -214,7 +246,7 @@ bool firmware_files_create(struct firmware_files *f, struct fw_cfg *fw, const st
 	fw_cfg_add_file_number(fw, "etc/boot-fail-wait", NO_REBOOT_AFTER_FAILURE, 4);
 	if (source->vga_rom)
 		fw_cfg_add_file(fw, VGA_ROM, source->vga_rom, (u32)source->vga_rom_size);
-	add_boot_order(f, fw, source->kernel_size && source->option_rom_size, disks);
+	add_boot_order(f, fw, source, disk, disks, nets);
 	return !source->kernel_size || add_kernel(f, fw, source, &job);
 }
 

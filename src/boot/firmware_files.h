@@ -7,6 +7,7 @@
 #include "boot/boot.h"
 #include "boot/e820.h"
 #include "boot/smbios.h"
+#include "dev/block.h"
 #include "dev/fw_cfg.h"
 #include "dev/mch.h"
 
@@ -19,14 +20,14 @@ struct firmware_files {
 	unsigned acpi_key[3];
 	struct e820_entry e820[2];
 	struct smbios smbios;
-	char boot_order[1024];
+	char boot_order[2048];
 	u8 *setup; /* the kernel's 16-bit part */
 };
 
-/* Put everything in. False, with one sentence in `error` that says what is wrong, if it cannot be. `disks` come as PCI
- * devices from PCI_SLOT_DISK on. `files` is zeroed, and lives as long as the device. */
+/* Put everything in. False, with one sentence in `error` that says what is wrong, if it cannot be. Boot devices are the
+ * disks, by their buses, and `nets` network cards. `files` is zeroed, and lives as long as the device. */
 bool firmware_files_create(struct firmware_files *files, struct fw_cfg *fw, const struct mch *mch, const struct boot_source *source,
-			   unsigned disks, char *error, size_t error_size);
+			   const struct block_backend *disk, unsigned disks, unsigned nets, char *error, size_t error_size);
 void firmware_files_destroy(struct firmware_files *files);
 
 #endif

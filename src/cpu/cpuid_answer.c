@@ -13,11 +13,6 @@
 
 #define APIC_BUS_KHZ 1000000u
 
-/* KVM CPUID leaf 0x40000001, EAX. */
-#define KVM_FEATURE_NOP_IO_DELAY BIT(1)
-#define KVM_FEATURE_CLOCKSOURCE2 BIT(3)
-#define KVM_FEATURE_CLOCKSOURCE_STABLE BIT(24)
-
 /* AMD repeats these bits of leaf 1, EDX in leaf 0x80000001, EDX. */
 #define AMD_EDX_ALIASES 0x0183f3ffu
 
@@ -173,11 +168,6 @@ static void leaf_hypervisor(struct answer *a)
 	memcpy(&a->edx, "M\0\0\0", 4);
 }
 
-static void leaf_kvm_features(struct answer *a)
-{
-	a->eax = KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_CLOCKSOURCE_STABLE | KVM_FEATURE_NOP_IO_DELAY;
-}
-
 static void leaf_timing(struct answer *a)
 {
 	a->eax = (u32)(a->policy->tsc_hz / 1000);
@@ -277,7 +267,6 @@ static const struct {
 	{ 0x16, leaf_16 },
 	{ 0x1f, leaf_topology },
 	{ 0x40000000, leaf_hypervisor },
-	{ 0x40000001, leaf_kvm_features },
 	{ 0x40000010, leaf_timing },
 	{ 0x80000000, leaf_extended },
 	{ 0x80000001, leaf_extended_features },

@@ -11,6 +11,8 @@
 #define MSR_TSC_ADJUST 0x3bu
 #define MSR_KVM_WALL_CLOCK 0x4b564d00u
 #define MSR_KVM_SYSTEM_TIME 0x4b564d01u
+#define MSR_KVM_STEAL_TIME 0x4b564d03u
+#define MSR_KVM_PV_EOI 0x4b564d04u
 
 enum msr_result { MSR_OK, MSR_FAULT /* #GP(0) */, MSR_UNKNOWN /* no such MSR: the caller logs, then #GP(0) */ };
 

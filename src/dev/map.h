@@ -60,6 +60,7 @@
 #define PCI_SLOT_NET 20 /* the first */
 #define PCI_SLOT_SHARE 28 /* the first */
 #define PCI_SLOT_LPC 31
+#define PCI_FUNCTION_SATA 2 /* of the same */
 
 /* Values that the ACPI tables tell the guest to write. */
 #define PM_SLP_TYP_S5 0 /* SLP_TYP of PM1a control: soft off */

@@ -137,8 +137,71 @@ bool host_space_runs_in_place(void);
  * volume 3, "Debug Registers"): the code itself is as it was. False: the host does not let us have them, and there are none now. */
 #define HOST_SPACE_BREAKS 4
 bool host_space_break(struct host_space *space, const u64 *address, unsigned count);
-/* Set window->stop, and stop code in place. May be called by any thread, late too: see vcpu_watch. */
+/* Set window->stop, and stop code in place; or, on the bare CPU, stop the guest of a struct host_run. May be called by any thread, late too: see
+ * vcpu_watch. */
 void host_space_stop(u32 *stop);
+
+/* ---- the bare CPU: for engines that use the hardware's virtualization (A2) ----
+ *
+ * Where the program is the machine's own system (host/metal) it runs at CPL 0, and an engine may execute VMX and SVM instructions, read and
+ * write MSRs and control registers. Elsewhere host_bare_cpu says no, and nothing else of this part may be called.
+ *
+ * Who runs a guest by the hardware does it like this, on the vCPU's thread:
+ *
+ *     vcpu_watch(vcpu, &run->stop);                     // struct host_run, in the engine's state
+ *     for (;;) {
+ *             u64 held = host_hold();                   // interrupts off: this thread stays on this CPU
+ *             run->cpu = host_cpu();
+ *             if (run->stop || vcpu_pending(vcpu)) ...  // see to it: host_release(held) first, if it takes long
+ *             ... make *host_cpu_slot() ours: VMXON or EFER.SVME, host save area, VMPTRLD, ASID, extended state ...
+ *             ... enter; any interrupt of the host leaves the guest and stays pending ...
+ *             ... read what the exit says: exit reason, IDT-vectoring, CR2, debug registers ...
+ *             host_release(held);                       // the host takes its interrupt here; other threads may run, and this one may move
+ *             ... answer the exit: vcpu->ops->exit, interrupts, memory ...
+ *     }
+ *     vcpu_watch(vcpu, NULL);
+ *
+ * Interrupts of the host must leave the guest unacknowledged (VMX: external-interrupt exiting without acknowledge-on-exit; SVM: INTR intercept,
+ * V_INTR_MASKING), or be given to the host after it. Time slices end by such an interrupt; so do kicks. An NMI that left a guest is handed
+ * over by host_nmi. FS, GS base, TR, GDTR, IDTR, CR3, CR4 and EFER of the host differ from CPU to CPU or by thread only in GS base, FS base, TR
+ * base, GDTR base: read them, between host_hold and host_release, into the host-state area; CR4 has VMXE clear until the engine sets it,
+ * EFER SVME likewise, and both may stay set. The host uses vector registers not at all, but keeps a thread's across everything; what it
+ * finds in XCR0 and the vector registers at host_release is that thread's (XCR0 must be the host's by then). Debug registers are the
+ * thread's who holds the CPU, and nobody keeps them. */
+
+/* False, with a sentence in *why, where the program is not the machine's own system. */
+bool host_bare_cpu(const char **why);
+/* The physical address of a byte of guest RAM (host_ram_create), or of memory from host_alloc, host_pages_create or host_code_create. Guest
+ * RAM is made of naturally aligned pages of 2 MiB as far as there are such: see host_physical_run. Constant as long as the memory lives. */
+u64 host_physical(const void *p);
+/* The same, and how many bytes from there on follow each other physically, as far as the host's own mapping of it tells: to the end of a page
+ * of 4 KiB or 2 MiB. */
+u64 host_physical_run(const void *p, u64 *size);
+/* Zeroed pages, physically in a row, aligned to the page; NULL: there are none. host_virtual is the way back from their physical addresses, and
+ * not from those of other memory. */
+void *host_pages_create(unsigned count);
+void host_pages_destroy(void *pages, unsigned count);
+void *host_virtual(u64 physical);
+
+unsigned host_cpus(void);
+/* Interrupts off, and on again if they were. What lies between is short: microseconds, but for a guest that runs. */
+u64 host_hold(void);
+void host_release(u64 held);
+/* Number of the CPU, from 0. Between host_hold and host_release, and so the next two. */
+unsigned host_cpu(void);
+/* What engines keep about this CPU; NULL at first. Engines of both kinds do not meet on one machine. */
+void **host_cpu_slot(void);
+/* An NMI left the guest: let the host's handler have it. */
+void host_nmi(void);
+/* Call a function on a CPU with interrupts off, and wait for it: VMCLEAR of what was loaded there, TLB flushes. Not between host_hold and
+ * host_release, and not with a lock held that the function wants. */
+void host_cpu_call(unsigned cpu, void (*function)(void *opaque), void *opaque);
+
+/* For vcpu_watch: whatever becomes pending sets `stop`, and an interrupt goes to CPU `cpu`. */
+struct host_run {
+	u32 stop; /* atomic */
+	u32 cpu; /* atomic; where the vCPU's thread entered the guest last */
+};
 
 /* ---- locks ---- */
 
@@ -174,6 +237,8 @@ void host_wait(u32 *word, u32 expected, u64 deadline);
 void host_wake(u32 *word);
 /* Give the CPU to somebody else for a moment (PAUSE loops). */
 void host_yield(void);
+/* Nanoseconds that the calling thread, one that runs a vCPU, was ready to run and had no CPU; 0 for ever where the host does not say. */
+u64 host_run_delay(void);
 
 /* A full memory barrier on every thread of this program that runs guest code: what they stored before this call is visible when it
  * returns, and what they load afterwards is not older than the call. */

@@ -221,6 +221,13 @@ void lapic_end_interrupt(struct lapic *lapic)
 		lapic->ops->eoi(lapic->opaque, (u8)vector);
 }
 
+bool lapic_end_may_wait(const struct lapic *lapic)
+{
+	int vector = highest_bit(lapic->isr);
+
+	return vector >= 0 && highest_bit(lapic->irr) < 0 && !get_bit(lapic->tmr, (u8)vector);
+}
+
 /* ---- routing ---- */
 
 /* The packed snapshot: ID in bits 31:0, logical ID of xAPIC mode in 39:32, then flags. */

@@ -11,16 +11,12 @@
 #ifndef NADIR_IRQ_LAPIC_H
 #define NADIR_IRQ_LAPIC_H
 
+#include "arch/msr.h"
 #include "irq/interrupt.h"
 #include "irq/posted.h"
 #include "lib/state.h"
 
 #define LAPIC_MMIO_SIZE 0x1000
-
-#define MSR_APIC_BASE 0x1b
-#define MSR_TSC_DEADLINE 0x6e0
-#define MSR_X2APIC 0x800
-#define MSR_X2APIC_LAST 0x8ff
 
 #define APIC_BASE_BSP BIT(8)
 #define APIC_BASE_EXTD BIT(10)
@@ -132,6 +128,11 @@ int lapic_highest(const struct lapic *lapic);
 /* Move that vector from IRR to ISR and return it, or -1. (The spurious vector is for an INTA that finds nothing, which
  * cannot happen here.) */
 int lapic_acknowledge(struct lapic *lapic);
+
+/* What a write to the EOI register does. */
+void lapic_end_interrupt(struct lapic *lapic);
+/* Whether nobody would see it if that came late: nothing else is requested, and no I/O APIC waits for it. */
+bool lapic_end_may_wait(const struct lapic *lapic);
 
 /* ---- time ---- */
 

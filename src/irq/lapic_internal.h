@@ -71,7 +71,6 @@ void lapic_error(struct lapic *lapic, u32 errors);
 u32 lapic_ppr(const struct lapic *lapic);
 u32 lapic_apr(const struct lapic *lapic);
 u32 lapic_ldr(const struct lapic *lapic);
-void lapic_end_interrupt(struct lapic *lapic);
 void lapic_service_lint0(struct lapic *lapic);
 
 /* lapic_timer.c */

@@ -23,7 +23,8 @@ static const struct state_table msr_fields = STATE_TABLE(struct msr_state, NULL,
 	STATE(struct msr_state, mtrr_def_type), STATE(struct msr_state, mtrr_physbase), STATE(struct msr_state, mtrr_physmask),
 	STATE(struct msr_state, mtrr_fixed), STATE(struct msr_state, misc_enable), STATE(struct msr_state, debugctl),
 	STATE(struct msr_state, spec_ctrl), STATE(struct msr_state, xss), STATE(struct msr_state, mcg_status),
-	STATE(struct msr_state, kvm_wall_clock), STATE(struct msr_state, kvm_system_time));
+	STATE(struct msr_state, kvm_wall_clock), STATE(struct msr_state, kvm_system_time),
+	STATE(struct msr_state, kvm_steal_time), STATE(struct msr_state, kvm_pv_eoi));
 
 const struct state_table vcpu_state = STATE_TABLE(struct vcpu, NULL,
 	STATE(struct vcpu, gpr), STATE(struct vcpu, rip), STATE(struct vcpu, rflags), STATE_NONE(struct vcpu, next_rip),

@@ -101,7 +101,7 @@ struct msr_state {
 	u64 spec_ctrl;
 	u64 xss;
 	u64 mcg_status;
-	u64 kvm_wall_clock, kvm_system_time;
+	u64 kvm_wall_clock, kvm_system_time, kvm_steal_time, kvm_pv_eoi;
 };
 
 /* Standard-format XSAVE image of everything up to AVX-512; Intel SDM volume 1, "Managing State Using the XSAVE Feature Set". */

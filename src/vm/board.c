@@ -136,6 +136,26 @@ void board_console_input(struct board *board, unsigned port)
 		virtio_console_input(&board->console, port);
 }
 
+/* ---- disks ---- */
+
+void board_disk_completed(struct board *board, unsigned disk)
+{
+	if (board->disk[disk])
+		virtio_block_completed(board->disk[disk]);
+	else
+		ahci_completed(board->sata[disk]);
+}
+
+const struct block_count *board_disk_count(const struct board *board, unsigned disk)
+{
+	return board->disk[disk] ? board->disk[disk]->count : board->sata[disk]->count;
+}
+
+const struct block_backend *board_disk(const struct board *board, unsigned disk)
+{
+	return board->disk[disk] ? &board->disk[disk]->backend : &board->sata[disk]->backend;
+}
+
 /* ---- assembly ---- */
 
 static int attach_irq_chips(struct board *b)
@@ -187,16 +207,24 @@ static int attach_firmware(struct board *b, struct ram *ram)
 	return error;
 }
 
+static int attach_virtio_disk(struct board *b, unsigned i, struct ram *ram, unsigned cpus)
+{
+	b->disk[i] = host_alloc(sizeof(*b->disk[i]));
+	if (!b->disk[i] || virtio_block_attach(b->disk[i], &b->backends.disk[i], cpus, &b->pci, ram, PCI_SLOT_DISK + i) < 0)
+		return -1;
+	b->virtio[b->virtio_count++] = &b->disk[i]->virtio;
+	return 0;
+}
+
 static int attach_disks(struct board *b, struct ram *ram, unsigned cpus)
 {
 	for (unsigned i = 0; i < b->backends.disks; i++) {
-		b->disk[i] = host_alloc(sizeof(*b->disk[i]));
-		if (!b->disk[i] ||
-		    virtio_block_attach(b->disk[i], &b->backends.disk[i], cpus, &b->pci, ram, PCI_SLOT_DISK + i) < 0)
+		if (b->backends.disk[i].bus == BLOCK_VIRTIO && attach_virtio_disk(b, i, ram, cpus) < 0)
 			return -1;
-		b->virtio[b->virtio_count++] = &b->disk[i]->virtio;
+		if (b->backends.disk[i].bus != BLOCK_VIRTIO && !(b->sata[i] = ahci_add(&b->ahci, &b->backends.disk[i])))
+			return -1;
 	}
-	return 0;
+	return b->ahci.ports ? ahci_attach(&b->ahci, &b->pci, ram) : 0;
 }
 
 static int attach_nets(struct board *b, struct ram *ram)
@@ -296,6 +324,7 @@ void board_destroy(struct board *board)
 			virtio_block_destroy(board->disk[i]);
 		host_free(board->disk[i]);
 	}
+	ahci_destroy(&board->ahci);
 	for (unsigned i = 0; i < ARRAY_SIZE(board->net); i++)
 		host_free(board->net[i]);
 	for (unsigned i = 0; i < ARRAY_SIZE(board->share); i++) {
@@ -312,6 +341,8 @@ void board_reset(struct board *board, u64 now)
 		msix_reset(&board->virtio[i]->msix);
 	}
 	pci_reset(&board->pci);
+	if (board->ahci.ports)
+		ahci_reset(&board->ahci);
 	mch_reset(&board->mch);
 	lpc_reset(&board->lpc);
 	if (board->backends.vga)
@@ -335,7 +366,7 @@ bool board_busy(const struct board *board)
 	for (unsigned i = 0; i < board->virtio_count; i++)
 		if (board->virtio[i]->busy && board->virtio[i]->busy(board->virtio[i]))
 			return true;
-	return false;
+	return ahci_busy(&board->ahci);
 }
 
 /* A device whose driver has no table cannot be saved. */
@@ -361,6 +392,8 @@ void board_state(struct state *s, struct board *board)
 	state_section(s, "ISA bridge", 0, &lpc_state, &b->lpc);
 	for (unsigned i = 0; i < b->virtio_count; i++)
 		virtio_state(s, b->virtio[i], i);
+	if (b->ahci.ports)
+		state_section(s, "AHCI", 0, &ahci_state, &b->ahci);
 	if (b->backends.vga)
 		vga_state(s, &b->vga);
 	state_section(s, "PCI", 0, &pci_host_state, &b->pci); /* after its functions */

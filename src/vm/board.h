@@ -3,6 +3,7 @@
 #ifndef NADIR_VM_BOARD_H
 #define NADIR_VM_BOARD_H
 
+#include "dev/ahci.h"
 #include "dev/bus.h"
 #include "dev/debug_console.h"
 #include "dev/debug_exit.h"
@@ -44,7 +45,7 @@ struct board_backends {
 	unsigned consoles; /* 0: none is fitted */
 	bool balloon, reporting; /* fit the balloon device; with free page reporting */
 	const struct block_backend *disk; /* the caller's, needed by board_create only */
-	unsigned disks; /* BOARD_DISKS_MAX at most */
+	unsigned disks; /* BOARD_DISKS_MAX at most, and AHCI_PORTS_MAX of those that are not virtio disks */
 	const struct net_backend *net; /* likewise */
 	unsigned nets; /* BOARD_NETS_MAX at most */
 	const struct fs_backend *share; /* likewise */
@@ -79,7 +80,9 @@ struct board {
 	struct virtio_random random;
 	struct virtio_console console; /* if backends.consoles */
 	struct virtio_balloon balloon;
-	struct virtio_block *disk[BOARD_DISKS_MAX];
+	struct ahci ahci; /* if it has ports */
+	struct virtio_block *disk[BOARD_DISKS_MAX]; /* a disk is either here or at a port, by its number */
+	struct ahci_port *sata[BOARD_DISKS_MAX];
 	struct virtio_net *net[BOARD_NETS_MAX];
 	struct virtio_fs *share[BOARD_SHARES_MAX];
 	struct virtio_device *virtio[BOARD_VIRTIO_MAX]; /* all of them */
@@ -110,6 +113,13 @@ void board_advance(struct board *board, u64 now);
 
 /* Whether requests are in the hands of back ends, which read and write guest memory for them. */
 bool board_busy(const struct board *board);
+
+/* Requests of this disk are complete. */
+void board_disk_completed(struct board *board, unsigned disk);
+/* What a disk was asked for; BLOCK_KINDS of them. */
+const struct block_count *board_disk_count(const struct board *board, unsigned disk);
+/* The cable of a disk. */
+const struct block_backend *board_disk(const struct board *board, unsigned disk);
 
 /* Give the serial port, or a port of the virtio console, what waits for it on the host. */
 void board_serial_input(struct board *board, u64 now);

@@ -6,9 +6,9 @@
 #include "cpu/pvclock.h"
 #include "host/port.h"
 #include "mmu/mmu.h"
+#include "vm/paravirt.h"
 
 #define CPUID_1_EDX_APIC (1u << 9)
-#define KVM_ENOSYS 1000ull /* what an unknown hypercall returns, negated */
 
 static u64 read_tsc(void)
 {
@@ -83,20 +83,24 @@ static void exit_io(struct vm_cpu *cpu, struct exit *e)
 			 e->io.size * 2, e->io.value);
 }
 
+static void lapic_mmio(struct vm_cpu *cpu, struct exit *e)
+{
+	u64 now = vm_now(cpu->vm), offset = e->mmio.gpa & (LAPIC_MMIO_SIZE - 1);
+	pv_eoi_take(cpu);
+	if (e->mmio.write)
+		lapic_mmio_write(&cpu->lapic, offset, e->mmio.size, e->mmio.value, now);
+	else
+		e->mmio.value = lapic_mmio_read(&cpu->lapic, offset, e->mmio.size, now);
+	vm_lapic_changed(cpu, now);
+}
+
 static void exit_mmio(struct vm_cpu *cpu, struct exit *e)
 {
 	struct vm *vm = cpu->vm;
-	u64 offset = e->mmio.gpa & (LAPIC_MMIO_SIZE - 1);
-	if (!lapic_decodes(&cpu->lapic, e->mmio.gpa)) {
-		if (!e->mmio.write || !board_doorbell(&vm->board, e->mmio.gpa, vm_now(vm)))
-			e->mmio.value = board_access(cpu, &vm->board.memory, e->mmio.gpa, e->mmio.size, e->mmio.write, e->mmio.value);
-	} else if (e->mmio.write) {
-		u64 now = vm_now(cpu->vm);
-		lapic_mmio_write(&cpu->lapic, offset, e->mmio.size, e->mmio.value, now);
-		vm_lapic_changed(cpu, now);
-	} else {
-		e->mmio.value = lapic_mmio_read(&cpu->lapic, offset, e->mmio.size, vm_now(cpu->vm));
-	}
+	if (lapic_decodes(&cpu->lapic, e->mmio.gpa))
+		lapic_mmio(cpu, e);
+	else if (!e->mmio.write || !board_doorbell(&vm->board, e->mmio.gpa, vm_now(vm)))
+		e->mmio.value = board_access(cpu, &vm->board.memory, e->mmio.gpa, e->mmio.size, e->mmio.write, e->mmio.value);
 	if (vm->config.trace & TRACE_MMIO)
 		host_log(LOG_DEBUG, "%llx: memory %llx %s %0*llx", (unsigned long long)cpu->vcpu.rip, (unsigned long long)e->mmio.gpa,
 			 e->mmio.write ? "<-" : "->", e->mmio.size * 2, (unsigned long long)e->mmio.value);
@@ -112,10 +116,19 @@ static void trace_msr(struct vm_cpu *cpu, const struct exit *e, const char *dire
 			 direction, (unsigned long long)e->msr.value, e->msr.fault ? " #GP" : "");
 }
 
+static bool lapic_rdmsr(struct vm_cpu *cpu, u32 index, u64 *value)
+{
+	u64 now = vm_now(cpu->vm);
+	pv_eoi_take(cpu);
+	bool ok = lapic_msr_read(&cpu->lapic, index, now, value);
+	vm_lapic_changed(cpu, now);
+	return ok;
+}
+
 static void exit_rdmsr(struct vm_cpu *cpu, struct exit *e)
 {
 	if (lapic_owns_msr(e->msr.index))
-		e->msr.fault = !lapic_msr_read(&cpu->lapic, e->msr.index, vm_now(cpu->vm), &e->msr.value);
+		e->msr.fault = !lapic_rdmsr(cpu, e->msr.index, &e->msr.value);
 	else
 		e->msr.fault = msr_read(&cpu->vcpu, e->msr.index, &e->msr.value) != MSR_OK;
 	trace_msr(cpu, e, "->");
@@ -124,6 +137,7 @@ static void exit_rdmsr(struct vm_cpu *cpu, struct exit *e)
 static bool lapic_wrmsr(struct vm_cpu *cpu, u32 index, u64 value)
 {
 	u64 now = vm_now(cpu->vm);
+	pv_eoi_take(cpu);
 	if (index == MSR_TSC_DEADLINE)
 		lapic_set_tsc(&cpu->lapic, read_tsc() + cpu->vcpu.tsc_offset, now, host_tsc_hz());
 	bool ok = lapic_msr_write(&cpu->lapic, index, now, value);
@@ -131,17 +145,31 @@ static bool lapic_wrmsr(struct vm_cpu *cpu, u32 index, u64 value)
 	return ok;
 }
 
+/* What follows from a write to an MSR that is not the local APIC's. */
+static void msr_written(struct vm_cpu *cpu, u32 index, u64 tsc_offset)
+{
+	if (tsc_offset != cpu->vcpu.tsc_offset)
+		lapic_set_tsc(&cpu->lapic, read_tsc() + cpu->vcpu.tsc_offset, vm_now(cpu->vm), host_tsc_hz());
+	pvclock_update(&cpu->vm->clock, &cpu->vcpu, index);
+	if (index == MSR_KVM_STEAL_TIME)
+		steal_time_enable(cpu);
+}
+
+static bool other_wrmsr(struct vm_cpu *cpu, u32 index, u64 value)
+{
+	u64 tsc_offset = cpu->vcpu.tsc_offset;
+	if (index == MSR_KVM_PV_EOI)
+		pv_eoi_take(cpu); /* from where it was */
+	if (msr_write(&cpu->vcpu, index, value) != MSR_OK)
+		return false;
+	msr_written(cpu, index, tsc_offset);
+	return true;
+}
+
 static void exit_wrmsr(struct vm_cpu *cpu, struct exit *e)
 {
-	u64 offset = cpu->vcpu.tsc_offset;
-	if (lapic_owns_msr(e->msr.index))
-		e->msr.fault = !lapic_wrmsr(cpu, e->msr.index, e->msr.value);
-	else
-		e->msr.fault = msr_write(&cpu->vcpu, e->msr.index, e->msr.value) != MSR_OK;
-	if (offset != cpu->vcpu.tsc_offset)
-		lapic_set_tsc(&cpu->lapic, read_tsc() + cpu->vcpu.tsc_offset, vm_now(cpu->vm), host_tsc_hz());
-	if (!e->msr.fault)
-		pvclock_update(&cpu->vm->clock, &cpu->vcpu, e->msr.index);
+	bool lapic = lapic_owns_msr(e->msr.index);
+	e->msr.fault = !(lapic ? lapic_wrmsr : other_wrmsr)(cpu, e->msr.index, e->msr.value);
 	trace_msr(cpu, e, "<-");
 }
 
@@ -169,11 +197,6 @@ static void exit_cr_write(struct vm_cpu *cpu, struct exit *e)
 	vm_lapic_changed(cpu, vm_now(cpu->vm));
 }
 
-static void exit_hypercall(struct vm_cpu *cpu, struct exit *e)
-{
-	e->hypercall.result = -KVM_ENOSYS;
-}
-
 static void (*const handlers[EXIT_REASON_COUNT])(struct vm_cpu *cpu, struct exit *exit) = {
 	[EXIT_IO] = exit_io,
 	[EXIT_MMIO] = exit_mmio,
@@ -182,7 +205,7 @@ static void (*const handlers[EXIT_REASON_COUNT])(struct vm_cpu *cpu, struct exit
 	[EXIT_CPUID] = exit_cpuid,
 	[EXIT_CR_READ] = exit_cr_read,
 	[EXIT_CR_WRITE] = exit_cr_write,
-	[EXIT_HYPERCALL] = exit_hypercall,
+	[EXIT_HYPERCALL] = hypercall,
 };
 
 /* What distinguishes exits of one site: the port, page, MSR or leaf. */

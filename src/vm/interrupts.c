@@ -1,6 +1,6 @@
 /* The way of an interrupt: from the I/O APIC or another vCPU to the posted-interrupt descriptors of the vCPUs it
  * addresses, from there on the vCPU's own thread into its local APIC, and to the engine when it asks (F1, F4, F5). */
-#include "vm/vm.h"
+#include "vm/paravirt.h"
 
 /* ---- sending: any thread ---- */
 
@@ -10,7 +10,7 @@ static void request(struct vm_cpu *cpu, u32 bits)
 	vm_kick(cpu, PENDING_KICK);
 }
 
-static void deliver(struct vm_cpu *cpu, const struct interrupt *i)
+void vm_interrupt_cpu(struct vm_cpu *cpu, const struct interrupt *i)
 {
 	switch (i->delivery) {
 	case DELIVERY_FIXED:
@@ -48,7 +48,7 @@ void vm_interrupt(struct vm *vm, const struct interrupt *interrupt, struct vm_cp
 					 : lapic_matches(&cpu->lapic, interrupt->destination, interrupt->logical);
 		if (!addressed)
 			continue;
-		deliver(cpu, interrupt);
+		vm_interrupt_cpu(cpu, interrupt);
 		/* All destinations have the same priority for a lowest-priority interrupt: the first takes it. */
 		if (interrupt->delivery == DELIVERY_LOWEST_PRIORITY && lapic_enabled(&cpu->lapic))
 			break;
@@ -108,6 +108,8 @@ static void update_lint0(struct vm_cpu *cpu)
 static void update_lapic(struct vm_cpu *cpu)
 {
 	u64 now = vm_now(cpu->vm);
+	pv_eoi_take(cpu);
+	steal_time_update(cpu, now);
 	lapic_advance(&cpu->lapic, now);
 	lapic_accept_posted(&cpu->lapic, &cpu->posted);
 	update_lint0(cpu);
@@ -120,6 +122,7 @@ static bool tell_engine(struct vm_cpu *cpu)
 	bool waits = interrupt_waits(cpu);
 	if (waits)
 		vcpu_set_pending(&cpu->vcpu, PENDING_INTERRUPT);
+	pv_eoi_give(cpu);
 	return waits;
 }
 

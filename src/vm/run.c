@@ -2,7 +2,7 @@
  *
  * A reset, or whoever holds the VM (vm/pause.c), parks every vCPU at its checkpoint. The last one to park stops the guest's time, or performs the
  * reset alone, or moves memory of devices, so that nobody runs while memory and devices change under it; then all go on. */
-#include "vm/vm.h"
+#include "vm/paravirt.h"
 
 #include "cpu/control.h"
 #include "cpu/msr.h"
@@ -17,7 +17,8 @@ void vm_kick(struct vm_cpu *cpu, u32 pending)
 {
 	vcpu_set_pending(&cpu->vcpu, pending);
 	__atomic_fetch_add(&cpu->wake, 1, __ATOMIC_SEQ_CST);
-	host_wake(&cpu->wake);
+	if (__atomic_load_n(&cpu->asleep, __ATOMIC_SEQ_CST)) /* it looks at `wake` after it has said so */
+		host_wake(&cpu->wake);
 }
 
 void vm_kick_all(struct vm *vm)
@@ -82,6 +83,8 @@ void vm_reset_cpu(struct vm_cpu *cpu, bool init)
 	if (!init && !v->index)
 		lapic_set_virtual_wire(&cpu->lapic);
 	__atomic_store_n(&cpu->extint, false, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&cpu->unhalted, false, __ATOMIC_SEQ_CST);
+	cpu->pv_eoi = false;
 	/* Cleared before the descriptor is: what is posted from now on must be noticed. */
 	vcpu_clear_pending(v, PENDING_INTERRUPT | PENDING_NMI | PENDING_TRAP);
 	posted_drain(&cpu->posted, (u64[4]){ 0 }, (u64[4]){ 0 });
@@ -167,6 +170,7 @@ static void park(struct vm_cpu *cpu)
 {
 	struct vm *vm = cpu->vm;
 	host_lock(&vm->lock);
+	__atomic_store_n(&cpu->asleep, true, __ATOMIC_SEQ_CST);
 	vm->parked++;
 	while (must_park(cpu) && vm_ended(vm) == VM_RUNNING) {
 		if (vm->parked == vm->config.cpus && work_alone(vm)) {
@@ -183,6 +187,7 @@ static void park(struct vm_cpu *cpu)
 		host_lock(&vm->lock);
 	}
 	vm->parked--;
+	__atomic_store_n(&cpu->asleep, false, __ATOMIC_SEQ_CST);
 	host_unlock(&vm->lock);
 }
 
@@ -279,7 +284,8 @@ static bool has_work(struct vm_cpu *cpu)
 	if (v->activity == ACTIVITY_HLT) {
 		bool interrupt = vm_interrupt_ready(cpu); /* first: it may find an NMI at LINT0 */
 		bool nmi = (vcpu_pending(v) & PENDING_NMI) && !v->nmi_blocked;
-		if (nmi || ((v->rflags & RFLAGS_IF) && interrupt)) {
+		bool kicked = __atomic_exchange_n(&cpu->unhalted, false, __ATOMIC_SEQ_CST);
+		if (nmi || kicked || ((v->rflags & RFLAGS_IF) && interrupt)) {
 			v->activity = ACTIVITY_ACTIVE;
 			return true;
 		}
@@ -298,12 +304,16 @@ static u64 sleep_deadline(const struct vm_cpu *cpu)
 static void sleep_until_work(struct vm_cpu *cpu)
 {
 	u64 start = host_now();
+	__atomic_store_n(&cpu->asleep, true, __ATOMIC_SEQ_CST);
+	steal_time_sleep(cpu);
 	for (;;) {
 		u32 wake = __atomic_load_n(&cpu->wake, __ATOMIC_SEQ_CST);
 		if (has_work(cpu))
 			break;
 		host_wait(&cpu->wake, wake, sleep_deadline(cpu));
 	}
+	steal_time_wake(cpu);
+	__atomic_store_n(&cpu->asleep, false, __ATOMIC_SEQ_CST);
 	cpu->stats.halted_ns += host_now() - start;
 }
 

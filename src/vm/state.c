@@ -25,8 +25,9 @@ const struct state_table vm_cpu_state = STATE_TABLE(struct vm_cpu, NULL,
 	STATE_NONE(struct vm_cpu, vcpu), STATE_NONE(struct vm_cpu, lapic), STATE_NONE(struct vm_cpu, posted),
 	STATE_NONE(struct vm_cpu, vm), STATE_NONE(struct vm_cpu, timer), STATE_NONE(struct vm_cpu, timer_armed),
 	STATE_MAX(struct vm_cpu, requests, REQUEST_INIT | REQUEST_SIPI | REQUEST_CRASH | REQUEST_FLUSH), STATE(struct vm_cpu, sipi_vector),
-	STATE(struct vm_cpu, pic_intr), STATE(struct vm_cpu, pic_rises), STATE(struct vm_cpu, extint), STATE(struct vm_cpu, lint0),
-	STATE(struct vm_cpu, lint0_rises), STATE_NONE(struct vm_cpu, wake), STATE_NONE(struct vm_cpu, held), STATE_NONE(struct vm_cpu, stats),
+	STATE(struct vm_cpu, pic_intr), STATE(struct vm_cpu, pic_rises), STATE(struct vm_cpu, extint), STATE(struct vm_cpu, unhalted),
+	STATE(struct vm_cpu, pv_eoi), STATE_NONE(struct vm_cpu, steal_asked), STATE_NONE(struct vm_cpu, steal_waited), STATE(struct vm_cpu, lint0),
+	STATE(struct vm_cpu, lint0_rises), STATE_NONE(struct vm_cpu, wake), STATE_NONE(struct vm_cpu, asleep), STATE_NONE(struct vm_cpu, held), STATE_NONE(struct vm_cpu, stats),
 	STATE_NONE(struct vm_cpu, progress), STATE_NONE(struct vm_cpu, watch));
 
 /* ---- parts ---- */

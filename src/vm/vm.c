@@ -102,7 +102,7 @@ void vm_console_input(struct vm *vm, unsigned port)
 void vm_disk_completed(struct vm *vm, unsigned disk)
 {
 	host_lock(&vm->lock);
-	virtio_block_completed(vm->board.disk[disk]);
+	board_disk_completed(&vm->board, disk);
 	vm_board_changed(vm, vm_now(vm));
 	if (vm->time.stopped)
 		vm_settled(vm);
@@ -133,7 +133,7 @@ int vm_flush_disks(struct vm *vm)
 {
 	int error = 0;
 	for (unsigned i = 0; i < vm->config.backends.disks && !error; i++) {
-		const struct block_backend *backend = &vm->board.disk[i]->backend;
+		const struct block_backend *backend = board_disk(&vm->board, i);
 		error = backend->flush ? backend->flush(backend->disk) : 0;
 	}
 	return error;
@@ -165,7 +165,7 @@ void vm_resize_balloon(struct vm *vm, u64 size)
 void vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count)
 {
 	host_lock(&vm->lock);
-	memcpy(count, vm->board.disk[disk]->count, sizeof(vm->board.disk[disk]->count));
+	memcpy(count, board_disk_count(&vm->board, disk), BLOCK_KINDS * sizeof(*count));
 	host_unlock(&vm->lock);
 }
 
@@ -293,8 +293,8 @@ static bool describe_machine(struct vm *vm, char *error, size_t error_size)
 	vm->config.boot.physical_bits = vm->policy->physical_bits;
 	vm->config.backends.firmware = vm->config.boot.protocol == BOOT_FIRMWARE;
 	return !vm->config.backends.firmware ||
-	       firmware_files_create(&vm->firmware, &vm->board.fw_cfg, &vm->board.mch, &vm->config.boot, vm->config.backends.disks, error,
-				     error_size);
+	       firmware_files_create(&vm->firmware, &vm->board.fw_cfg, &vm->board.mch, &vm->config.boot, vm->config.backends.disk,
+				     vm->config.backends.disks, vm->config.backends.nets, error, error_size);
 }
 
 static bool check_cpus(const struct vm_config *config, char *error, size_t size)

@@ -93,9 +93,14 @@ struct vm_cpu {
 	bool pic_intr; /* level of the 8259 pair's INTR at LINT0, atomic */
 	u32 pic_rises; /* how often it has risen, atomic */
 	bool extint; /* a message asks to take a vector from the 8259 pair, atomic */
+	bool unhalted; /* another vCPU's hypercall ends a HLT, this or the next; atomic */
+	bool pv_eoi; /* the guest has been offered to end an interrupt by a word in memory (vm/paravirt.h); this vCPU's thread, as what follows */
+	u64 steal_asked; /* when the host was last asked how long this thread waited for a CPU, */
+	u64 steal_waited; /* and what it said */
 	bool lint0; /* the level the local APIC has been told; this vCPU's thread only */
 	u32 lint0_rises; /* pic_rises when LINT0 was last brought up to date */
 	u32 wake; /* sleeping place; bumped by whoever wants attention, atomic */
+	bool asleep; /* its thread sleeps there, or is about to; atomic */
 	bool held; /* a debugger wants this vCPU to stay while others go on; atomic, changed with the VM's lock held */
 	struct stats stats; /* this vCPU's thread */
 	u64 progress; /* exits and interrupts so far: this vCPU's thread, read by the watchdog, atomic */
@@ -212,6 +217,8 @@ void vm_end(struct vm *vm, enum vm_end how, int status, const char *reason);
 void vm_kick(struct vm_cpu *cpu, u32 pending);
 /* Deliver an interrupt message to the local APICs it addresses. From any thread. */
 void vm_interrupt(struct vm *vm, const struct interrupt *interrupt, struct vm_cpu *sender);
+/* Deliver it to this one. */
+void vm_interrupt_cpu(struct vm_cpu *cpu, const struct interrupt *interrupt);
 /* vm_hold and vm_release with the lock held; vm_kick_all must follow. */
 void vm_hold_locked(struct vm *vm);
 void vm_release_locked(struct vm *vm);

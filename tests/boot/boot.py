@@ -106,14 +106,14 @@ def wait_for(text, path, process, seconds):
         time.sleep(0.01)
 
 
-def moved(args, command, work):
+def moved(args, command, work, moments=MOMENTS):
     """Run it, and at some moment, well before its end, kill it and go on from a snapshot: the result of both."""
     socket, folder = os.path.join(work, "socket"), os.path.join(work, "snapshots")
     first = os.path.join(work, "output")
     with open(first, "wb") as output:
         # pylint: disable=consider-using-with
         process = subprocess.Popen(command + ["--api-socket", socket, "--snapshot-dir", folder], stdin=subprocess.DEVNULL, stdout=output)
-    wait_for(random.choice(MOMENTS), first, process, args.timeout)
+    wait_for(random.choice(moments), first, process, args.timeout)
     for order in ("pause", "snapshot"):
         subprocess.run([args.nadir, order, socket], check=True, stdout=subprocess.DEVNULL)
     while not os.path.isdir(os.path.join(folder, "1")):

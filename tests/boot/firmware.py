@@ -9,6 +9,8 @@ kernel       SeaBIOS, which loads the kernel that is given to nadir
 ovmf-shell   OVMF to its shell
 ovmf-kernel  OVMF, which loads that kernel by its EFI stub; its variables are kept
 ovmf-grub    OVMF, GRUB for EFI on a FAT file system of a virtio disk, Debian's cloud kernel
+cdrom        SeaBIOS, GRUB on a CD-ROM with Debian's cloud kernel, beside a SATA disk that has nothing to boot
+ovmf-cdrom   the same medium under OVMF
 memtest      SeaBIOS, GRUB, and memtest86+, but for its last test, which waits three minutes"""
 import argparse
 import glob
@@ -152,6 +154,12 @@ def efi_disk(machine, files, config):
         return machine.write("disk", partitioned(b"", b"", file.read(), 0xef))
 
 
+CDROM_CONFIG = f"""echo GRUB runs
+search --set root --file /boot/vmlinuz
+linux /boot/vmlinuz {LINUX}
+initrd /boot/initrd
+boot
+"""
 LINUX_CONFIG = f"""echo GRUB runs
 set root=(hd0,msdos1)
 linux /boot/vmlinuz {LINUX}
@@ -224,6 +232,40 @@ def test_ovmf_kernel(machine):
 
 def test_ovmf_grub(machine):
     machine.run("--firmware", cached(OVMF), "--disk", "path=" + efi_disk(machine, linux_files(machine), LINUX_CONFIG))
+    machine.expect("GRUB runs", machine.serial)
+    machine.expect_linux()
+
+
+def cdrom(machine):
+    """A medium that a BIOS boots (El Torito, no emulation) and UEFI as well (a FAT image)."""
+    modules = ["iso9660", "linux", "echo", "search", "search_fs_file"]
+    core = grub_image(machine, "i386-pc", "grub-pc-bin", CDROM_CONFIG, "biosdisk", *modules)
+    with open(cached("grub-pc-bin/usr/lib/grub/i386-pc/cdboot.img"), "rb") as file:
+        bios = machine.write("bios.img", file.read() + core)
+    program = machine.write("efi", grub_image(machine, "x86_64-efi", "grub-efi-amd64-bin", CDROM_CONFIG, "fat", *modules))
+    efi = machine.write("efi.img", bytes(4 * MIB))
+    subprocess.run(["mformat", "-i", efi, "::"], check=True)
+    subprocess.run(["mmd", "-i", efi, "::/EFI", "::/EFI/BOOT"], check=True)
+    subprocess.run(["mcopy", "-i", efi, program, "::/EFI/BOOT/BOOTX64.EFI"], check=True)
+    os.makedirs(machine.path("cd/boot"))
+    for name, source in {**linux_files(machine), "boot/bios.img": bios, "boot/efi.img": efi}.items():
+        shutil.copy(source, machine.path("cd/" + name))
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-b", "boot/bios.img", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table",
+                    "--grub2-boot-info", "-eltorito-alt-boot", "-e", "boot/efi.img", "-no-emul-boot", "-o", machine.path("cd.iso"), machine.path("cd")],
+                   check=True, stderr=subprocess.DEVNULL)
+    return ["--disk", "bus=sata,path=" + machine.write("disk", bytes(MIB)), "--cdrom", machine.path("cd.iso")]
+
+
+def test_cdrom(machine):
+    machine.run("--firmware", cached(SEABIOS), *cdrom(machine))
+    machine.expect("Booting from Hard Disk", machine.serial)
+    machine.expect("Booting from DVD/CD", machine.serial)
+    machine.expect("GRUB runs", machine.serial)
+    machine.expect_linux()
+
+
+def test_ovmf_cdrom(machine):
+    machine.run("--firmware", cached(OVMF), "--boot", "cdrom", *cdrom(machine))
     machine.expect("GRUB runs", machine.serial)
     machine.expect_linux()
 

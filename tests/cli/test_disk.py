@@ -66,3 +66,24 @@ class CreateDisk(run.Case):
             text = self.create(*arguments, status=2)
             self.assertTrue(text.startswith("nadir: create-disk") and text.count("\n") == 1, text)
         self.assertFalse(os.path.exists(self.path("b.qcow2")))
+
+    def refused(self, sentence, *options):
+        done = run.nadir(*self.options(guests.POWER_OFF, *options))
+        self.assertEqual(done.returncode, 2)
+        self.assertEqual(done.stderr.count(b"\n"), 1)
+        self.assertIn(sentence, done.stderr)
+
+    def test_sata_and_cdrom(self):
+        self.create(self.path("a.img"), "1M")
+        self.create(self.path("b,c.iso"), "1M")
+        disk = f"path={self.path('a.img')}"
+        done = run.nadir(*self.options(guests.POWER_OFF, "--disk", disk + ",bus=sata", "--cdrom", self.path("b,c.iso"), "--boot", "cdrom,network"))
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.starts(disk + ",media=cdrom", disk + ",media=cdrom,bus=sata")
+        self.refused(b"virtio or sata", "--disk", disk + ",bus=ide")
+        self.refused(b"disk or cdrom", "--disk", disk + ",media=tape")
+        self.refused(b"at bus=sata", "--disk", disk + ",media=cdrom,bus=virtio")
+        self.refused(b"6 CD-ROMs and SATA disks", *["--cdrom", self.path("b,c.iso")] * 7)
+        self.refused(b"order of cdrom", "--boot", "floppy")
+        self.create(self.path("odd.iso"), "1536")
+        self.refused(b"multiple of 2048", "--cdrom", self.path("odd.iso"))

@@ -71,6 +71,9 @@ SMP = {
     'startup': [{'cpus': cpus} for cpus in (2, 4)] +
                [{'cpus': cpus, 'append': 'reboots=8', 'name': f'startup {cpus} CPUs, reboots',
                  'not_on_qemu': 'it is told not to reboot'} for cpus in (2, 4)],
+    'paravirt': [{'cpus': cpus, 'not_on_qemu': 'TCG has no such interface'} for cpus in (1, 2, 4)] +
+                [{'cpus': 2, 'append': f'off={bit}', 'cpu': f'max,-{name}', 'name': f'paravirt without {name}', 'not_on_qemu': 'the same'}
+                 for bit, name in ((5, 'kvm-steal-time'), (6, 'kvm-pv-eoi'))],
     'torture': [{'cpus': cpus, 'append': 'actions=20000'} for cpus in (2, 4)] +
                [{'cpus': 4, 'append': 'seconds=60 seed=2', 'name': 'torture for a minute', 'long': True, 'timeout': 180}],
 }

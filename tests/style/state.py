@@ -79,7 +79,7 @@ def forgotten_chips(entries, structs, root):
     for member in structs["board"][2]:
         chip = name(member)
         inner = inner_struct(entries, member)
-        virtio = chip in ("disk", "net", "share") or inner and any(name(part) == "virtio" for part in inner[2])
+        virtio = chip in ("disk", "sata", "net", "share") or inner and any(name(part) == "virtio" for part in inner[2])
         if member[0] == "DW_TAG_member" and chip not in NOT_STATE and not virtio and not re.search(rf"b->{chip}\b", body):
             yield f"struct board: {chip} is not in board_state (vm/board.c)"
 

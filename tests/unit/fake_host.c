@@ -271,6 +271,18 @@ void host_yield(void)
 {
 }
 
+static u64 fake_run_delay;
+
+void fake_host_set_run_delay(u64 nanoseconds)
+{
+	fake_run_delay = nanoseconds;
+}
+
+u64 host_run_delay(void)
+{
+	return fake_run_delay;
+}
+
 void host_set_gs_base(void *base)
 {
 	__asm__ volatile("wrgsbase %0" ::"r"(base));

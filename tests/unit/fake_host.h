@@ -11,6 +11,8 @@ void fake_host_advance(u64 nanoseconds);
 void fake_host_set_idle(void (*idle)(void *opaque), void *opaque);
 /* Until when the last sleeper means to sleep. */
 u64 fake_host_idle_until(void);
+/* What host_run_delay says. */
+void fake_host_set_run_delay(u64 nanoseconds);
 /* The last line logged, or "". */
 const char *fake_host_last_log(void);
 

@@ -2,7 +2,7 @@
 #ifndef NADIR_HOST_LINUX_DISK_H
 #define NADIR_HOST_LINUX_DISK_H
 
-#include "dev/virtio/block.h"
+#include "dev/block.h"
 
 #define DISKS_MAX 16
 
@@ -12,6 +12,8 @@ struct image;
 /* What `--disk` says (disk_option.c): the keys are in the manual page. The image is opened and locked, the cable between it and a device
  * goes to `backend`. NULL after one sentence on stderr. */
 struct disk *disk_open(const char *option, struct block_backend *backend);
+/* A CD-ROM drive with a file as its medium. */
+struct disk *disk_open_cdrom(const char *path, struct block_backend *backend);
 /* The same with an image, which belongs to the disk from then on. */
 struct disk *disk_create(struct image *image, struct block_backend *backend);
 /* Start the disk's threads; `completed` is called by any of them, without locks, when requests are complete. 0 or an error number. Before the

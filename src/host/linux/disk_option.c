@@ -12,8 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#define CDROM_BLOCK 2048u
+
 struct wishes {
-	char *path, *format, *base, *overlay, *serial;
+	char *path, *format, *base, *overlay, *serial, *bus, *media;
 	bool readonly, direct, snapshot;
 };
 
@@ -33,6 +35,8 @@ static const struct key {
 	{ "base", false, offsetof(struct wishes, base) },
 	{ "overlay", false, offsetof(struct wishes, overlay) },
 	{ "serial", false, offsetof(struct wishes, serial) },
+	{ "bus", false, offsetof(struct wishes, bus) },
+	{ "media", false, offsetof(struct wishes, media) },
 	{ "readonly", true, offsetof(struct wishes, readonly) },
 	{ "direct", true, offsetof(struct wishes, direct) },
 	{ "snapshot", true, offsetof(struct wishes, snapshot) },
@@ -62,7 +66,17 @@ static int parse_word(char *word, struct wishes *w)
 		*(char **)field = value;
 		return 0;
 	}
-	return complain(word, "there is no such key; the keys are path, format, base, overlay, serial, readonly, direct and snapshot");
+	return complain(word, "there is no such key; the keys are path, format, base, overlay, bus, media, serial, readonly, direct and snapshot");
+}
+
+static bool is_cdrom(const struct wishes *w)
+{
+	return w->media && !strcmp(w->media, "cdrom");
+}
+
+static bool is_one_of(const char *value, const char *first, const char *second)
+{
+	return !value || !strcmp(value, first) || !strcmp(value, second);
 }
 
 static int parse(char *text, struct wishes *w)
@@ -77,6 +91,12 @@ static int parse(char *text, struct wishes *w)
 		return complain("path", "no file is given; write path=FILE");
 	if (w->base && (w->path || w->snapshot || w->readonly))
 		return complain("base", "path, snapshot and readonly do not go with base and overlay");
+	if (!is_one_of(w->bus, "virtio", "sata"))
+		return complain(w->bus, "bus is virtio or sata");
+	if (!is_one_of(w->media, "disk", "cdrom"))
+		return complain(w->media, "media is disk or cdrom");
+	if (is_cdrom(w) && ((w->bus && strcmp(w->bus, "sata")) || w->base || w->snapshot || w->serial))
+		return complain("media=cdrom", "a CD-ROM is at bus=sata, and has no base, overlay, snapshot or serial");
 	if (w->serial && strlen(w->serial) > BLOCK_SERIAL_SIZE)
 		return complain(w->serial, "a serial number has 20 characters at most");
 	return 0;
@@ -99,14 +119,25 @@ static struct image *open_overlay(const struct wishes *w)
 
 static struct image *open_image(const struct wishes *w)
 {
-	const struct image_wish wish = { .who = "--disk", .path = w->path, .format = w->format, .readonly = w->readonly, .direct = w->direct };
+	const struct image_wish wish = { .who = "--disk", .path = w->path, .format = w->format, .readonly = w->readonly || is_cdrom(w), .direct = w->direct };
 	return w->base ? open_overlay(w) : w->snapshot ? image_open_throwaway(&wish) : image_open(&wish);
+}
+
+static bool has_bad_size(const struct wishes *w, const struct image *image)
+{
+	u64 unit = is_cdrom(w) ? CDROM_BLOCK : IMAGE_SECTOR;
+	return !image->size || image->size % unit;
 }
 
 static struct disk *open_wish(const struct wishes *w, struct block_backend *backend)
 {
 	struct image *image = open_image(w);
-	if (image && (!image->size || image->size % IMAGE_SECTOR)) {
+	if (image && is_cdrom(w) && has_bad_size(w, image)) {
+		complain(w->path, "its size is not a multiple of 2048 bytes, as that of a CD-ROM is; it may be incomplete");
+		image_close(image);
+		return NULL;
+	}
+	if (image && has_bad_size(w, image)) {
 		complain(w->path ? w->path : w->overlay, "its size is not a multiple of 512 bytes, as that of a disk is; truncate -s %512 rounds a raw image up");
 		image_close(image);
 		return NULL;
@@ -114,6 +145,8 @@ static struct disk *open_wish(const struct wishes *w, struct block_backend *back
 	struct disk *disk = image ? disk_create(image, backend) : NULL;
 	if (image && !disk)
 		complain("a disk", "there is not enough memory");
+	if (disk)
+		backend->bus = is_cdrom(w) ? BLOCK_CDROM : w->bus && !strcmp(w->bus, "sata") ? BLOCK_SATA : BLOCK_VIRTIO;
 	if (disk && w->serial)
 		memcpy(backend->serial, w->serial, strlen(w->serial));
 	return disk;
@@ -125,5 +158,14 @@ struct disk *disk_open(const char *option, struct block_backend *backend)
 	char *text = strdup(option);
 	struct disk *disk = text && !parse(text, &w) ? open_wish(&w, backend) : NULL;
 	free(text);
+	return disk;
+}
+
+struct disk *disk_open_cdrom(const char *path, struct block_backend *backend)
+{
+	char raw[] = "raw", cdrom[] = "cdrom", *copy = strdup(path);
+	struct wishes w = { .path = copy, .format = raw, .media = cdrom };
+	struct disk *disk = copy ? open_wish(&w, backend) : NULL;
+	free(copy);
 	return disk;
 }

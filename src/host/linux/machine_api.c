@@ -177,7 +177,7 @@ void machine_api_init(struct api_vm *api, struct vm *vm, const struct run_option
 			  .kernel = options->kernel,
 			  .serial = options->serial,
 			  .cpus = vm->config.cpus,
-			  .disks = options->disk.count,
+			  .disks = vm->config.backends.disks,
 			  .memory = vm->config.memory },
 		.paused = paused,
 		.pause = pause_vm,

@@ -25,6 +25,8 @@ struct run_options {
 	const char *firmware;
 	const char *pflash;
 	struct option_list disk;
+	struct option_list cdrom;
+	const char *boot;
 	struct option_list net;
 	struct option_list share;
 	const char *vga;

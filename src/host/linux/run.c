@@ -6,10 +6,11 @@
 #include "host/linux/run.h"
 
 #include "host/linux/balloon_option.h"
+#include "host/linux/boot_option.h"
 #include "host/linux/console.h"
 #include "host/linux/control.h"
 #include "host/linux/diagnostics.h"
-#include "host/linux/disk.h"
+#include "host/linux/disks.h"
 #include "host/linux/display.h"
 #include "host/linux/event.h"
 #include "host/linux/file.h"
@@ -18,6 +19,7 @@
 #include "host/linux/machine_api.h"
 #include "host/linux/net.h"
 #include "host/linux/restore.h"
+#include "host/linux/run_delay.h"
 #include "host/linux/runtime.h"
 #include "host/linux/rom.h"
 #include "host/linux/sandbox.h"
@@ -55,11 +57,7 @@ struct machine {
 	} port[CONSOLE_PORTS_MAX]; /* of the virtio console */
 	unsigned ports; /* 0: there is none */
 	struct block_backend backend[DISKS_MAX];
-	struct machine_disk {
-		struct machine *machine;
-		unsigned index;
-		struct disk *disk;
-	} disk[DISKS_MAX];
+	unsigned disks;
 	struct net_backend net[NETS_MAX];
 	struct fs_backend share[SHARES_MAX];
 	struct display display;
@@ -126,10 +124,9 @@ static void serial_input(void *opaque)
 	vm_serial_input(machine.vm);
 }
 
-static void disk_completed(void *opaque)
+static void disk_completed(unsigned disk)
 {
-	const struct machine_disk *d = opaque;
-	vm_disk_completed(d->machine->vm, d->index);
+	vm_disk_completed(machine.vm, disk);
 }
 
 static bool net_ready(void *opaque, unsigned index)
@@ -329,13 +326,10 @@ static int open_files(struct machine *m)
 		return -1;
 	if ((!o->restore || restore_boots(o)) && open_guest(m) < 0)
 		return -1;
-	for (unsigned i = 0; i < o->disk.count; i++) {
-		m->disk[i] = (struct machine_disk){ m, i, disk_open(o->disk.item[i], &m->backend[i]) };
-		if (!m->disk[i].disk)
-			return -1;
-	}
-	if (open_nets(m) < 0 || open_shares(m) < 0)
+	int disks = disks_open(o, m->backend);
+	if (disks < 0 || open_nets(m) < 0 || open_shares(m) < 0)
 		return -1;
+	m->disks = (unsigned)disks;
 	m->serial = console_open("serial", o->serial);
 	m->debug = console_open("debug-console", o->debug_console ? o->debug_console : "none");
 	return m->serial && m->debug && !open_ports(m) ? open_control(o) : -1;
@@ -360,7 +354,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.boot = { .kernel = m->kernel.data, .kernel_size = m->kernel.size, .initrd = m->initrd.data, .initrd_size = m->initrd.size,
 			  .cmdline = o->append, .copied = file_settle_part },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
-			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = o->disk.count,
+			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = m->disks,
 			      .net = m->net, .nets = o->net.count, .share = m->share, .shares = o->share.count, .flash = m->variables },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
@@ -375,6 +369,8 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.debug_stopped = debug_stopped,
 	};
 	boot_protocol_find(o->protocol, &config->boot.protocol);
+	if (boot_option(o->boot, config->boot.order) < 0)
+		return -1;
 	config->boot.firmware = m->rom.data;
 	config->boot.firmware_size = m->rom.size;
 	config->boot.option_rom = m->option_rom.data;
@@ -397,21 +393,11 @@ static void *vcpu_thread(void *opaque)
 {
 	struct vcpu_start *start = opaque;
 	trap_thread_init();
-	pthread_barrier_wait(&start->machine->ready);
+	run_delay_thread_init();
+	pthread_barrier_wait(&start->machine->ready); /* before confinement, */
+	pthread_barrier_wait(&start->machine->ready); /* and behind it */
 	vm_run_vcpu(start->machine->vm, start->index);
 	return NULL;
-}
-
-static int start_disks(struct machine *m)
-{
-	for (unsigned i = 0; i < m->options->disk.count; i++) {
-		int error = disk_start(m->disk[i].disk, disk_completed, &m->disk[i]);
-		if (error) {
-			fprintf(stderr, "nadir: cannot start the threads of disk %u: %s\n", i, strerror(error));
-			return -1;
-		}
-	}
-	return 0;
 }
 
 static int start_nets(struct machine *m)
@@ -458,7 +444,8 @@ static int start_threads(struct machine *m)
 			return -1;
 		}
 	}
-	return start_disks(m) < 0 || start_nets(m) < 0 || run_shares(m) < 0 ? -1 : start_control(m);
+	pthread_barrier_wait(&m->ready);
+	return disks_start(disk_completed) < 0 || start_nets(m) < 0 || run_shares(m) < 0 ? -1 : start_control(m);
 }
 
 static int confine(const struct run_options *o)
@@ -553,8 +540,7 @@ static int run_machine(struct machine *m)
 	gdb_finish(status);
 	nets_stop();
 	shares_stop();
-	for (unsigned i = 0; i < m->options->disk.count; i++)
-		disk_stop(m->disk[i].disk);
+	disks_stop();
 	console_flush(m->serial);
 	console_flush(m->debug);
 	for (unsigned i = 0; i < m->ports; i++)
@@ -605,8 +591,7 @@ int run_main(const struct run_options *options)
 	vm_destroy(m->vm);
 	nets_close();
 	shares_close();
-	for (unsigned i = 0; i < ARRAY_SIZE(m->disk); i++)
-		disk_close(m->disk[i].disk);
+	disks_close();
 	console_close(m->serial);
 	console_close(m->debug);
 	for (unsigned i = 0; i < m->ports; i++)

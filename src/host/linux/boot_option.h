@@ -1,0 +1,10 @@
+/* The option --boot. */
+#ifndef NADIR_HOST_LINUX_BOOT_OPTION_H
+#define NADIR_HOST_LINUX_BOOT_OPTION_H
+
+#include "boot/boot.h"
+
+/* The order in which firmware tries devices. `text` may be NULL, `order` is zeroed. 0, or -1 after one sentence on stderr. */
+int boot_option(const char *text, enum boot_device order[BOOT_DEVICES]);
+
+#endif

@@ -1,0 +1,17 @@
+/* All disks of the machine: from `--disk` and `--cdrom` to their threads, and to their end. */
+#ifndef NADIR_HOST_LINUX_DISKS_H
+#define NADIR_HOST_LINUX_DISKS_H
+
+#include "host/linux/disk.h"
+#include "host/linux/options.h"
+
+/* Open them, the cables to `backend`, which has room for DISKS_MAX. How many there are, or -1 after one sentence on stderr. */
+int disks_open(const struct run_options *options, struct block_backend *backend);
+/* Start their threads; `completed` is called by any of them, without locks, when requests of that disk are complete. 0, or -1 after one sentence
+ * on stderr. Before the process is confined. */
+int disks_start(void (*completed)(unsigned disk));
+/* Finish what was submitted and end the threads. No more requests come. */
+void disks_stop(void);
+void disks_close(void);
+
+#endif

@@ -1,0 +1,59 @@
+/* nadir on the bare machine: from the boot loader to running guests, in the order in which things can be set up. */
+#include "host/metal/apic.h"
+#include "host/metal/boot_info.h"
+#include "host/metal/cpu.h"
+#include "host/metal/guest.h"
+#include "host/metal/log.h"
+#include "host/metal/map.h"
+#include "host/metal/pages.h"
+#include "host/metal/serial.h"
+#include "host/metal/thread.h"
+#include "host/metal/time.h"
+#include "host/metal/timer.h"
+#include "host/port.h"
+
+static struct boot_info info;
+
+_Noreturn void metal_start(u32 magic, u64 address);
+
+static _Noreturn void end(void)
+{
+	log_line("all guests have ended");
+	for (;;)
+		thread_sleep_until(HOST_NEVER);
+}
+
+/* What needs threads. */
+static void run(void *opaque)
+{
+	timer_start();
+	guests_run(&info);
+	end();
+}
+
+void metal_start(u32 magic, u64 address)
+{
+	serial_init();
+	const char *trouble = boot_info_read(&info, magic, address);
+	if (!trouble)
+		trouble = pages_init(&info);
+	if (trouble)
+		host_panic("%s", trouble);
+	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE); /* before tables say that pages are not executable */
+	write_cr0(read_cr0() | CR0_WP);
+	map_init(&info);
+	time_init();
+	cpus[0] = cpu_create(0, 0);
+	if (!cpus[0])
+		host_panic("no memory for the first CPU");
+	cpu_count = 1;
+	cpu_init(cpus[0]);
+	apic_init();
+	cpus[0]->apic_id = apic_id();
+	log_line("%u MiB of memory, by %s", (unsigned)(pages_total() >> 8), info.loader);
+	thread_adopt_idle(cpus[0]);
+	const struct thread_setup setup = { .name = "main", .run = run, .pin = -1 };
+	if (!thread_create(&setup))
+		host_panic("no memory for a thread");
+	thread_idle();
+}
