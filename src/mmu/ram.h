@@ -49,6 +49,7 @@ struct ram {
 	struct vcpu *user[RAM_USERS_MAX]; /* vCPUs with write tags; constant once they run */
 	unsigned users;
 	u32 protecting; /* spin lock of mmu_protect_code */
+	void *translated; /* what these vCPUs' translators share */
 	/* The memory object that the writable slots are parts of (host_ram_create), if they are. Constant. */
 	u8 *memory;
 	u64 memory_size;

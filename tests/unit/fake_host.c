@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "fake_host.h"
 
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -269,6 +270,7 @@ void host_wake(u32 *word)
 
 void host_yield(void)
 {
+	sched_yield();
 }
 
 static u64 fake_run_delay;

@@ -306,7 +306,7 @@ void emit_access_stub(struct translation_work *w, const struct stub *s)
 	unsigned insn = s->next_insn - 1u;
 	if (s->entry == ACCESS_AGAIN || s->entry == ACCESS_AGAIN_BY_WRITE)
 		emit_linear(e, &s->linear);
-	emit_jump(e, 0xe8, bt_rw(w->bt, w->bt->access[s->entry][!!(s->site.detail & SITE_WRITE)]));
+	emit_jump(e, 0xe8, bt_rw(w->cache, w->cache->access[s->entry][!!(s->site.detail & SITE_WRITE)]));
 	const struct access_site site = {
 		.jump = SITE_JUMP,
 		.retry = (s32)(s->retry - (e->at + 5)),

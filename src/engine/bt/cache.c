@@ -1,8 +1,8 @@
-/* Where translated code is kept, found and dropped.
+/* Where translated code is kept, found and dropped. How vCPUs share it is told in cache.h and done in shared.c.
  *
  * Blocks are found by guest physical address. The code area is a ring of regions, filled in turn: code from below, records from above. When
  * one is to be filled again, its blocks are forgotten and jumps chained to them go to their stubs again. Only blocks of the same page jump to a
- * block. The prologue of one that is dropped becomes a jump to the miss stub, for the jump cache may still know it. */
+ * block. The prologue of one that is dropped becomes a jump to the miss stub, for jump caches may still know it. */
 #include "engine/bt/emit.h"
 #include "engine/bt/state.h"
 
@@ -11,19 +11,19 @@ static u32 tag_of(gpa_t gpa, u16 key)
 	return (u32)((gpa ^ (u64)key << 48) * 0x9e3779b97f4a7c15 >> 32);
 }
 
-static unsigned home_of(const struct bt *bt, u32 tag)
+static unsigned home_of(const struct bt_cache *c, u32 tag)
 {
-	return tag >> (32 - bt->hash_bits);
+	return tag >> (32 - c->hash_bits);
 }
 
-static unsigned hash_size(const struct bt *bt)
+static unsigned hash_size(const struct bt_cache *c)
 {
-	return 1u << bt->hash_bits;
+	return 1u << c->hash_bits;
 }
 
-static unsigned slot_after(const struct bt *bt, unsigned slot)
+static unsigned slot_after(const struct bt_cache *c, unsigned slot)
 {
-	return (slot + 1) & (hash_size(bt) - 1);
+	return (slot + 1) & (hash_size(c) - 1);
 }
 
 static unsigned page_hash_of(gpa_t gpa)
@@ -33,62 +33,60 @@ static unsigned page_hash_of(gpa_t gpa)
 
 /* ---- pages ---- */
 
-struct bt_page *cache_page_find(struct bt *bt, gpa_t gpa)
+struct bt_page *cache_page_find(struct bt_cache *c, gpa_t gpa)
 {
-	struct bt_page *page = bt->page_hash[page_hash_of(gpa)];
+	struct bt_page *page = c->page_hash[page_hash_of(gpa)];
 	while (page && page->gpa != gpa)
 		page = page->next;
 	return page;
 }
 
-static void page_forget(struct bt *bt, struct bt_page *page)
+static void page_forget(struct bt_cache *c, struct bt_page *page)
 {
-	struct bt_page **p = &bt->page_hash[page_hash_of(page->gpa)];
+	struct bt_page **p = &c->page_hash[page_hash_of(page->gpa)];
 	while (*p != page)
 		p = &(*p)->next;
 	*p = page->next;
 	if (page->copy)
-		bt->copy_of[page->copy] = NULL;
-	*page = (struct bt_page){ .next = bt->page_free };
-	bt->page_free = page;
+		c->copy_of[page->copy] = NULL;
+	*page = (struct bt_page){ .next = c->page_free };
+	c->page_free = page;
 }
 
 /* Those without blocks, of which only the history is known, are forgotten. */
-static void forget_idle(struct bt *bt)
+static void forget_idle(struct bt_cache *c)
 {
-	for (unsigned i = 0; i < bt->pages; i++)
-		if (bt->page[i].generation && !bt->page[i].blocks && !bt->page[i].mixed)
-			page_forget(bt, &bt->page[i]);
+	for (unsigned i = 0; i < c->pages; i++)
+		if (c->page[i].generation && !c->page[i].blocks && !c->page[i].mixed)
+			page_forget(c, &c->page[i]);
 }
 
-static struct bt_page *page_take(struct vcpu *vcpu)
+static struct bt_page *page_take(struct bt_cache *c)
 {
-	struct bt *bt = bt_of(vcpu);
-	if (bt->pages < BT_PAGES)
-		return &bt->page[bt->pages++];
-	if (!bt->page_free)
-		forget_idle(bt);
-	if (!bt->page_free) {
-		cache_drop_all(vcpu);
-		forget_idle(bt);
+	if (c->pages < BT_PAGES)
+		return &c->page[c->pages++];
+	if (!c->page_free)
+		forget_idle(c);
+	if (!c->page_free) {
+		cache_drop_all(c);
+		forget_idle(c);
 	}
-	struct bt_page *page = bt->page_free;
+	struct bt_page *page = c->page_free;
 	if (page)
-		bt->page_free = page->next;
+		c->page_free = page->next;
 	return page;
 }
 
-struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t)
+struct bt_page *cache_page(struct bt_cache *c, const struct translation *t)
 {
-	struct bt *bt = bt_of(vcpu);
 	gpa_t gpa = t->gpa & PAGE_MASK;
-	struct bt_page *page = cache_page_find(bt, gpa);
+	struct bt_page *page = cache_page_find(c, gpa);
 	if (page)
 		return page;
-	page = page_take(vcpu);
+	page = page_take(c);
 	if (!page)
 		return NULL;
-	struct bt_page **head = &bt->page_hash[page_hash_of(gpa)];
+	struct bt_page **head = &c->page_hash[page_hash_of(gpa)];
 	*page = (struct bt_page){ .next = *head, .gpa = gpa, .generation = t->generation, .flags = t->flags };
 	*head = page;
 	return page;
@@ -96,114 +94,100 @@ struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t)
 
 /* ---- blocks ---- */
 
-static struct bt_block *find_from(struct bt *bt, unsigned slot, gpa_t gpa, u16 key)
+static struct bt_block *find_from(struct bt_cache *c, unsigned slot, gpa_t gpa, u16 key)
 {
 	u32 tag = tag_of(gpa, key);
-	for (; bt->hash[slot].place; slot = slot_after(bt, slot)) {
-		if (bt->hash[slot].tag != tag)
+	for (; c->hash[slot].place; slot = slot_after(c, slot)) {
+		if (c->hash[slot].tag != tag)
 			continue;
-		struct bt_block *block = bt_block_at(bt, bt->hash[slot].place);
+		struct bt_block *block = bt_block_at(c, c->hash[slot].place);
 		if (bt_gpa(block) == gpa && block->key == key)
 			return block;
 	}
 	return NULL;
 }
 
-static unsigned slot_of(struct bt *bt, const struct bt_block *block)
+static unsigned slot_of(struct bt_cache *c, const struct bt_block *block)
 {
-	u32 place = bt_place(bt, block);
-	unsigned slot = home_of(bt, tag_of(bt_gpa(block), block->key));
-	while (bt->hash[slot].place != place)
-		slot = slot_after(bt, slot);
+	u32 place = bt_place(c, block);
+	unsigned slot = home_of(c, tag_of(bt_gpa(block), block->key));
+	while (c->hash[slot].place != place)
+		slot = slot_after(c, slot);
 	return slot;
 }
 
-struct bt_block *cache_find(struct bt *bt, gpa_t gpa, u16 key)
+struct bt_block *cache_find(struct bt_cache *c, gpa_t gpa, u16 key)
 {
-	return find_from(bt, home_of(bt, tag_of(gpa, key)), gpa, key);
+	return find_from(c, home_of(c, tag_of(gpa, key)), gpa, key);
 }
 
-struct bt_block *cache_find_next(struct bt *bt, const struct bt_block *block, gpa_t gpa)
+struct bt_block *cache_find_next(struct bt_cache *c, const struct bt_block *block, gpa_t gpa)
 {
-	return find_from(bt, slot_after(bt, slot_of(bt, block)), gpa, block->key);
+	return find_from(c, slot_after(c, slot_of(c, block)), gpa, block->key);
 }
 
-static void hash_insert(struct bt *bt, const struct bt_block *block)
+static void hash_insert(struct bt_cache *c, const struct bt_block *block)
 {
 	u32 tag = tag_of(bt_gpa(block), block->key);
-	unsigned slot = home_of(bt, tag);
-	while (bt->hash[slot].place)
-		slot = slot_after(bt, slot);
-	bt->hash[slot] = (struct bt_slot){ .tag = tag, .place = bt_place(bt, block) };
-	bt->blocks++;
+	unsigned slot = home_of(c, tag);
+	while (c->hash[slot].place)
+		slot = slot_after(c, slot);
+	c->hash[slot] = (struct bt_slot){ .tag = tag, .place = bt_place(c, block) };
+	c->blocks++;
 }
 
 /* What lies behind the slot that gets free moves up if its search would end there. */
-static void hash_remove(struct bt *bt, const struct bt_block *block)
+static void hash_remove(struct bt_cache *c, const struct bt_block *block)
 {
-	unsigned free = slot_of(bt, block);
-	for (unsigned slot = slot_after(bt, free); bt->hash[slot].place; slot = slot_after(bt, slot)) {
-		unsigned home = home_of(bt, bt->hash[slot].tag);
-		if (((slot - home) & (hash_size(bt) - 1)) < ((slot - free) & (hash_size(bt) - 1)))
+	unsigned free = slot_of(c, block);
+	for (unsigned slot = slot_after(c, free); c->hash[slot].place; slot = slot_after(c, slot)) {
+		unsigned home = home_of(c, c->hash[slot].tag);
+		if (((slot - home) & (hash_size(c) - 1)) < ((slot - free) & (hash_size(c) - 1)))
 			continue;
-		bt->hash[free] = bt->hash[slot];
+		c->hash[free] = c->hash[slot];
 		free = slot;
 	}
-	bt->hash[free].place = 0;
-	bt->blocks--;
+	c->hash[free].place = 0;
+	c->blocks--;
 }
 
-void cache_drop_block(struct bt *bt, struct bt_block *block)
+void cache_drop_block(struct bt_cache *c, struct bt_block *block)
 {
-	struct emitter e = { bt_code(bt, block) + block->prologue };
-	hash_remove(bt, block);
-	block->page = NULL;
-	emit_jump(&e, 0xe9, bt_rw(bt, bt->miss));
-	bt->count[COUNT_DROPPED]++;
-	bt->epoch++;
+	hash_remove(c, block);
+	__atomic_store_n(&block->page, NULL, __ATOMIC_RELEASE);
+	cache_shut(c, block);
+	c->holder->count[COUNT_DROPPED]++;
+	cache_changed(c);
 }
 
-void cache_drop_page(struct bt *bt, struct bt_page *page)
+void cache_drop_page(struct bt_cache *c, struct bt_page *page)
 {
-	for (struct bt_block *block = bt_block_at(bt, page->blocks); block; block = bt_block_at(bt, block->page_next))
-		cache_drop_block(bt, block);
+	for (struct bt_block *block = bt_block_at(c, page->blocks); block; block = bt_block_at(c, block->page_next))
+		cache_drop_block(c, block);
 	page->blocks = 0;
-	page->stale = false;
+	__atomic_store_n(&page->stale, false, __ATOMIC_RELAXED);
 }
 
-void cache_link(struct bt *bt, struct bt_block *block, unsigned link, struct bt_block *to)
+void cache_link(struct bt_cache *c, struct bt_block *block, unsigned link, struct bt_block *to)
 {
-	if (bt->unchained)
+	if (c->unchained)
 		return;
-	block->link[link].to = bt_place(bt, to);
-	emit_fix32(bt_code(bt, block) + block->link[link].field, bt_body(bt, to));
+	block->link[link].to = bt_place(c, to);
+	cache_patch_jump(bt_code(c, block) + block->link[link].field, bt_body(c, to));
 }
 
-void cache_unlink(struct bt *bt, struct bt_block *block, unsigned link)
+void cache_unlink(struct bt_cache *c, struct bt_block *block, unsigned link)
 {
 	block->link[link].to = 0;
-	emit_fix32(bt_code(bt, block) + block->link[link].field, bt_code(bt, block) + block->link[link].stub);
+	cache_patch_jump(bt_code(c, block) + block->link[link].field, bt_code(c, block) + block->link[link].stub);
 }
 
 /* ---- the ring of regions ---- */
 
 /* Where code begins: after the stubs in region 0. */
-static u32 region_first(const struct bt *bt, unsigned region)
+static u32 region_first(const struct bt_cache *c, unsigned region)
 {
-	return region ? 0 : bt->stubs_size;
-}
-
-/* The jump cache forgets code in [from, to) of the executable mapping. */
-static void forget_jumps(struct vcpu *vcpu, const u8 *from, const u8 *to)
-{
-	u64 *tags = vcpu->jump_cache, *codes = tags + JUMP_CACHE_ENTRIES;
-	for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) {
-		const u8 *code = (const u8 *)(uintptr_t)codes[i];
-		if (code < from || code >= to)
-			continue;
-		tags[i] = 1;
-		codes[i] = (u64)(uintptr_t)bt_of(vcpu)->miss;
-	}
+	return region ? 0 : c->stubs_size;
 }
 
 static unsigned region_of(u32 place)
@@ -212,37 +196,42 @@ static unsigned region_of(u32 place)
 }
 
 /* Jumps of a block that stays, chained to code of the region, go to their stubs again. */
-static void unchain(struct bt *bt, struct bt_block *block, unsigned region)
+static void unchain(struct bt_cache *c, struct bt_block *block, unsigned region)
 {
 	for (unsigned i = 0; i < block->links; i++) {
 		if (!block->link[i].to || region_of(block->link[i].to) != region)
 			continue;
-		cache_unlink(bt, block, i);
+		cache_unlink(c, block, i);
 	}
 }
 
+static u32 next_sweep(const struct bt_cache *c)
+{
+	return (u32)(c->sweep >> SWEEP_SHIFT) + 1;
+}
+
 /* The page forgets its blocks in the region. */
-static void page_evict(struct bt *bt, struct bt_page *page, unsigned region)
+static void page_evict(struct bt_cache *c, struct bt_page *page, unsigned region)
 {
 	u32 *p = &page->blocks;
-	if (page->swept == bt->sweep)
+	if (page->swept == next_sweep(c))
 		return;
-	page->swept = bt->sweep;
+	page->swept = next_sweep(c);
 	while (*p) {
-		struct bt_block *block = bt_block_at(bt, *p);
+		struct bt_block *block = bt_block_at(c, *p);
 		if (region_of(*p) == region) {
-			hash_remove(bt, block);
+			hash_remove(c, block);
 			*p = block->page_next;
 		} else {
-			unchain(bt, block, region);
+			unchain(c, block, region);
 			p = &block->page_next;
 		}
 	}
 }
 
-static struct bt_block *region_top(const struct bt *bt, unsigned region)
+static struct bt_block *region_top(const struct bt_cache *c, unsigned region)
 {
-	return bt_block_at(bt, (region + 1) * BT_REGION_SIZE - (u32)sizeof(struct bt_block));
+	return bt_block_at(c, (region + 1) * BT_REGION_SIZE - (u32)sizeof(struct bt_block));
 }
 
 /* The record made after this one: below its map. */
@@ -252,55 +241,62 @@ static struct bt_block *record_after(struct bt_block *block)
 	return (struct bt_block *)(void *)((u8 *)block - map) - 1;
 }
 
+/* Nothing leads to the region's blocks any more, but for jump caches and what vCPUs are in the midst of. */
+static void region_forget(struct bt_cache *c, unsigned region)
+{
+	u32 start = region * BT_REGION_SIZE;
+	const struct bt_block *end = bt_block_at(c, start + c->records[region]);
+	for (struct bt_block *block = region_top(c, region); block >= end; block = record_after(block))
+		if (block->page)
+			page_evict(c, block->page, region);
+}
+
 static void region_evict(struct vcpu *vcpu, unsigned region)
 {
-	struct bt *bt = bt_of(vcpu);
-	u32 start = region * BT_REGION_SIZE, first = start + region_first(bt, region);
-	const struct bt_block *end = bt_block_at(bt, start + bt->records[region]);
-	bt->sweep++;
-	bt->epoch++;
-	for (struct bt_block *block = region_top(bt, region); block >= end; block = record_after(block))
-		if (block->page)
-			page_evict(bt, block->page, region);
-	forget_jumps(vcpu, bt->code.rx + first, bt->code.rx + start + BT_REGION_SIZE);
-	bt->count[COUNT_EVICTED] += bt->used[region] > region_first(bt, region);
-	bt->used[region] = region_first(bt, region);
-	bt->records[region] = BT_REGION_SIZE;
-	__builtin_memset(bt->chunk[region], 0, sizeof(bt->chunk[region]));
+	struct bt_cache *c = bt_of(vcpu)->cache;
+	if (c->used[region] == region_first(c, region))
+		return;
+	region_forget(c, region);
+	__atomic_store_n(&c->sweep, (u64)next_sweep(c) << SWEEP_SHIFT | region, __ATOMIC_SEQ_CST);
+	cache_await(vcpu);
+	c->holder->count[COUNT_EVICTED]++;
+	c->used[region] = region_first(c, region);
+	__atomic_store_n(&c->records[region], BT_REGION_SIZE, __ATOMIC_RELAXED);
+	__builtin_memset(c->chunk[region], 0, sizeof(c->chunk[region]));
 }
 
 struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa, u16 key)
 {
-	struct bt *bt = bt_of(vcpu);
-	while (bt->used[bt->region] + BT_BLOCK_ROOM > bt->records[bt->region] || bt->blocks >= hash_size(bt) / 4 * 3) {
-		bt->region = (bt->region + 1) % bt->regions;
-		region_evict(vcpu, bt->region);
+	struct bt_cache *c = bt_of(vcpu)->cache;
+	while (c->used[c->region] + BT_BLOCK_ROOM > c->records[c->region] || c->blocks >= hash_size(c) / 4 * 3) {
+		c->region = (c->region + 1) % c->regions;
+		region_evict(vcpu, c->region);
 	}
-	u32 start = bt->region * BT_REGION_SIZE;
-	struct bt_block *block = bt_block_at(bt, start + bt->records[bt->region]) - 1;
-	*block = (struct bt_block){ .page = page, .code = start + bt->used[bt->region], .offset = (u16)(gpa & ~PAGE_MASK), .lines = ~0u, .key = key };
+	u32 start = c->region * BT_REGION_SIZE;
+	struct bt_block *block = bt_block_at(c, start + c->records[c->region]) - 1;
+	*block = (struct bt_block){ .page = page, .code = start + c->used[c->region], .offset = (u16)(gpa & ~PAGE_MASK), .lines = ~0u, .key = key };
 	return block;
 }
 
-void cache_publish(struct bt *bt, struct bt_block *block, const u8 *end)
+void cache_publish(struct bt_cache *c, struct bt_block *block, const u8 *end)
 {
-	u32 place = bt_place(bt, block), start = bt->region * BT_REGION_SIZE;
-	u32 *chunk = &bt->chunk[bt->region][(block->code - start) / BT_CHUNK_SIZE];
-	block->size = (u16)(end - bt_code(bt, block));
-	hash_insert(bt, block);
+	u32 place = bt_place(c, block), start = c->region * BT_REGION_SIZE;
+	u32 *chunk = &c->chunk[c->region][(block->code - start) / BT_CHUNK_SIZE];
+	block->size = (u16)(end - bt_code(c, block));
+	hash_insert(c, block);
 	block->page_next = block->page->blocks;
 	block->page->blocks = place;
+	c->used[c->region] = (block->code - start + block->size + 7u) & ~7u;
+	__atomic_store_n(&c->records[c->region], bt_place(c, record_after(block) + 1) - start, __ATOMIC_RELEASE);
 	if (!*chunk)
-		*chunk = place;
-	bt->used[bt->region] = (block->code - start + block->size + 7u) & ~7u;
-	bt->records[bt->region] = bt_place(bt, record_after(block) + 1) - start;
+		__atomic_store_n(chunk, place, __ATOMIC_RELEASE);
 }
 
-struct bt_block *cache_of_prologue(struct bt *bt, const u8 *prologue)
+struct bt_block *cache_of_prologue(const struct bt_cache *c, const u8 *prologue)
 {
 	u32 place;
 	__builtin_memcpy(&place, prologue - sizeof(place), sizeof(place));
-	return bt_block_at(bt, place);
+	return bt_block_at(c, place);
 }
 
 /* ---- life ---- */
@@ -312,40 +308,34 @@ static unsigned regions_for(const struct ram *ram)
 	return (unsigned)(translation_budget(ram, (u64)BT_REGIONS_MAX * BT_REGION_SIZE) / BT_REGION_SIZE);
 }
 
-static u64 hash_bytes(const struct bt *bt)
+static u64 hash_bytes(const struct bt_cache *c)
 {
-	return hash_size(bt) * sizeof(struct bt_slot);
+	return hash_size(c) * sizeof(struct bt_slot);
 }
 
-int cache_create(struct bt *bt, const struct ram *ram)
+int cache_create(struct bt_cache *c, const struct ram *ram)
 {
-	unsigned regions = regions_for(ram);
-	while (hash_size(bt) < regions * BT_REGION_SLOTS)
-		bt->hash_bits++;
-	bt->hash = host_table_create(hash_bytes(bt));
-	bt->copy = host_table_create(BT_COPIES * PAGE_SIZE);
-	if (!bt->hash || !bt->copy || host_code_create(&bt->code, (size_t)regions * BT_REGION_SIZE))
+	c->regions = regions_for(ram);
+	while (hash_size(c) < c->regions * BT_REGION_SLOTS)
+		c->hash_bits++;
+	c->hash = host_table_create(hash_bytes(c));
+	c->copy = host_table_create(BT_COPIES * PAGE_SIZE);
+	if (!c->hash || !c->copy || host_code_create(&c->code, (size_t)c->regions * BT_REGION_SIZE))
 		return -1;
-	bt->used[0] = bt->stubs_size = stubs_emit(bt);
-	for (unsigned i = 0; i < regions; i++)
-		bt->records[i] = BT_REGION_SIZE;
+	c->used[0] = c->stubs_size = stubs_emit(c);
+	for (unsigned i = 0; i < c->regions; i++)
+		c->records[i] = BT_REGION_SIZE;
 	return 0;
 }
 
-void cache_destroy(struct bt *bt)
+void cache_destroy(struct bt_cache *c)
 {
-	if (bt->hash)
-		host_table_destroy(bt->hash, hash_bytes(bt));
-	if (bt->copy)
-		host_table_destroy(bt->copy, BT_COPIES * PAGE_SIZE);
-	if (bt->code.rw)
-		host_code_destroy(&bt->code);
-}
-
-/* Several vCPUs together get up to twice as much as one. */
-void cache_start(struct bt *bt, const struct ram *ram)
-{
-	bt->regions = MAX(2 * regions_for(ram) / (ram->users + 1), 4u);
+	if (c->hash)
+		host_table_destroy(c->hash, hash_bytes(c));
+	if (c->copy)
+		host_table_destroy(c->copy, BT_COPIES * PAGE_SIZE);
+	if (c->code.rw)
+		host_code_destroy(&c->code);
 }
 
 /* ---- from host code to guest code ---- */
@@ -362,24 +352,26 @@ void cache_map(struct bt_block *block, unsigned host, unsigned guest, bool saved
 	*map_entry(block, block->map_size++) = (struct bt_map_entry){ .host = (u8)host, .guest = (u8)(guest | (saved ? MAP_SAVED : 0)) };
 }
 
-static struct bt_block *block_of(struct bt *bt, u32 place)
+/* The lock is not held: what others add meanwhile is not what is looked for. */
+static struct bt_block *block_of(struct bt_cache *c, u32 place)
 {
 	unsigned region = region_of(place);
-	u32 start = region * BT_REGION_SIZE, chunk = (place - start) / BT_CHUNK_SIZE;
-	const struct bt_block *end = bt_block_at(bt, start + bt->records[region]);
-	while (chunk && (!bt->chunk[region][chunk] || bt_block_at(bt, bt->chunk[region][chunk])->code > place))
-		chunk--;
-	struct bt_block *block = bt_block_at(bt, bt->chunk[region][chunk]);
+	u32 start = region * BT_REGION_SIZE, chunk = (place - start) / BT_CHUNK_SIZE, first;
+	const struct bt_block *end = bt_block_at(c, start + __atomic_load_n(&c->records[region], __ATOMIC_ACQUIRE));
+	do {
+		first = __atomic_load_n(&c->chunk[region][chunk], __ATOMIC_ACQUIRE);
+	} while ((!first || bt_block_at(c, first)->code > place) && chunk--);
+	struct bt_block *block = bt_block_at(c, first);
 	for (; block && block >= end && block->code <= place; block = record_after(block))
 		if (place - block->code < block->size)
 			return block;
 	return NULL;
 }
 
-bool cache_insn_at(struct bt *bt, const u8 *pc, u16 *offset)
+bool cache_insn_at(struct bt_cache *c, const u8 *pc, u16 *offset)
 {
-	size_t place = (size_t)(pc - bt->code.rx);
-	struct bt_block *block = place < bt->code.size ? block_of(bt, (u32)place) : NULL;
+	size_t place = (size_t)(pc - c->code.rx);
+	struct bt_block *block = place < c->code.size ? block_of(c, (u32)place) : NULL;
 	if (!block)
 		return false;
 	unsigned host = (unsigned)place - block->code, at = 0;
@@ -398,19 +390,10 @@ bool cache_insn_at(struct bt *bt, const u8 *pc, u16 *offset)
 	return found;
 }
 
-void cache_clear_jumps(struct vcpu *vcpu)
+void cache_drop_all(struct bt_cache *c)
 {
-	for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) {
-		vcpu->jump_cache[i] = 1;
-		vcpu->jump_cache[JUMP_CACHE_ENTRIES + i] = (u64)(uintptr_t)bt_of(vcpu)->miss;
-	}
-}
-
-void cache_drop_all(struct vcpu *vcpu)
-{
-	struct bt *bt = bt_of(vcpu);
 	for (unsigned i = 0; i < BT_PAGE_HASH_SIZE; i++)
-		for (struct bt_page *page = bt->page_hash[i]; page; page = page->next)
+		for (struct bt_page *page = c->page_hash[i]; page; page = page->next)
 			if (page->blocks)
-				cache_drop_page(bt, page);
+				cache_drop_page(c, page);
 }

@@ -124,7 +124,7 @@ bool callout_prepare(struct translation_work *w)
 	if (!is_c(work_insn(w)))
 		return false;
 	step->insn = *work_insn(w);
-	if (!op_prepare(w->vcpu, &c->op))
+	if (!op_prepare(w->vcpu, &c->op) || c->op.snippet)
 		return false;
 	c->offset = w->at[w->current];
 	c->transfers = ends_block(work_insn(w));
@@ -138,14 +138,14 @@ void emit_callout_to(struct translation_work *w, unsigned callout, const u8 *stu
 	EMIT(e, 0x4c, 0x8d, 0x1d); /* lea r11, [rip + callout] */
 	emit32(e, 0);
 	w->callout[callout].field = e->at - 4;
-	emit_jump(e, 0xe8, bt_rw(w->bt, stub));
+	emit_jump(e, 0xe8, bt_rw(w->cache, stub));
 }
 
 bool emit_callout(struct translation_work *w)
 {
 	if (!callout_prepare(w))
 		return false;
-	emit_callout_to(w, w->callouts - 1, work_saved(w) ? w->bt->callout_saved : w->bt->callout_host);
+	emit_callout_to(w, w->callouts - 1, work_saved(w) ? w->cache->callout_saved : w->cache->callout_host);
 	w->place = FLAGS_SAVED;
 	w->image = true;
 	w->ready = 0;

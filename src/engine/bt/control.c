@@ -18,7 +18,7 @@ static bool is_direct(const struct translation_work *w, const struct insn *insn,
 /* The instruction at an offset: often it is one of the block's. NULL: none that a block goes on with. */
 static const struct insn *insn_at(struct translation_work *w, unsigned offset)
 {
-	if (modes_breaks(w->bt, w->key, offset))
+	if (modes_breaks(w->cache, w->key, offset))
 		return NULL;
 	for (unsigned i = 0; i < w->count && !w->second; i++)
 		if (w->at[i] == offset)
@@ -55,7 +55,7 @@ static void look_ahead(struct translation_work *w, s64 offset, struct bt_wanted 
 
 static const struct bt_wanted *wanted_at(struct translation_work *w, s64 offset)
 {
-	struct bt_wanted *known = &w->bt->wanted[(w->page->gpa >> 6 ^ (u64)offset) % BT_WANTED_SIZE];
+	struct bt_wanted *known = &w->cache->wanted[(w->page->gpa >> 6 ^ (u64)offset) % BT_WANTED_SIZE];
 	gpa_t gpa = w->page->gpa + (u64)offset;
 	if (known->gpa != gpa || known->seen != w->page->seen || known->key != w->key) {
 		*known = (struct bt_wanted){ .gpa = gpa, .seen = w->page->seen, .key = w->key, .entry = ENTRY_SAVED };
@@ -139,16 +139,34 @@ bool stays_in_page(const struct translation_work *w, s64 target)
 	return target >= 0 && target < (s64)PAGE_SIZE && !(w->key & KEY_APART);
 }
 
+u8 *work_link(struct translation_work *w, u8 opcode)
+{
+	static const u8 nop[][3] = { { 0x90 }, { 0x66, 0x90 }, { 0x0f, 0x1f, 0x00 } };
+	struct emitter *e = &w->e;
+	bool conditional = opcode < 0xe0;
+	u8 *field = e->at + (conditional ? 2 : 1);
+	unsigned room = 8 - ((uintptr_t)field & 7);
+	if (w->cache->users > 1 && !cache_at_once(field))
+		emit_bytes(e, nop[room - 1], room);
+	return conditional ? emit_jcc(e, opcode & 15) : emit_jump(e, opcode, e->at);
+}
+
+/* Whether the distance of a jump that was written may be changed later. */
+static bool may_link(const struct translation_work *w, const u8 *field)
+{
+	return w->cache->users == 1 || cache_at_once(field);
+}
+
 /* A jump whose rel32 is `field` goes to an offset of this page: to its code, or to a stub that links it. NULL: no stub was needed. */
 static struct stub *link_jump(struct translation_work *w, u8 *field, s64 target)
 {
-	if (target == w->block->offset && !w->bt->unchained) {
-		emit_fix32(field, bt_body(w->bt, w->block));
+	if (target == w->block->offset && !w->cache->unchained) {
+		emit_fix32(field, bt_body(w->cache, w->block));
 		return NULL;
 	}
 	struct stub *s = work_stub(w, SITE_LINK, field);
 	s->site.offset = (u16)target;
-	s->target = cache_find(w->bt, w->block->page->gpa + (u64)target, w->key);
+	s->target = cache_find(w->cache, w->block->page->gpa + (u64)target, w->key);
 	return s;
 }
 
@@ -178,7 +196,7 @@ static void emit_fit_flags(struct translation_work *w, s64 target)
 static void emit_near_goto(struct translation_work *w, s64 target)
 {
 	emit_fit_flags(w, target);
-	link_jump(w, emit_jump(&w->e, 0xe9, w->e.at), target);
+	link_jump(w, work_link(w, 0xe9), target);
 }
 
 void emit_goto(struct translation_work *w, s64 target)
@@ -207,7 +225,7 @@ s64 relative_target(const struct translation_work *w)
 
 void taken(struct translation_work *w, u8 *field, s64 target)
 {
-	if (stays_in_page(w, target) && flags_fit(w, target) && !must_flush(w, target)) {
+	if (stays_in_page(w, target) && flags_fit(w, target) && !must_flush(w, target) && may_link(w, field)) {
 		link_jump(w, field, target);
 		return;
 	}
@@ -223,7 +241,7 @@ static void emit_side_exit(struct translation_work *w, s64 target)
 	if (!flags_fit(w, target) && entry_at(w, work_next(w)) == ENTRY_SAVED)
 		work_save_flags(w, readers | w->live[w->current + 1]);
 	bool fits = flags_fit(w, target) && !must_flush(w, target);
-	struct stub *s = link_jump(w, emit_jcc(&w->e, work_insn(w)->z.opcode & 15), target);
+	struct stub *s = link_jump(w, work_link(w, 0x80 | (work_insn(w)->z.opcode & 15)), target);
 	s->save = !fits;
 	if (!readers || w->deferred)
 		s->source = w->source;
@@ -243,7 +261,7 @@ bool emit_jcc_insn(struct translation_work *w)
 		work_save_flags(w, live_at(w, target) | live_at(w, next));
 	enum flags_place place = w->place;
 	bool image = w->image, deferred = w->deferred;
-	u8 *field = emit_jcc(&w->e, work_insn(w)->z.opcode & 15);
+	u8 *field = work_link(w, 0x80 | (work_insn(w)->z.opcode & 15));
 	emit_goto(w, next);
 	w->place = place;
 	w->image = image;
@@ -344,7 +362,7 @@ static void emit_push_frame(struct translation_work *w)
 	EMIT(e, 0x65, 0x48, 0x3b, 0x24, 0x25); /* cmp rsp, gs:[return_limit] */
 	emit32(e, VCPU(return_limit));
 	EMIT(e, 0x73, 5); /* jae over the next */
-	emit_jump(e, 0xe8, bt_rw(w->bt, w->bt->return_restart));
+	emit_jump(e, 0xe8, bt_rw(w->cache, w->cache->return_restart));
 	if (work_next(w) < PAGE_SIZE)
 		EMIT(e, 0x41, 0x52); /* push r10 */
 	else
@@ -357,7 +375,7 @@ static void emit_landing(struct translation_work *w)
 	struct emitter *e = &w->e;
 	unsigned next = work_next(w);
 	if (next >= PAGE_SIZE) {
-		emit_jump(e, 0xe9, bt_rw(w->bt, w->bt->return_bottom));
+		emit_jump(e, 0xe9, bt_rw(w->cache, w->cache->return_bottom));
 		return;
 	}
 	emit_lea(e, true, RSP, RSP, NO_REGISTER, 0, 8);
@@ -377,7 +395,7 @@ static void emit_direct_call(struct translation_work *w, s64 target)
 		return;
 	}
 	emit_fit_flags(w, target);
-	link_jump(w, emit_jump(e, 0xe8, e->at), target);
+	link_jump(w, work_link(w, 0xe8), target);
 }
 
 static bool emit_call(struct translation_work *w)

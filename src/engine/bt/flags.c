@@ -220,5 +220,5 @@ void emit_complete_flags(struct translation_work *w)
 	EMIT(e, 0x65, 0x80, 0x3c, 0x25); /* cmp byte gs:[flags_image], 0 */
 	emit32(e, VCPU(flags_image));
 	EMIT(e, 0, 0x79, 5); /* jns over the next */
-	emit_jump(e, 0xe8, bt_rw(w->bt, w->bt->complete));
+	emit_jump(e, 0xe8, bt_rw(w->cache, w->cache->complete));
 }

@@ -317,8 +317,10 @@ static bool differ(struct lockstep *l, struct vcpu *vcpu, struct exit *exit, boo
 	host_log(LOG_ERROR, "now block by block:");
 	mmu_journal_abandon(vcpu);
 	put(vcpu, &l->before);
-	cache_drop_all(vcpu);
-	bt_of(vcpu)->unchained = true;
+	cache_lock(vcpu);
+	cache_drop_all(bt_of(vcpu)->cache);
+	bt_of(vcpu)->cache->unchained = true;
+	cache_unlock(vcpu);
 	l->alone = ALONE_MAX;
 	*go = true;
 	return false;

@@ -83,29 +83,30 @@ static bool breaks_same(const struct code_breaks *a, const struct code_breaks *b
 	return same;
 }
 
-/* The part of the key that says where blocks of the page must end. When there are no numbers left, what was translated with one is dropped with the
- * rest. */
-static u16 key_of_breaks(struct vcpu *vcpu, gla_t page)
+/* When there are no numbers left, what was translated with one is dropped with the rest. */
+u16 modes_key_of_breaks(struct vcpu *vcpu, gla_t gla)
 {
-	struct bt *bt = bt_of(vcpu);
+	struct bt_cache *c = bt_of(vcpu)->cache;
 	const struct debug_points *d = &vcpu->debug;
 	struct code_breaks now = { 0 };
 	unsigned n = 1;
+	if (likely(!d->breaks) || !debug_breaks_in(d, gla & PAGE_MASK))
+		return 0;
 	for (unsigned i = 0; i < d->breaks; i++)
-		if ((d->break_at[i] & PAGE_MASK) == page)
+		if ((d->break_at[i] & PAGE_MASK) == (gla & PAGE_MASK))
 			now.offset[now.count++] = (u16)(d->break_at[i] & ~PAGE_MASK);
-	while (n <= bt->breaks_used && !breaks_same(&bt->breaks[n], &now))
+	while (n <= c->breaks_used && !breaks_same(&c->breaks[n], &now))
 		n++;
 	if (n == BT_BREAKS) {
 		vector_sync(vcpu);
-		cache_drop_all(vcpu);
-		__builtin_memset(bt->wanted, 0, sizeof(bt->wanted));
-		bt->breaks_used = 0;
+		cache_drop_all(c);
+		__builtin_memset(c->wanted, 0, sizeof(c->wanted));
+		c->breaks_used = 0;
 		n = 1;
 	}
-	if (n > bt->breaks_used) {
-		bt->breaks_used = n;
-		bt->breaks[n] = now;
+	if (n > c->breaks_used) {
+		c->breaks_used = n;
+		c->breaks[n] = now;
 	}
 	return (u16)(n << KEY_BREAKS_SHIFT);
 }
@@ -126,8 +127,6 @@ bool modes_fetch(struct vcpu *vcpu, gla_t *gla, u16 *key)
 		if (vcpu->code_base > vcpu->rip || wraps)
 			*key |= KEY_APART;
 	}
-	if (unlikely(vcpu->debug.breaks) && debug_breaks_in(&vcpu->debug, *gla & PAGE_MASK))
-		*key |= key_of_breaks(vcpu, *gla & PAGE_MASK);
 	return true;
 }
 

@@ -20,15 +20,16 @@ static u64 *jump_slot(const struct vcpu *vcpu)
 
 static void remember(struct vcpu *vcpu, gla_t gla, const struct bt_block *block)
 {
+	const struct bt_cache *c = bt_of(vcpu)->cache;
 	bool second = bt_crosses(block);
 	if (!tlb_lookup_explicit(vcpu->mmu, gla, 1, ACCESS_EXEC) ||
-	    (second && !tlb_lookup_explicit(vcpu->mmu, modes_second_page(vcpu), 1, ACCESS_EXEC)) || (vcpu->cr4 & CR4_LA57) || bt_of(vcpu)->unchained)
+	    (second && !tlb_lookup_explicit(vcpu->mmu, modes_second_page(vcpu), 1, ACCESS_EXEC)) || (vcpu->cr4 & CR4_LA57) || c->unchained)
 		return;
 	if (second)
 		mmu_note_exec(vcpu, modes_second_page(vcpu));
 	u64 *slot = jump_slot(vcpu);
 	slot[0] = bt_jump_tag(vcpu);
-	slot[JUMP_CACHE_ENTRIES] = (u64)(uintptr_t)bt_rx(bt_of(vcpu), bt_code(bt_of(vcpu), block) + block->prologue);
+	slot[JUMP_CACHE_ENTRIES] = (u64)(uintptr_t)bt_rx(c, bt_code(c, block) + block->prologue);
 	mmu_note_exec(vcpu, gla);
 }
 
@@ -41,48 +42,49 @@ static void protect(struct vcpu *vcpu, const struct translation *t, struct bt_pa
 		seen = __atomic_load_n(t->generation, __ATOMIC_SEQ_CST);
 	} while (!(__atomic_load_n(t->flags, __ATOMIC_SEQ_CST) & PAGE_CODE));
 	if (seen != page->seen)
-		cache_revive(bt_of(vcpu), page, t->hva - (t->gpa & ~PAGE_MASK), seen);
+		cache_revive(bt_of(vcpu)->cache, page, t->hva - (t->gpa & ~PAGE_MASK), seen);
 }
 
 struct bt_page *bt_code_page(struct vcpu *vcpu, const struct translation *t)
 {
-	struct bt_page *page = cache_page(vcpu, t);
+	struct bt_page *page = cache_page(bt_of(vcpu)->cache, t);
 	if (!page || page->mixed)
 		return NULL;
 	protect(vcpu, t, page);
 	return page;
 }
 
-/* What the jump cache knows. */
+/* What the jump cache knows. Without the lock: should the block be dropped just now, it is as if it had been entered before. */
 static struct bt_block *find_remembered(struct vcpu *vcpu)
 {
-	struct bt *bt = bt_of(vcpu);
+	const struct bt_cache *c = bt_of(vcpu)->cache;
 	const u64 *slot = jump_slot(vcpu);
 	if (slot[0] != bt_jump_tag(vcpu))
 		return NULL;
-	struct bt_block *block = cache_of_prologue(bt, bt_rw(bt, (const void *)(uintptr_t)slot[JUMP_CACHE_ENTRIES]));
-	return block->page && !block->page->stale && bt_block_current(bt, block) ? block : NULL;
+	struct bt_block *block = cache_of_prologue(c, bt_rw(c, (const void *)(uintptr_t)slot[JUMP_CACHE_ENTRIES]));
+	const struct bt_page *page = __atomic_load_n(&block->page, __ATOMIC_ACQUIRE);
+	return page && !__atomic_load_n(&page->stale, __ATOMIC_RELAXED) && bt_block_current(c, block) ? block : NULL;
 }
 
 /* Where the next page is mapped, a block that crosses into it may be another one. */
 static bool second_page_fits(struct vcpu *vcpu, const struct bt_block *block)
 {
-	struct bt *bt = bt_of(vcpu);
+	struct bt_cache *c = bt_of(vcpu)->cache;
 	struct translation t;
 	gla_t second = modes_second_page(vcpu);
 	return !bt_crosses(block) || (is_canonical(second, vcpu_linear_bits(vcpu)) && mmu_translate(vcpu, second, ACCESS_EXEC, &t) && t.hva &&
-				      t.generation == bt_second(bt, block)->generation && bt_block_current(bt, block));
+				      t.generation == bt_second(c, block)->generation && bt_block_current(c, block));
 }
 
 /* What the jump cache knew of this address in another address space: often it is the same code. */
 static struct bt_block *find_elsewhere(struct vcpu *vcpu, const struct translation *t, u16 key)
 {
-	struct bt *bt = bt_of(vcpu);
+	const struct bt_cache *c = bt_of(vcpu)->cache;
 	const u64 *slot = jump_slot(vcpu);
 	const u8 *prologue = (const u8 *)(uintptr_t)slot[JUMP_CACHE_ENTRIES];
-	if ((slot[0] ^ vcpu->rip) << 16 || prologue == bt->miss)
+	if ((slot[0] ^ vcpu->rip) << 16 || prologue == c->miss)
 		return NULL;
-	struct bt_block *block = cache_of_prologue(bt, bt_rw(bt, prologue));
+	struct bt_block *block = cache_of_prologue(c, bt_rw(c, prologue));
 	bool found = block->page && !bt_crosses(block) && bt_gpa(block) == t->gpa && block->key == key &&
 		     block->page->seen == __atomic_load_n(t->generation, __ATOMIC_SEQ_CST);
 	return found ? block : NULL;
@@ -93,12 +95,39 @@ static struct bt_block *find_translated(struct vcpu *vcpu, const struct translat
 	struct bt_block *block = find_elsewhere(vcpu, t, key);
 	if (block)
 		return block;
-	block = cache_find(bt_of(vcpu), t->gpa, key);
+	block = cache_find(bt_of(vcpu)->cache, t->gpa, key);
 	if (block && block->page->seen != __atomic_load_n(t->generation, __ATOMIC_SEQ_CST))
 		return NULL;
 	while (block && !second_page_fits(vcpu, block))
-		block = cache_find_next(bt_of(vcpu), block, t->gpa);
+		block = cache_find_next(bt_of(vcpu)->cache, block, t->gpa);
 	return block;
+}
+
+/* Others may come to serve this vCPU only when they are given time: nobody else is to wait meanwhile, if that can be helped. */
+static void protect_first(struct vcpu *vcpu, const struct translation *t)
+{
+	if (likely((__atomic_load_n(t->flags, __ATOMIC_SEQ_CST) & (PAGE_CODE | PAGE_STORED)) == PAGE_CODE))
+		return;
+	cache_unlock(vcpu);
+	mmu_protect_code(vcpu, t);
+	cache_lock(vcpu);
+}
+
+/* With the lock. NULL: leave it to step. */
+static struct bt_block *find_or_translate(struct vcpu *vcpu, gla_t gla, const struct translation *t, u16 key)
+{
+	struct bt_cache *c = bt_of(vcpu)->cache;
+	struct bt_block *block = find_translated(vcpu, t, key | modes_key_of_breaks(vcpu, gla));
+	if (block)
+		return block;
+	if (cache_interprets(c, t->gpa))
+		return NULL;
+	vector_sync(vcpu);
+	protect_first(vcpu, t);
+	struct bt_page *page = bt_code_page(vcpu, t);
+	key |= modes_key_of_breaks(vcpu, gla);
+	block = page ? find_translated(vcpu, t, key) : NULL; /* if the page was stale, or another vCPU was faster */
+	return page && !block ? translate_block(vcpu, t, page, key) : block;
 }
 
 static enum found find(struct vcpu *vcpu, struct bt_block **found)
@@ -117,27 +146,25 @@ static enum found find(struct vcpu *vcpu, struct bt_block **found)
 		return FOUND_FAULT;
 	if (!t.hva || modes_limited(vcpu, gla))
 		return FOUND_NOTHING;
-	struct bt_block *block = find_translated(vcpu, &t, key);
-	if (!block) {
-		if (cache_interprets(bt_of(vcpu), t.gpa))
-			return FOUND_NOTHING;
-		vector_sync(vcpu);
-		struct bt_page *page = bt_code_page(vcpu, &t);
-		block = page ? find_translated(vcpu, &t, key) : NULL; /* if the page was stale */
-		if (page && !block)
-			block = translate_block(vcpu, &t, page, key);
-		if (!block)
-			return FOUND_NOTHING;
-	}
-	remember(vcpu, gla, block);
-	*found = block;
-	return FOUND_CODE;
+	cache_lock(vcpu);
+	*found = find_or_translate(vcpu, gla, &t, key);
+	if (*found)
+		remember(vcpu, gla, *found);
+	cache_unlock(vcpu);
+	return *found ? FOUND_CODE : FOUND_NOTHING;
+}
+
+/* Whether the translated code that this vCPU has come from may be returned to. */
+static bool may_return(struct vcpu *vcpu)
+{
+	const struct bt *bt = bt_of(vcpu);
+	return bt->entered == cache_epoch(bt->cache);
 }
 
 /* The code of a block, to be entered. */
-static const u8 *code_of(struct bt *bt, const struct bt_block *block)
+static const u8 *code_of(const struct bt_cache *c, const struct bt_block *block)
 {
-	return bt_rx(bt, bt_code(bt, block) + block->entry);
+	return bt_rx(c, bt_code(c, block) + block->entry);
 }
 
 /* ---- what translated code left for ---- */
@@ -176,7 +203,7 @@ struct stepped {
 static const u8 *step_insn(struct vcpu *vcpu, struct exit *exit, const struct stepped *insn, bool *go)
 {
 	struct bt *bt = bt_of(vcpu);
-	u64 rip = vcpu->rip, epoch = bt->epoch;
+	u64 rip = vcpu->rip;
 	u16 salt = vcpu->jump_salt, number = vcpu->code_number;
 	u8 ready = vcpu->vector_ready;
 	if (!left(vcpu, exit, go))
@@ -193,7 +220,7 @@ static const u8 *step_insn(struct vcpu *vcpu, struct exit *exit, const struct st
 		return NULL;
 	if (__atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED) != bt->logged)
 		cache_follow_log(vcpu);
-	if (epoch != bt->epoch || !vector_restore(vcpu, ready))
+	if (!may_return(vcpu) || !vector_restore(vcpu, ready))
 		return NULL;
 	return insn->next;
 }
@@ -231,15 +258,14 @@ bool miss_fill(struct vcpu *vcpu)
 	struct bt *bt = bt_of(vcpu);
 	struct bt_block *block;
 	if (vcpu_pending(vcpu) || vcpu->code_number || bt->logged != __atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED) ||
-	    !is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)) || bt->unchained)
+	    !is_canonical(vcpu->rip, vcpu_linear_bits(vcpu)) || bt->cache->unchained)
 		return false;
 	bt->count[COUNT_MISSES]++;
-	u64 epoch = bt->epoch;
 	enum found found = find(vcpu, &block);
 	if (found == FOUND_NOTHING)
 		bt->step_next = true;
 	/* If code was dropped, frames of CALLs may lead to it: they are forgotten when translated code is left. */
-	return found == FOUND_CODE && epoch == bt->epoch && jump_slot(vcpu)[0] == bt_jump_tag(vcpu);
+	return found == FOUND_CODE && may_return(vcpu) && jump_slot(vcpu)[0] == bt_jump_tag(vcpu);
 }
 
 /* An access that access_fill refused. */
@@ -256,16 +282,21 @@ static const u8 *access_site(struct vcpu *vcpu, struct exit *exit, const struct 
 /* Chain a jump within the page to its target. */
 static const u8 *link_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
 {
-	struct bt *bt = bt_of(vcpu);
-	u64 epoch = bt->epoch;
+	struct bt_cache *c = bt_of(vcpu)->cache;
+	u32 from = (u32)site->retry, link = site->detail;
 	struct bt_block *target;
-	if (bt->unchained || find(vcpu, &target) != FOUND_CODE) {
-		left(vcpu, exit, go);
-		return NULL;
+	bool linked = false;
+	if (!c->unchained && find(vcpu, &target) == FOUND_CODE) {
+		cache_lock(vcpu);
+		linked = may_return(vcpu); /* else neither of the two may be there any more */
+		if (linked)
+			cache_link(c, bt_block_at(c, from), link, target);
+		cache_unlock(vcpu);
 	}
-	if (epoch == bt->epoch)
-		cache_link(bt, bt_block_at(bt, (u32)site->retry), site->detail, target);
-	return code_of(bt, target);
+	if (linked)
+		return code_of(c, target);
+	left(vcpu, exit, go);
+	return NULL;
 }
 
 static const u8 *vector_site(struct vcpu *vcpu, struct exit *exit, const struct site *site, bool *go)
@@ -339,7 +370,7 @@ static bool execute(struct vcpu *vcpu, struct exit *exit, const u8 *code)
 		if (bt->lockstep)
 			lockstep_begin(vcpu);
 		flags_to_image(vcpu);
-		const struct site *site = bt->enter(code);
+		const struct site *site = bt->cache->enter(code);
 		if (site->kind == SITE_JUMP)
 			flags_from_site(vcpu, (const struct access_site *)(const void *)site);
 		flags_from_image(vcpu);
@@ -370,8 +401,10 @@ static bool turn(struct vcpu *vcpu, struct exit *exit)
 	struct bt *bt = bt_of(vcpu);
 	struct bt_block *block;
 	mmu_serve(vcpu);
+	cache_obey(vcpu);
 	if (bt->logged != __atomic_load_n(&vcpu->ram->code_logged, __ATOMIC_RELAXED))
 		cache_follow_log(vcpu);
+	bt->entered = cache_epoch(bt->cache);
 	defer(vcpu);
 	bool go;
 	if (vcpu->cpl == 3 && bt->direct && !bt->step_next && !bt->lockstep && direct_run(vcpu, exit, &go))
@@ -386,7 +419,7 @@ static bool turn(struct vcpu *vcpu, struct exit *exit)
 		bt->count[COUNT_ENTER]++;
 		if (unlikely(vcpu->trace & TRACE_EXEC))
 			step_trace(vcpu, "block");
-		return execute(vcpu, exit, code_of(bt, block));
+		return execute(vcpu, exit, code_of(bt->cache, block));
 	case FOUND_FAULT:
 		return step_deliver_fault(vcpu, exit);
 	default:
@@ -403,10 +436,10 @@ static bool bt_trap(struct host_trap *trap)
 	struct bt *bt = vcpu && vcpu->engine_state ? bt_of(vcpu) : NULL;
 	const u8 *pc = (const u8 *)(uintptr_t)trap->pc;
 	u16 at;
-	if (!bt || trap->vector == VEC_PF || !cache_insn_at(bt, pc, &at))
+	if (!bt || trap->vector == VEC_PF || !cache_insn_at(bt->cache, pc, &at))
 		return snippet_trap(trap);
 	bt->trap_offset = at & (u16)~(MAP_SAVED << 8);
-	trap->pc = (u64)(uintptr_t)(at & MAP_SAVED << 8 ? bt->trap_saved : bt->trap_host);
+	trap->pc = (u64)(uintptr_t)(at & MAP_SAVED << 8 ? bt->cache->trap_saved : bt->cache->trap_host);
 	return true;
 }
 
@@ -416,12 +449,9 @@ static void bt_run(struct vcpu *vcpu, struct exit *exit)
 	step_enter(vcpu, exit, bt_trap);
 	bt->exit = exit;
 	mmu_set_running(vcpu, true);
-	if (!bt->regions)
-		cache_start(bt, vcpu->ram);
-	if (bt->drop_all) {
-		cache_drop_all(vcpu);
-		bt->drop_all = false;
-	}
+	if (bt->changed)
+		cache_clear_jumps(vcpu);
+	bt->changed = false;
 	while (turn(vcpu, exit))
 		;
 	vector_sync(vcpu);
@@ -438,8 +468,7 @@ static void bt_destroy(struct vcpu *vcpu)
 	struct bt *bt = vcpu->engine_state ? bt_of(vcpu) : NULL;
 	if (bt) {
 		direct_destroy(vcpu);
-		cache_destroy(bt);
-		host_free(bt->work);
+		cache_leave(vcpu);
 		host_free(bt);
 	}
 	host_free(vcpu->jump_cache);
@@ -455,14 +484,12 @@ static int bt_create(struct vcpu *vcpu)
 	struct bt *bt = step_of(vcpu)->translator = host_alloc(sizeof(*bt));
 	vcpu->self = vcpu;
 	vcpu->jump_cache = host_alloc(JUMP_CACHE_ENTRIES * 2 * sizeof(u64));
-	if (bt)
-		bt->work = host_alloc(translate_work_size());
-	if (!bt || !vcpu->jump_cache || !bt->work || cache_create(bt, ram)) {
+	if (!bt || !vcpu->jump_cache || cache_join(vcpu)) {
 		bt_destroy(vcpu);
 		return -1;
 	}
-	bt->unchained = vcpu->trace & TRACE_EXEC;
-	step_of(vcpu)->translated = bt->code;
+	bt->cache->unchained = vcpu->trace & TRACE_EXEC;
+	step_of(vcpu)->translated = bt->cache->code;
 	bt->logged = ram->code_logged;
 	cache_clear_jumps(vcpu);
 	if (direct_create(vcpu)) {
@@ -523,7 +550,7 @@ static void bt_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *
 static void bt_state_changed(struct vcpu *vcpu)
 {
 	engine_step.state_changed(vcpu);
-	bt_of(vcpu)->drop_all = true;
+	bt_of(vcpu)->changed = true;
 	direct_forget(vcpu);
 }
 

@@ -40,6 +40,7 @@
 #ifndef NADIR_ENGINE_BT_STATE_H
 #define NADIR_ENGINE_BT_STATE_H
 
+#include "engine/bt/cache.h"
 #include "engine/step/state.h"
 
 #define T0 R10
@@ -89,115 +90,8 @@ struct access_site {
 	u8 a, b;
 } __attribute__((packed));
 
-/* What T0 is when an access stub is called. */
-enum access_entry {
-	ACCESS_FIRST, /* the address checked minus its tag; T1 is its index */
-	ACCESS_BY_WRITE, /* the same, and the access reads, but the write tag was checked for the sake of neighbours */
-	ACCESS_AGAIN, /* the operand's linear address */
-	ACCESS_AGAIN_BY_WRITE, /* the same, and the access reads, but neighbours rely on it that stores may go where it goes */
-	ACCESS_ENTRIES
-};
-
 #define SITE_WRITE 0x80
 #define SITE_JUMP 0xe9
-
-/* What a block was translated for, beside the bytes at its address: its key. In 64-bit mode it is zero. */
-#define KEY_MODE 7u /* enum insn_mode */
-#define KEY_STACK32 BIT(3)
-#define KEY_FLAT BIT(4) /* DS, ES and SS are writable data from 0 to 4 GBytes */
-#define KEY_FLAT_CS BIT(5) /* CS is readable and likewise */
-#define KEY_APART BIT(6) /* some of the page's offsets are not what jumps of this size reach: none within it are chained */
-
-/* Which offsets of the page hold armed break points: a number of bt->breaks, or 0. A block ends in front of them and none begins there.
- * Only code in a linear page with break points has such a key, so that arming some leaves all other code alone. */
-#define KEY_BREAKS_SHIFT 7
-
-#define BT_LINKS 4
-
-/* A translated block. Its code lies at the low end of a region, which is dense so that it is executed well; this record lies at the high
- * end, with its map below. Places are offsets from the start of the code area. */
-struct bt_block {
-	struct bt_page *page; /* NULL: dropped */
-	u32 page_next; /* place of the next of its page; 0: none */
-	u32 code; /* place */
-	u16 offset; /* of its first instruction in the page */
-	u16 size; /* of its code */
-	u16 prologue, body; /* from where its code begins */
-	u16 entry; /* where C enters: the body but for a block that crosses into a second page */
-	u16 key; /* KEY_* */
-	u8 map_size; /* entries */
-	u8 links;
-	u8 start[6]; /* of its prologue, while its page is stale */
-	u32 lines; /* of its page, that it was translated by, one bit each */
-	struct {
-		u16 field, stub; /* the rel32 of a jump that may be chained, and the stub it goes to when it is not */
-		u32 to; /* place of the block it is chained to; 0: none */
-	} link[BT_LINKS];
-};
-static_assert(sizeof(struct bt_block) % 8 == 0, "records follow each other");
-
-/* What stands in front of the prologue of a block that crosses: the second page's generation, and what it was. In front of any stands the
- * place of its record. */
-struct bt_second {
-	const u32 *generation;
-	u32 seen;
-	u32 place;
-} __attribute__((packed));
-
-/* The map leads from host code to instructions, in their order: `host` bytes after the last one's code begins the code of the one `guest`
- * bytes after the last. The first counts from where the block and its code begin. */
-struct bt_map_entry {
-	u8 host; /* MAP_FAR: so many bytes and those of the next entry, which is for the same instruction */
-	u8 guest; /* MAP_SAVED: flags are in flags_image when it runs */
-};
-
-#define MAP_FAR 0xff
-#define MAP_SAVED 0x80
-
-/* A page that code was translated of. Forgotten when it has no blocks. */
-struct bt_page {
-	struct bt_page *next; /* in its hash chain, or of those that are free */
-	gpa_t gpa;
-	u32 *generation;
-	u8 *flags;
-	u32 seen; /* generation of the bytes translated; while mixed, at which its code was executed last */
-	u32 blocks; /* place of the first */
-	u32 swept; /* bt->sweep when it was last looked through */
-	u64 written; /* when blocks were dropped last */
-	u16 churn; /* how often writes dropped its blocks in quick succession */
-	u16 interpreted; /* while mixed: instructions run by step since it was last written */
-	u16 copy; /* number of the copy of what was translated; 0: none */
-	bool mixed;
-	bool stale; /* written: its blocks are not entered before the bytes were compared */
-};
-
-/* Blocks are hashed openly. The tag is the hash, whose high bits name the slot where the search begins. */
-struct bt_slot {
-	u32 tag;
-	u32 place; /* 0: free */
-};
-
-/* Where the code at an address wants the status flags, as long as its page has that generation. */
-struct bt_wanted {
-	gpa_t gpa;
-	u32 seen;
-	u16 key;
-	u8 entry; /* enum entry (work.h) */
-	bool read; /* they may be read, not only shown to whom the code leaves to */
-	u32 lines; /* that tell so */
-};
-
-#define BT_LINE_SIZE (PAGE_SIZE / 32)
-#define BT_COPIES 64
-#define BT_REGIONS_MAX 64
-#define BT_REGION_SIZE (1u << 20)
-#define BT_REGION_SLOTS 4096u /* of the hash, for each region */
-#define BT_WANTED_SIZE 4096
-#define BT_PAGES 16384
-#define BT_PAGE_HASH_SIZE 4096
-#define BT_INSNS_MAX 48
-#define BT_BLOCK_ROOM (24u << 10) /* more than any block takes */
-#define BT_CHUNK_SIZE 4096u /* of code: the first block that begins in each is noted */
 
 /* A combination of mode and place of CS that was run in. */
 struct code_place {
@@ -208,15 +102,6 @@ struct code_place {
 
 #define BT_PLACES 16
 
-/* Offsets that break points have been met at together in one page. */
-struct code_breaks {
-	u8 count;
-	u16 offset[DEBUG_BREAKS];
-};
-
-#define BT_BREAKS 64
-static_assert(BT_BREAKS << KEY_BREAKS_SHIFT <= 1 << 16, "it is part of a key");
-
 enum bt_counter {
 	COUNT_ENTER, COUNT_TRANSLATED, COUNT_INSNS, COUNT_BYTES, COUNT_DROPPED, COUNT_REVIVED, COUNT_EVICTED, COUNT_INTERPRETED, COUNT_FILLED,
 	COUNT_STEPPED_ACCESS, COUNT_BOUNDARY, COUNT_CALLOUT_SITES, COUNT_INLINE_SITES, COUNT_MISSES,
@@ -225,46 +110,23 @@ enum bt_counter {
 
 struct direct;
 
+#define NOWHERE (~0ull)
+
+/* Of one vCPU: its thread's, but for what is said to be atomic. */
 struct bt {
-	struct bt_slot *hash;
-	unsigned hash_bits;
-	unsigned blocks; /* held */
-	u8 (*copy)[PAGE_SIZE]; /* of pages that have been written before, by number; the first is scratch */
-	u16 copy_last;
-	struct bt_page *copy_of[BT_COPIES];
-	struct bt_wanted wanted[BT_WANTED_SIZE]; /* what was found lately, by the low bits of the address */
-	struct bt_page *page_hash[BT_PAGE_HASH_SIZE];
-	struct bt_page *page_free;
-	struct bt_page page[BT_PAGES];
-	unsigned pages; /* of which so many were ever used */
-	struct host_code code;
-	u32 stubs_size; /* at the start of region 0 */
-	unsigned regions; /* used at all; 0 until the vCPU runs */
-	unsigned region; /* in use */
-	u32 used[BT_REGIONS_MAX]; /* bytes of code at the start of each region */
-	u32 records[BT_REGIONS_MAX]; /* where its records begin, from its start */
-	u32 chunk[BT_REGIONS_MAX][BT_REGION_SIZE / BT_CHUNK_SIZE]; /* place of the first block that begins there, or 0 */
-	u32 sweep; /* number of the eviction */
-	u64 epoch; /* changes whenever translated code was dropped */
-	u64 logged; /* position in ram->code_log */
-	bool drop_all; /* wanted before the next entry */
+	struct bt_cache *cache;
+	u64 logged; /* position in ram->code_log up to which it has left translated code */
+	u64 entered; /* cache->epoch when translated code was entered: while that is so, code that ran may be returned to; or NOWHERE */
+	u64 swept; /* cache->sweep, as far as it was obeyed; atomic */
+	bool changed; /* the vCPU's state was, from outside: what was remembered of it is wrong */
 	u16 trap_offset; /* of the instruction that trapped */
 	u16 key; /* of code in the mode that the vCPU is in, but for KEY_APART */
 	u16 numbers; /* given to places */
 	struct code_place place[BT_PLACES];
-	struct code_breaks breaks[BT_BREAKS]; /* none but from 1 on */
-	unsigned breaks_used;
-	const struct site *(*enter)(const void *code);
-	const u8 *leave_host, *leave_saved, *miss, *trap_host, *trap_saved; /* stubs, in the executable mapping */
-	const u8 *callout_host, *callout_saved, *complete;
-	const u8 *return_bottom, *return_restart;
-	const u8 *access[ACCESS_ENTRIES][2]; /* where an access goes that missed; the second index says whether it writes */
 	struct exit *exit; /* of the run */
 	bool stop; /* the run ends with *exit */
-	struct translation_work *work;
 	u64 count[COUNTERS];
 	bool step_next; /* the next instruction must be stepped */
-	bool unchained; /* blocks are entered by C only */
 	struct lockstep *lockstep; /* what translated code does is compared with step (lockstep.h), or NULL */
 	struct direct *direct; /* user code in spaces (direct.h), or NULL */
 	u64 site_count[SITE_KINDS];
@@ -285,60 +147,6 @@ enum callout_next { CALLOUT_RETURN, CALLOUT_DISPATCH /* to RIP, by the jump cach
 static inline struct bt *bt_of(struct vcpu *vcpu)
 {
 	return step_of(vcpu)->translator;
-}
-
-/* Addresses in the two mappings of the code area. */
-static inline u8 *bt_rw(const struct bt *bt, const void *rx)
-{
-	return bt->code.rw + ((const u8 *)rx - bt->code.rx);
-}
-
-static inline const u8 *bt_rx(const struct bt *bt, const void *rw)
-{
-	return bt->code.rx + ((const u8 *)rw - bt->code.rw);
-}
-
-static inline struct bt_block *bt_block_at(const struct bt *bt, u32 place)
-{
-	return place ? (struct bt_block *)(void *)(bt->code.rw + place) : NULL;
-}
-
-static inline u32 bt_place(const struct bt *bt, const void *rw)
-{
-	return (u32)((const u8 *)rw - bt->code.rw);
-}
-
-/* A block's code, in the writable mapping. */
-static inline u8 *bt_code(const struct bt *bt, const struct bt_block *block)
-{
-	return bt->code.rw + block->code;
-}
-
-static inline u8 *bt_body(const struct bt *bt, const struct bt_block *block)
-{
-	return bt_code(bt, block) + block->body;
-}
-
-static inline bool bt_crosses(const struct bt_block *block)
-{
-	return block->entry != block->body;
-}
-
-static inline const struct bt_second *bt_second(const struct bt *bt, const struct bt_block *block)
-{
-	return (const struct bt_second *)(const void *)(bt_code(bt, block) + block->prologue) - 1;
-}
-
-/* Whether what the block was translated of is what memory holds, as far as the log of writes does not tell. */
-static inline bool bt_block_current(const struct bt *bt, const struct bt_block *block)
-{
-	return !bt_crosses(block) ||
-	       __atomic_load_n(bt_second(bt, block)->generation, __ATOMIC_SEQ_CST) == bt_second(bt, block)->seen;
-}
-
-static inline gpa_t bt_gpa(const struct bt_block *block)
-{
-	return block->page->gpa + block->offset;
 }
 
 /* Pending bits that cannot be acted upon now. */
@@ -399,58 +207,10 @@ u64 access_fill(struct vcpu *vcpu, gla_t gla, unsigned detail, const struct acce
 /* Enter the code at vcpu->rip into the jump cache. False: the loop must look. In run.c; called by translated code. */
 bool miss_fill(struct vcpu *vcpu);
 
-/* Write the stubs that enter and leave translated code; returns the bytes used at the start of the code area. */
-u32 stubs_emit(struct bt *bt);
-
 /* ---- run.c ---- */
 
-/* What is known of the page, which is protected from here on, so that its bytes may be read. NULL: leave it to step. */
+/* What is known of the page, which is protected from here on, so that its bytes may be read. NULL: leave it to step. With the cache's lock. */
 struct bt_page *bt_code_page(struct vcpu *vcpu, const struct translation *t);
-
-/* How many bytes of host code one vCPU's translator may keep: a 16th of the guest's memory, up to `most`; little in small guests. */
-static inline u64 translation_budget(const struct ram *ram, u64 most)
-{
-	const u64 least = 8u << 20, small = 768u << 20;
-	u64 size = 0;
-	for (unsigned i = 0; i < ram->slots; i++)
-		size += ram->slot[i].size;
-	return size < small ? least : MIN(size / 16, most);
-}
-
-/* ---- cache.c ---- */
-
-/* Make the code area and what leads to it; 0, or -1: no memory. */
-int cache_create(struct bt *bt, const struct ram *ram);
-void cache_destroy(struct bt *bt);
-/* All vCPUs are there, and the area gets its final size. */
-void cache_start(struct bt *bt, const struct ram *ram);
-
-/* What is known of a page, made if need be; NULL: no room. */
-struct bt_page *cache_page(struct vcpu *vcpu, const struct translation *t);
-struct bt_block *cache_find(struct bt *bt, gpa_t gpa, u16 key);
-/* The next that begins there: there can be several that cross. */
-struct bt_block *cache_find_next(struct bt *bt, const struct bt_block *block, gpa_t gpa);
-/* A record for a block of the page, with room for its code in the current region; the oldest region is evicted if need be. */
-struct bt_block *cache_begin(struct vcpu *vcpu, struct bt_page *page, gpa_t gpa, u16 key);
-/* Note an instruction, in their order, by how far its code and itself begin behind those of the last (struct bt_map_entry). */
-void cache_map(struct bt_block *block, unsigned host, unsigned guest, bool saved);
-/* The block is complete: its code ends at `end`. */
-void cache_publish(struct bt *bt, struct bt_block *block, const u8 *end);
-/* Chain a block's link to a block of its page. */
-void cache_link(struct bt *bt, struct bt_block *block, unsigned link, struct bt_block *to);
-/* The block is in no table any more, and its prologue leads nowhere; its page still lists it. */
-void cache_drop_block(struct bt *bt, struct bt_block *block);
-void cache_drop_page(struct bt *bt, struct bt_page *page);
-/* A jump that was chained goes to its stub again. */
-void cache_unlink(struct bt *bt, struct bt_block *block, unsigned link);
-struct bt_page *cache_page_find(struct bt *bt, gpa_t gpa);
-void cache_drop_all(struct vcpu *vcpu);
-/* The instruction whose code holds a host address of the executable mapping: its offset in the page, with MAP_SAVED << 8. False: none. */
-bool cache_insn_at(struct bt *bt, const u8 *pc, u16 *offset);
-/* The block of a prologue in the writable mapping. */
-struct bt_block *cache_of_prologue(struct bt *bt, const u8 *prologue);
-/* Empty the jump cache. */
-void cache_clear_jumps(struct vcpu *vcpu);
 
 /* ---- callout.c ---- */
 
@@ -481,37 +241,17 @@ static inline bool modes_beyond(const struct vcpu *vcpu)
 
 /* Mode or segments may have changed: bt->key, code_number and segment_end follow. */
 void modes_look(struct vcpu *vcpu);
-/* The same, then where the code at RIP is, and its key. False: #GP is in vcpu->fault. */
+/* The same, then where the code at RIP is, and its key but for break points. False: #GP is in vcpu->fault. */
 bool modes_fetch(struct vcpu *vcpu, gla_t *gla, u16 *key);
-/* Whether a block of this key ends in front of the offset. */
-static inline bool modes_breaks(const struct bt *bt, u16 key, unsigned offset)
-{
-	const struct code_breaks *b = &bt->breaks[key >> KEY_BREAKS_SHIFT];
-	for (unsigned i = 0; i < b->count; i++)
-		if (b->offset[i] == offset)
-			return true;
-	return false;
-}
-
+/* The part of the key of code at gla that says where break points are. With the cache's lock. */
+u16 modes_key_of_breaks(struct vcpu *vcpu, gla_t gla);
 /* Whether the code segment ends in the page of gla, which is RIP's: step knows what to do. */
 bool modes_limited(const struct vcpu *vcpu, gla_t gla);
-
-/* ---- written.c ---- */
-
-/* Pages that were written since the last call become stale, or lose their translations. */
-void cache_follow_log(struct vcpu *vcpu);
-/* The page is protected and has generation `seen`: its blocks whose bytes are as they were can be entered again, the others are dropped. */
-void cache_revive(struct bt *bt, struct bt_page *page, const u8 *bytes, u32 seen);
-/* Whether the page is left to step for now, since it is written all the time. */
-bool cache_interprets(struct bt *bt, gpa_t gpa);
-/* The bytes that a block is about to be translated of. They may differ from what the page was when it was protected only if another vCPU is
- * writing: nothing is revived then. */
-void cache_check_copy(struct bt *bt, struct bt_page *page, const u8 *bytes);
 
 /* ---- translate.c ---- */
 
 size_t translate_work_size(void);
-/* Translate the block at vcpu->rip, whose page is `t`, for a key. NULL: the instruction there cannot begin a block. */
+/* Translate the block at vcpu->rip, whose page is `t`, for a key, with the cache's lock. NULL: the instruction there cannot begin a block. */
 struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t, struct bt_page *page, u16 key);
 
 #endif

@@ -31,11 +31,11 @@ static void move_registers(struct emitter *e, void (*move)(struct emitter *e, un
 #define RETURN_FRAME 16
 
 /* The stack of return addresses begins: below its bottom frame no RET goes, see emit_bottom. */
-static void emit_begin_returns(struct bt *bt, struct emitter *e)
+static void emit_begin_returns(struct bt_cache *c, struct emitter *e)
 {
 	EMIT(e, 0x6a, 0); /* push 0 */
 	EMIT(e, 0x48, 0x8d, 0x05); /* lea rax, [rip + bottom] */
-	emit32(e, (u32)(bt_rw(bt, bt->return_bottom) - (e->at + 4)));
+	emit32(e, (u32)(bt_rw(c, c->return_bottom) - (e->at + 4)));
 	emit_push(e, RAX);
 	emit_store_gs(e, RSP, VCPU(return_base));
 	EMIT(e, 0x48, 0x8d, 0x84, 0x24); /* lea rax, [rsp - RETURN_STACK_SIZE] */
@@ -50,11 +50,11 @@ static void emit_forget_returns(struct emitter *e)
 }
 
 /* enter(RDI = code) */
-static void emit_enter(struct bt *bt, struct emitter *e)
+static void emit_enter(struct bt_cache *c, struct emitter *e)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(callee_saved); i++)
 		emit_push(e, callee_saved[i]);
-	emit_begin_returns(bt, e);
+	emit_begin_returns(c, e);
 	emit_mov(e, T0, RDI);
 	move_registers(e, emit_load_gs);
 	emit_load_gs(e, TLB_BASE, VCPU(tlb));
@@ -121,7 +121,7 @@ static void emit_restart_returns(struct emitter *e)
 }
 
 /* CALLed by translated code with T1 = the call-out. RAX and the flags' image are in struct vcpu. The stack is aligned as C wants it. */
-static void emit_callout_common(struct bt *bt, struct emitter *e)
+static void emit_callout_common(struct bt_cache *c, struct emitter *e)
 {
 	move_registers(e, emit_store_gs);
 	emit_load_gs(e, RDI, VCPU(self));
@@ -149,16 +149,16 @@ static void emit_callout_common(struct bt *bt, struct emitter *e)
 	emit_bytes(e, (const u8 *)&site, sizeof(site));
 }
 
-static void emit_callouts(struct bt *bt, struct emitter *e)
+static void emit_callouts(struct bt_cache *c, struct emitter *e)
 {
-	bt->callout_host = bt_rx(bt, e->at);
+	c->callout_host = bt_rx(c, e->at);
 	emit_store_gs(e, RAX, VCPU_GPR(RAX));
 	emit_flags_image(e);
 	u8 *common = emit_jump(e, 0xe9, e->at);
-	bt->callout_saved = bt_rx(bt, e->at);
+	c->callout_saved = bt_rx(c, e->at);
 	emit_store_gs(e, RAX, VCPU_GPR(RAX));
 	emit_fix32(common, e->at);
-	emit_callout_common(bt, e);
+	emit_callout_common(c, e);
 }
 
 /* An instruction with a register and the entry of index T1. */
@@ -175,7 +175,7 @@ static void emit_site_byte(struct emitter *e, unsigned to, size_t field)
 }
 
 /* T0 is a linear address that is not in the TLB, RCX the site, which is the last argument; RAX and RCX are saved. Have the page entered. */
-static void emit_fill(struct bt *bt, struct emitter *e, const u8 *again)
+static void emit_fill(struct bt_cache *c, struct emitter *e, const u8 *again)
 {
 	static const u8 saved[] = { RDX, RSI, RDI, HOST_SP };
 	for (unsigned i = 0; i < ARRAY_SIZE(saved); i++)
@@ -203,11 +203,11 @@ static void emit_fill(struct bt *bt, struct emitter *e, const u8 *again)
 	emit_fix32(refused, e->at);
 	emit_pop(e, RCX);
 	emit_pop(e, RAX);
-	emit_jump(e, 0xe9, bt_rw(bt, bt->leave_saved));
+	emit_jump(e, 0xe9, bt_rw(c, c->leave_saved));
 }
 
 /* T0, a linear address, is looked up: T0 = what struct known wants, T1 = addend. What cannot be in the TLB leaves. The flags are saved. */
-static void emit_look_up(struct bt *bt, struct emitter *e, size_t tags, bool known)
+static void emit_look_up(struct bt_cache *c, struct emitter *e, size_t tags, bool known)
 {
 	emit_store_gs(e, T0, VCPU(scratch));
 	const u8 *again = e->at;
@@ -228,7 +228,7 @@ static void emit_look_up(struct bt *bt, struct emitter *e, size_t tags, bool kno
 	emit_pop(e, RAX);
 	emit8(e, 0xc3);
 	emit_fix32(miss, e->at);
-	emit_fill(bt, e, again);
+	emit_fill(c, e, again);
 }
 
 static void emit_site_load(struct emitter *e)
@@ -239,10 +239,10 @@ static void emit_site_load(struct emitter *e)
 }
 
 /* An entry with T0 = address checked - tag: the operand's is made of it. */
-static void emit_first_entry(struct bt *bt, struct emitter *e, enum access_entry entry, bool write)
+static void emit_first_entry(struct bt_cache *c, struct emitter *e, enum access_entry entry, bool write)
 {
 	bool tag = write || entry == ACCESS_BY_WRITE;
-	bt->access[entry][write] = bt_rx(bt, e->at);
+	c->access[entry][write] = bt_rx(c, e->at);
 	emit_entry(e, 0x03, T0, tag ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read));
 	emit_site_load(e);
 	emit_site_byte(e, RAX, offsetof(struct access_site, delta));
@@ -250,28 +250,28 @@ static void emit_first_entry(struct bt *bt, struct emitter *e, enum access_entry
 }
 
 /* CALLed behind a check that failed. What is looked up for a read is not known for stores. */
-static void emit_access_stubs(struct bt *bt, struct emitter *e, enum access_entry first, enum access_entry again, bool write)
+static void emit_access_stubs(struct bt_cache *c, struct emitter *e, enum access_entry first, enum access_entry again, bool write)
 {
-	emit_first_entry(bt, e, first, write);
+	emit_first_entry(c, e, first, write);
 	u8 *join = emit_jump(e, 0xe9, e->at);
-	bt->access[again][write] = bt_rx(bt, e->at);
+	c->access[again][write] = bt_rx(c, e->at);
 	emit_site_load(e);
 	emit_fix32(join, e->at);
-	emit_look_up(bt, e, write ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read), first == ACCESS_FIRST);
+	emit_look_up(c, e, write ? offsetof(struct tlb_table, write) : offsetof(struct tlb_table, read), first == ACCESS_FIRST);
 }
 
-static void emit_fixed_site(struct bt *bt, struct emitter *e, const u8 *leave, enum site_kind kind)
+static void emit_fixed_site(struct bt_cache *c, struct emitter *e, const u8 *leave, enum site_kind kind)
 {
-	emit_jump(e, 0xe8, bt_rw(bt, leave));
+	emit_jump(e, 0xe8, bt_rw(c, leave));
 	const struct site site = { .kind = (u8)kind };
 	emit_bytes(e, (const u8 *)&site, sizeof(site));
 }
 
 /* CALLed by translated code that reads flags out of a flags_image that is a recipe. Clobbers the host's. */
-static void emit_complete(struct bt *bt, struct emitter *e)
+static void emit_complete(struct bt_cache *c, struct emitter *e)
 {
 	static const u8 clobbered[] = { RAX, RCX, RDX, RSI, RDI };
-	bt->complete = bt_rx(bt, e->at);
+	c->complete = bt_rx(c, e->at);
 	emit_push(e, T0);
 	emit_push(e, T1);
 	for (unsigned i = 0; i < ARRAY_SIZE(clobbered); i++)
@@ -292,7 +292,7 @@ static void emit_complete(struct bt *bt, struct emitter *e)
 }
 
 /* rip is not in the jump cache: have its code found, and try again. The flags are saved. */
-static void emit_miss(struct bt *bt, struct emitter *e)
+static void emit_miss(struct bt_cache *c, struct emitter *e)
 {
 	static const u8 clobbered[] = { RAX, RCX, RDX, RSI, RDI };
 	for (unsigned i = 0; i < ARRAY_SIZE(clobbered); i++)
@@ -310,32 +310,32 @@ static void emit_miss(struct bt *bt, struct emitter *e)
 	u8 *leave = emit_jcc(e, 0x4);
 	emit_dispatch(e);
 	emit_fix32(leave, e->at);
-	emit_fixed_site(bt, e, bt->leave_saved, SITE_MISS);
+	emit_fixed_site(c, e, c->leave_saved, SITE_MISS);
 }
 
-u32 stubs_emit(struct bt *bt)
+u32 stubs_emit(struct bt_cache *c)
 {
-	struct emitter e = { bt->code.rw };
-	bt->return_bottom = bt_rx(bt, e.at);
+	struct emitter e = { c->code.rw };
+	c->return_bottom = bt_rx(c, e.at);
 	emit_bottom(&e);
-	bt->return_restart = bt_rx(bt, e.at);
+	c->return_restart = bt_rx(c, e.at);
 	emit_restart_returns(&e);
-	bt->enter = (const struct site *(*)(const void *))(uintptr_t)bt_rx(bt, e.at);
-	emit_enter(bt, &e);
-	bt->leave_host = bt_rx(bt, e.at);
+	c->enter = (const struct site *(*)(const void *))(uintptr_t)bt_rx(c, e.at);
+	emit_enter(c, &e);
+	c->leave_host = bt_rx(c, e.at);
 	emit_leave(&e, false);
-	bt->leave_saved = bt_rx(bt, e.at);
+	c->leave_saved = bt_rx(c, e.at);
 	emit_leave(&e, true);
-	bt->miss = bt_rx(bt, e.at);
-	emit_miss(bt, &e);
-	emit_callouts(bt, &e);
-	emit_complete(bt, &e);
-	emit_access_stubs(bt, &e, ACCESS_FIRST, ACCESS_AGAIN, false);
-	emit_access_stubs(bt, &e, ACCESS_FIRST, ACCESS_AGAIN, true);
-	emit_access_stubs(bt, &e, ACCESS_BY_WRITE, ACCESS_AGAIN_BY_WRITE, false);
-	bt->trap_host = bt_rx(bt, e.at);
-	emit_fixed_site(bt, &e, bt->leave_host, SITE_TRAP);
-	bt->trap_saved = bt_rx(bt, e.at);
-	emit_fixed_site(bt, &e, bt->leave_saved, SITE_TRAP);
-	return ((u32)(e.at - bt->code.rw) + 63) & ~63u;
+	c->miss = bt_rx(c, e.at);
+	emit_miss(c, &e);
+	emit_callouts(c, &e);
+	emit_complete(c, &e);
+	emit_access_stubs(c, &e, ACCESS_FIRST, ACCESS_AGAIN, false);
+	emit_access_stubs(c, &e, ACCESS_FIRST, ACCESS_AGAIN, true);
+	emit_access_stubs(c, &e, ACCESS_BY_WRITE, ACCESS_AGAIN_BY_WRITE, false);
+	c->trap_host = bt_rx(c, e.at);
+	emit_fixed_site(c, &e, c->leave_host, SITE_TRAP);
+	c->trap_saved = bt_rx(c, e.at);
+	emit_fixed_site(c, &e, c->leave_saved, SITE_TRAP);
+	return ((u32)(e.at - c->code.rw) + 63) & ~63u;
 }

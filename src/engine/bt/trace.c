@@ -22,13 +22,13 @@ static void show_guest(const struct translation_work *w, unsigned i, const char 
 }
 
 /* The bytes of a site behind a CALL there, or behind the jump with which one begins. */
-static unsigned site_behind(const struct bt *bt, const u8 *target, bool *access)
+static unsigned site_behind(const struct bt_cache *c, const u8 *target, bool *access)
 {
 	*access = false;
-	if (target == bt->leave_host || target == bt->leave_saved)
+	if (target == c->leave_host || target == c->leave_saved)
 		return sizeof(struct site);
 	for (unsigned entry = 0; entry < ACCESS_ENTRIES; entry++)
-		*access |= bt->access[entry][0] == target || bt->access[entry][1] == target;
+		*access |= c->access[entry][0] == target || c->access[entry][1] == target;
 	return *access ? sizeof(struct access_site) - 5 : 0;
 }
 
@@ -41,8 +41,8 @@ static const u8 *show_site(const u8 *at, unsigned size)
 /* Code lies among sites, which are data: they are told by the stubs called in front of them. */
 static void show_host(const struct translation_work *w)
 {
-	const struct bt *bt = w->bt;
-	const u8 *at = bt_code(bt, w->block) + w->block->prologue;
+	const struct bt_cache *c = w->cache;
+	const u8 *at = bt_code(c, w->block) + w->block->prologue;
 	unsigned current = 0, skip = 0;
 	bool access = false;
 	while (at < w->code_end) {
@@ -50,17 +50,17 @@ static void show_host(const struct translation_work *w)
 		while (current < w->count && w->label[current] <= at)
 			show_guest(w, current++, "; ");
 		if (insn_decode(&step_of(w->vcpu)->decoder, INSN_MODE_64, at, (size_t)(w->code_end - at), &insn) != DECODE_OK) {
-			host_log(LOG_DEBUG, "  %016llx: %02x", (unsigned long long)(uintptr_t)bt_rx(bt, at), *at);
+			host_log(LOG_DEBUG, "  %016llx: %02x", (unsigned long long)(uintptr_t)bt_rx(c, at), *at);
 			at++;
 			continue;
 		}
-		format(&insn, at, (u64)(uintptr_t)bt_rx(bt, at), "  ");
+		format(&insn, at, (u64)(uintptr_t)bt_rx(c, at), "  ");
 		at += insn.z.length;
 		if (access) {
 			at = show_site(at, skip);
 			access = false;
 		} else if (insn.z.opcode == 0xe8 && insn.z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT) {
-			skip = site_behind(bt, bt_rx(bt, at) + insn.operand[0].imm.value.s, &access);
+			skip = site_behind(c, bt_rx(c, at) + insn.operand[0].imm.value.s, &access);
 			if (skip && !access)
 				at = show_site(at, skip);
 		}
@@ -74,7 +74,7 @@ void trace_translated(const struct translation_work *w)
 						  [INSN_MODE_REAL16] = 16 };
 	host_log(LOG_DEBUG, "%llx: translated, guest physical %llx, %u bits, %u instructions, to %u bytes at %llx", (unsigned long long)w->vcpu->rip,
 		 (unsigned long long)w->gpa, bits[w->mode], w->count, w->block->size,
-		 (unsigned long long)(uintptr_t)bt_rx(w->bt, bt_code(w->bt, w->block)));
+		 (unsigned long long)(uintptr_t)bt_rx(w->cache, bt_code(w->cache, w->block)));
 	for (unsigned i = 0; (trace & TRACE_IN_ASM) && i < w->count; i++)
 		show_guest(w, i, "  ");
 	if (trace & TRACE_OUT_ASM)

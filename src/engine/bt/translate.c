@@ -64,10 +64,10 @@ static bool goes_on(struct translation_work *w, const struct insn *insn)
 {
 	unsigned last = w->count - 1, next = w->at[w->count];
 	s64 target = direct_target(w, last);
-	if (modes_breaks(w->bt, w->key, next))
+	if (modes_breaks(w->cache, w->key, next))
 		return false;
 	if (insn->kind != KIND_JCC || w->branches == BT_LINKS - 2 || target < (s64)next || !stays_in_page(w, target) || next >= PAGE_SIZE ||
-	    !branch_fits(w, insn) || cache_find(w->bt, (w->gpa & PAGE_MASK) + next, w->key))
+	    !branch_fits(w, insn) || cache_find(w->cache, (w->gpa & PAGE_MASK) + next, w->key))
 		return false;
 	w->branches++;
 	return true;
@@ -83,7 +83,7 @@ static bool decode(struct translation_work *w)
 	while (w->count < BT_INSNS_MAX) {
 		struct insn *insn = &w->insn[w->count];
 		w->at[w->count] = (u16)at;
-		if (w->count && modes_breaks(w->bt, w->key, at))
+		if (w->count && modes_breaks(w->cache, w->key, at))
 			break;
 		result = at < PAGE_SIZE ? insn_decode(&step_of(w->vcpu)->decoder, w->mode, w->bytes + at, PAGE_SIZE - at, insn) : DECODE_MORE;
 		if (result != DECODE_OK)
@@ -165,9 +165,11 @@ static void find_needed(struct translation_work *w)
 /* What chained jumps to a block that crosses come to. */
 static void emit_detour(struct translation_work *w)
 {
-	w->block->body = (u16)(w->e.at - bt_code(w->bt, w->block));
+	w->block->body = (u16)(w->e.at - bt_code(w->cache, w->block));
 	w->place = w->entry == ENTRY_SAVED ? FLAGS_SAVED : FLAGS_HOST;
 	emit_far_goto(w, w->offset);
+	while ((uintptr_t)(w->e.at + sizeof(struct bt_second)) & 7)
+		emit8(&w->e, 0xcc);
 	/* struct bt_second, but for its place. */
 	emit_bytes(&w->e, (const u8 *)&w->second->generation, sizeof(w->second->generation));
 	emit32(&w->e, w->second->seen);
@@ -176,12 +178,12 @@ static void emit_detour(struct translation_work *w)
 static void emit_second_page_check(struct translation_work *w)
 {
 	struct emitter *e = &w->e;
-	const u8 *second = (const u8 *)bt_second(w->bt, w->block);
+	const u8 *second = (const u8 *)bt_second(w->cache, w->block);
 	EMIT(e, 0x4c, 0x8b, 0x15); /* mov r10, [rip + generation] */
 	emit32(e, (u32)(second - (e->at + 4)));
 	EMIT(e, 0x41, 0x81, 0x3a); /* cmp dword [r10], imm32 */
 	emit32(e, w->second->seen);
-	emit_fix32(emit_jcc(e, 0x5), bt_rw(w->bt, w->bt->miss));
+	emit_fix32(emit_jcc(e, 0x5), bt_rw(w->cache, w->cache->miss));
 }
 
 static void emit_prologue(struct translation_work *w)
@@ -190,12 +192,14 @@ static void emit_prologue(struct translation_work *w)
 	struct bt_block *block = w->block;
 	if (w->second)
 		emit_detour(w);
-	emit32(e, bt_place(w->bt, block));
-	block->prologue = (u16)(e->at - bt_code(w->bt, block));
+	else
+		emit32(e, 0);
+	emit32(e, bt_place(w->cache, block)); /* the prologue begins a quadword, so that it can be shut at once */
+	block->prologue = (u16)(e->at - bt_code(w->cache, block));
 	emit_load_gs(e, T0, VCPU(rip));
 	emit_gs(e, true, 0x03, T0, VCPU(pending));
 	emit_rm(e, true, 0x3b, T0, T1, 0);
-	emit_fix32(emit_jcc(e, 0x5), bt_rw(w->bt, w->bt->miss));
+	emit_fix32(emit_jcc(e, 0x5), bt_rw(w->cache, w->cache->miss));
 	if (w->second)
 		emit_second_page_check(w);
 	emit_load_gs(e, T0, VCPU(rip));
@@ -205,7 +209,7 @@ static void emit_prologue(struct translation_work *w)
 	w->place = FLAGS_SAVED;
 	if (w->entry == ENTRY_HOST)
 		work_need_flags(w);
-	block->entry = (u16)(e->at - bt_code(w->bt, block));
+	block->entry = (u16)(e->at - bt_code(w->cache, block));
 	if (!w->second)
 		block->body = block->entry;
 }
@@ -262,7 +266,7 @@ static void emit_poll(struct translation_work *w)
 static void emit_step(struct translation_work *w)
 {
 	const struct insn *insn = work_insn(w);
-	emit_jump(&w->e, 0xe8, bt_rw(w->bt, work_saved(w) ? w->bt->leave_saved : w->bt->leave_host));
+	emit_jump(&w->e, 0xe8, bt_rw(w->cache, work_saved(w) ? w->cache->leave_saved : w->cache->leave_host));
 	const struct site site = { .kind = SITE_STEP, .length = insn->z.length, .guest_kind = insn->kind, .offset = w->at[w->current],
 				   .next = ends_block(insn) ? 0 : (s32)sizeof(struct site) };
 	emit_bytes(&w->e, (const u8 *)&site, sizeof(site));
@@ -355,13 +359,13 @@ static s32 distance(const u8 *to, const u8 *from)
 static void note_link(struct translation_work *w, const struct stub *s, const u8 *stub, struct site *site)
 {
 	struct bt_block *block = w->block;
-	const u8 *code = bt_code(w->bt, block);
-	site->retry = (s32)bt_place(w->bt, block);
+	const u8 *code = bt_code(w->cache, block);
+	site->retry = (s32)bt_place(w->cache, block);
 	site->detail = (u8)block->links++;
 	block->link[site->detail].field = (u16)(s->jump - code);
 	block->link[site->detail].stub = (u16)(stub - code);
 	if (s->target && s->target->page == block->page)
-		cache_link(w->bt, block, site->detail, s->target);
+		cache_link(w->cache, block, site->detail, s->target);
 }
 
 static void emit_stub(struct translation_work *w, struct stub *s)
@@ -373,7 +377,7 @@ static void emit_stub(struct translation_work *w, struct stub *s)
 			emit_recipe(e, &s->source);
 		else
 			emit_save_flags_by(e, T1);
-		s->jump = emit_jump(e, 0xe9, e->at);
+		s->jump = work_link(w, 0xe9);
 	}
 	const u8 *stub = e->at;
 	emit_fix32(s->jump, stub);
@@ -384,11 +388,11 @@ static void emit_stub(struct translation_work *w, struct stub *s)
 	if (s->site.kind == SITE_CALLOUT) {
 		if (s->jump_too)
 			emit_fix32(s->jump_too, stub);
-		emit_callout_to(w, s->callout, w->bt->callout_saved);
+		emit_callout_to(w, s->callout, w->cache->callout_saved);
 		emit_jump(e, 0xe9, s->retry);
 		return;
 	}
-	emit_jump(e, 0xe8, bt_rw(w->bt, s->saved || s->save ? w->bt->leave_saved : w->bt->leave_host));
+	emit_jump(e, 0xe8, bt_rw(w->cache, s->saved || s->save ? w->cache->leave_saved : w->cache->leave_host));
 	struct site site = s->site;
 	unsigned insn = s->next_insn - 1u;
 	site.length = w->insn[insn].z.length;
@@ -408,7 +412,7 @@ static void emit_stubs(struct translation_work *w)
 
 static void note_map(struct translation_work *w)
 {
-	const u8 *host = bt_code(w->bt, w->block);
+	const u8 *host = bt_code(w->cache, w->block);
 	unsigned guest = w->offset;
 	for (unsigned i = 0; i < w->count; i++) {
 		cache_map(w->block, (unsigned)(w->label[i] - host), w->at[i] - guest, w->saved[i]);
@@ -456,9 +460,11 @@ static void note_lines(struct translation_work *w)
 struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t, struct bt_page *page, u16 key)
 {
 	struct bt *bt = bt_of(vcpu);
-	struct translation_work *w = bt->work;
+	struct bt_cache *c = bt->cache;
+	struct translation_work *w = c->work;
 	w->vcpu = vcpu;
 	w->bt = bt;
+	w->cache = c;
 	w->page = page;
 	w->gpa = t->gpa;
 	w->key = key;
@@ -466,18 +472,18 @@ struct bt_block *translate_block(struct vcpu *vcpu, const struct translation *t,
 	w->offset = (unsigned)(t->gpa & ~PAGE_MASK);
 	vector_sync(vcpu);
 	memcpy(w->bytes, t->hva - w->offset, PAGE_SIZE);
-	cache_check_copy(bt, page, w->bytes);
+	cache_check_copy(c, page, w->bytes);
 	if (!decode(w))
 		return NULL;
 	w->lines = 0;
 	find_needed(w);
 	w->block = cache_begin(vcpu, page, t->gpa, key);
-	w->e.at = bt_code(bt, w->block);
+	w->e.at = bt_code(c, w->block);
 	emit_block(w);
 	note_map(w);
 	note_lines(w);
-	cache_publish(bt, w->block, w->e.at);
-	host_note_code(bt_rx(bt, bt_code(bt, w->block)), w->block->size, vcpu->rip);
+	cache_publish(c, w->block, w->e.at);
+	host_note_code(bt_rx(c, bt_code(c, w->block)), w->block->size, vcpu->rip);
 	if (unlikely(vcpu->trace & TRACE_TRANSLATED))
 		trace_translated(w);
 	bt->count[COUNT_TRANSLATED]++;

@@ -62,7 +62,8 @@ struct known {
 
 struct translation_work {
 	struct vcpu *vcpu;
-	struct bt *bt;
+	struct bt *bt; /* of the vCPU that translates */
+	struct bt_cache *cache;
 	u8 bytes[PAGE_SIZE]; /* the page: a copy, for another vCPU may be changing it */
 	struct bt_page *page;
 	gpa_t gpa;
@@ -283,5 +284,7 @@ void trace_translated(const struct translation_work *w);
 bool ends_block(const struct insn *insn);
 
 struct stub *work_stub(struct translation_work *w, enum site_kind kind, u8 *jump);
+/* JMP (E9), CALL (E8) or Jcc (80 and condition), to be chained: its rel32 field can be changed at once. */
+u8 *work_link(struct translation_work *w, u8 opcode);
 
 #endif

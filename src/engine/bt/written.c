@@ -22,21 +22,21 @@
 
 /* ---- copies ---- */
 
-static void copy_release(struct bt *bt, struct bt_page *page)
+static void copy_release(struct bt_cache *c, struct bt_page *page)
 {
 	if (page->copy)
-		bt->copy_of[page->copy] = NULL;
+		c->copy_of[page->copy] = NULL;
 	page->copy = 0;
 }
 
 /* A copy for the page: the next in turn, whoever had it. */
-static void copy_take(struct bt *bt, struct bt_page *page)
+static void copy_take(struct bt_cache *c, struct bt_page *page)
 {
-	bt->copy_last = (u16)(bt->copy_last % (BT_COPIES - 1) + 1);
-	if (bt->copy_of[bt->copy_last])
-		bt->copy_of[bt->copy_last]->copy = 0;
-	bt->copy_of[bt->copy_last] = page;
-	page->copy = bt->copy_last;
+	c->copy_last = (u16)(c->copy_last % (BT_COPIES - 1) + 1);
+	if (c->copy_of[c->copy_last])
+		c->copy_of[c->copy_last]->copy = 0;
+	c->copy_of[c->copy_last] = page;
+	page->copy = c->copy_last;
 }
 
 /* The lines in which two pages differ. */
@@ -49,68 +49,68 @@ static u32 difference(const u8 *a, const u8 *b)
 	return lines;
 }
 
-void cache_check_copy(struct bt *bt, struct bt_page *page, const u8 *bytes)
+void cache_check_copy(struct bt_cache *c, struct bt_page *page, const u8 *bytes)
 {
-	if (page->copy && memcmp(bt->copy[page->copy], bytes, PAGE_SIZE))
-		copy_release(bt, page);
+	if (page->copy && memcmp(c->copy[page->copy], bytes, PAGE_SIZE))
+		copy_release(c, page);
 }
 
 /* ---- stale pages ---- */
 
-static void make_stale(struct bt *bt, struct bt_page *page)
+static void make_stale(struct bt_cache *c, struct bt_page *page)
 {
-	for (struct bt_block *block = bt_block_at(bt, page->blocks); block; block = bt_block_at(bt, block->page_next)) {
-		struct emitter e = { bt_code(bt, block) + block->prologue };
-		__builtin_memcpy(block->start, e.at, 5);
-		emit_jump(&e, 0xe9, bt_rw(bt, bt->miss));
+	for (struct bt_block *block = bt_block_at(c, page->blocks); block; block = bt_block_at(c, block->page_next)) {
+		__builtin_memcpy(block->start, bt_code(c, block) + block->prologue, sizeof(block->start));
+		cache_shut(c, block);
 	}
-	page->stale = true;
-	bt->epoch++;
+	__atomic_store_n(&page->stale, true, __ATOMIC_RELAXED);
+	cache_changed(c);
 }
 
 /* Drop the blocks that depend on changed lines. */
-static void drop_changed(struct bt *bt, struct bt_page *page, u32 changed)
+static void drop_changed(struct bt_cache *c, struct bt_page *page, u32 changed)
 {
 	for (u32 *p = &page->blocks; *p;) {
-		struct bt_block *block = bt_block_at(bt, *p);
+		struct bt_block *block = bt_block_at(c, *p);
 		if (block->lines & changed) {
 			*p = block->page_next;
-			cache_drop_block(bt, block);
+			cache_drop_block(c, block);
 			continue;
 		}
 		if (page->stale)
-			__builtin_memcpy(bt_code(bt, block) + block->prologue, block->start, 5);
-		bt->count[COUNT_REVIVED]++;
+			cache_open(c, block);
+		c->holder->count[COUNT_REVIVED]++;
 		p = &block->page_next;
 	}
 }
 
 /* Jumps to blocks that were dropped go to their stubs again. */
-static void unlink_dropped(struct bt *bt, struct bt_page *page)
+static void unlink_dropped(struct bt_cache *c, struct bt_page *page)
 {
-	for (struct bt_block *block = bt_block_at(bt, page->blocks); block; block = bt_block_at(bt, block->page_next))
+	for (struct bt_block *block = bt_block_at(c, page->blocks); block; block = bt_block_at(c, block->page_next))
 		for (unsigned i = 0; i < block->links; i++)
-			if (block->link[i].to && !bt_block_at(bt, block->link[i].to)->page)
-				cache_unlink(bt, block, i);
+			if (block->link[i].to && !bt_block_at(c, block->link[i].to)->page)
+				cache_unlink(c, block, i);
 }
 
-void cache_revive(struct bt *bt, struct bt_page *page, const u8 *bytes, u32 seen)
+void cache_revive(struct bt_cache *c, struct bt_page *page, const u8 *bytes, u32 seen)
 {
-	u8 *now = bt->copy[0];
+	u8 *now = c->copy[0];
 	page->seen = seen;
 	if (!page->churn || page->mixed) {
-		cache_drop_page(bt, page);
+		cache_drop_page(c, page);
 		return;
 	}
 	memcpy(now, bytes, PAGE_SIZE);
 	if (page->blocks) {
-		drop_changed(bt, page, page->copy ? difference(now, bt->copy[page->copy]) : ~0u);
-		unlink_dropped(bt, page);
+		drop_changed(c, page, page->copy ? difference(now, c->copy[page->copy]) : ~0u);
+		unlink_dropped(c, page);
+		cache_changed(c);
 	}
-	page->stale = false;
+	__atomic_store_n(&page->stale, false, __ATOMIC_RELAXED);
 	if (!page->copy)
-		copy_take(bt, page);
-	memcpy(bt->copy[page->copy], now, PAGE_SIZE);
+		copy_take(c, page);
+	memcpy(c->copy[page->copy], now, PAGE_SIZE);
 }
 
 /* ---- the log ---- */
@@ -133,7 +133,7 @@ static void mixed_written(struct bt_page *page)
 		leave_mixed(page, 0);
 }
 
-static void page_written(struct bt *bt, struct bt_page *page)
+static void page_written(struct bt_cache *c, struct bt_page *page)
 {
 	if (page->mixed) {
 		mixed_written(page);
@@ -145,51 +145,59 @@ static void page_written(struct bt *bt, struct bt_page *page)
 	page->churn = now - page->written > CALM ? 1 : page->churn + 1;
 	page->written = now;
 	if (page->churn < CHURN_MAX && page->copy) {
-		make_stale(bt, page);
+		make_stale(c, page);
 		return;
 	}
-	cache_drop_page(bt, page);
+	cache_drop_page(c, page);
 	if (page->churn < CHURN_MAX)
 		return;
-	copy_release(bt, page);
+	copy_release(c, page);
 	page->mixed = true;
 	page->interpreted = 0;
 	page->seen = __atomic_load_n(page->generation, __ATOMIC_SEQ_CST);
 	__atomic_fetch_or(page->flags, PAGE_MIXED, __ATOMIC_SEQ_CST);
 }
 
-static void check_all_pages(struct bt *bt)
+static void check_all_pages(struct bt_cache *c)
 {
 	for (unsigned i = 0; i < BT_PAGE_HASH_SIZE; i++)
-		for (struct bt_page *page = bt->page_hash[i]; page; page = page->next)
-			page_written(bt, page);
+		for (struct bt_page *page = c->page_hash[i]; page; page = page->next)
+			page_written(c, page);
+}
+
+static void follow(struct bt_cache *c, struct ram *ram, u64 end)
+{
+	const u64 number_mask = BIT(40) - 1;
+	if (end - c->logged >= CODE_LOG_SIZE / 2) {
+		check_all_pages(c);
+		c->logged = end;
+	}
+	for (; c->logged != end; c->logged++) {
+		u64 entry = __atomic_load_n(&ram->code_log[c->logged % CODE_LOG_SIZE], __ATOMIC_SEQ_CST);
+		if (entry >> 40 != ((c->logged + 1) & (BIT(24) - 1))) {
+			check_all_pages(c);
+			continue;
+		}
+		struct bt_page *page = cache_page_find(c, (entry & number_mask) << PAGE_SHIFT);
+		if (page)
+			page_written(c, page);
+	}
 }
 
 void cache_follow_log(struct vcpu *vcpu)
 {
 	struct bt *bt = bt_of(vcpu);
 	struct ram *ram = vcpu->ram;
+	cache_lock(vcpu);
 	u64 end = __atomic_load_n(&ram->code_logged, __ATOMIC_SEQ_CST);
-	const u64 number_mask = BIT(40) - 1;
-	if (end - bt->logged >= CODE_LOG_SIZE / 2) {
-		check_all_pages(bt);
-		bt->logged = end;
-	}
-	for (; bt->logged != end; bt->logged++) {
-		u64 entry = __atomic_load_n(&ram->code_log[bt->logged % CODE_LOG_SIZE], __ATOMIC_SEQ_CST);
-		if (entry >> 40 != ((bt->logged + 1) & (BIT(24) - 1))) {
-			check_all_pages(bt);
-			continue;
-		}
-		struct bt_page *page = cache_page_find(bt, (entry & number_mask) << PAGE_SHIFT);
-		if (page)
-			page_written(bt, page);
-	}
+	follow(bt->cache, ram, end);
+	cache_unlock(vcpu);
+	bt->logged = end;
 }
 
-bool cache_interprets(struct bt *bt, gpa_t gpa)
+bool cache_interprets(struct bt_cache *c, gpa_t gpa)
 {
-	struct bt_page *page = cache_page_find(bt, gpa & PAGE_MASK);
+	struct bt_page *page = cache_page_find(c, gpa & PAGE_MASK);
 	if (!page || !page->mixed)
 		return false;
 	if (++page->interpreted < INTERPRET_MAX)
