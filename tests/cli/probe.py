@@ -32,6 +32,7 @@ flags = facts["flags"].split()
 check(processor["svm"] or "svm" not in flags, "svm differs from /proc/cpuinfo")
 check(processor["vmx"] or "vmx" not in flags, "vmx differs from /proc/cpuinfo")
 
+check(report["landlock_version"] >= 0 and report["namespaces"] in (True, False), "nothing on confinement")
 kvm = report["kvm"]
 check(kvm["verdict"], "no verdict on KVM")
 check(kvm["trial_steps_passed"] <= kvm["trial_steps"], "more steps passed than there are")

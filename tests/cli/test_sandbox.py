@@ -2,6 +2,7 @@
 import glob
 import os
 import re
+import subprocess
 import tempfile
 import time
 
@@ -24,6 +25,17 @@ class Sandbox(run.Case):
 
     def test_on(self):
         self.assertEqual(set(self.status()[0]), {("2", "1")})
+
+    def test_namespaces(self):
+        """Nothing has a path, and there is no network, where the kernel allows that."""
+        if subprocess.run(["unshare", "-Urmn", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+            self.skipTest("no namespaces without privileges")
+        _, pid = self.status()
+        self.assertEqual(os.listdir(f"/proc/{pid}/root"), [])
+        for kind in ("user", "mnt", "net", "ipc"):
+            self.assertNotEqual(os.readlink(f"/proc/{pid}/ns/{kind}"), os.readlink(f"/proc/self/ns/{kind}"))
+        with open(f"/proc/{pid}/status", encoding="ascii") as f:
+            self.assertIn("CapEff:\t0000000000000000\n", f.read())
 
     def check_helper(self, name, files, *options):
         """A helper process of that name is confined, has but these files open, and ends with its machine."""
@@ -75,7 +87,7 @@ class Sandbox(run.Case):
         _, pid = self.status()
         targets = [os.readlink(path) for path in glob.glob(f"/proc/{pid}/fd/*") if int(os.path.basename(path)) > 2]
         for target in targets:
-            self.assertRegex(target, r"^(anon_inode:\[?(eventfd|timerfd)\]?|pipe:.*|/memfd:nadir-(ram|code) .*|socket:.*)$")
+            self.assertRegex(target, r"^(anon_inode:\[?(eventfd|timerfd)\]?|/proc/\d+/task/\d+/schedstat|pipe:.*|/memfd:nadir-(ram|code) .*|socket:.*)$")
         self.assertLessEqual(sum(target.startswith("socket:") for target in targets), 1)
         with open(f"/proc/{pid}/maps", encoding="utf-8") as f:
             self.assertEqual([line for line in f if line.split()[1].startswith("rwx")], [])

@@ -9,10 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "cpu/host_cpuid.h"
 #include "engine/engine.h"
 #include "host/linux/probe_kvm.h"
+#include "host/linux/sandbox.h"
 #include "host/port.h"
 
 
@@ -81,6 +84,8 @@ struct machine {
 	bool vmx, svm;
 	struct word_list vectors, features; /* features of VMX or SVM */
 	struct kvm_report kvm;
+	unsigned landlock; /* its version; 0: none */
+	bool namespaces;   /* the machine may be shut into some */
 	const struct engine_ops *chosen; /* NULL: none can run */
 	char reason[640];
 };
@@ -193,8 +198,20 @@ static void choose_engine(struct machine *m)
 			 "it needs no hardware for virtualization, and this machine shows none");
 }
 
+/* Tried by a process that ends. */
+static bool try_namespaces(void)
+{
+	int status;
+	pid_t pid = fork();
+	if (!pid)
+		_exit(!sandbox_leave_namespaces());
+	return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && !WEXITSTATUS(status);
+}
+
 static void collect_facts(struct machine *m)
 {
+	m->landlock = sandbox_landlock_version();
+	m->namespaces = try_namespaces();
 	read_processor(m);
 	read_hypervisor(m);
 	read_resources(m);
@@ -250,6 +267,16 @@ static void print_kvm(FILE *out, const struct kvm_report *k)
 		fprintf(out, "; its loop ran at %.1f million instructions a second",
 			(double)k->kinstructions_per_s / 1000);
 	fputc('\n', out);
+}
+
+static void print_confinement(FILE *out, const struct machine *m)
+{
+	fprintf(out, "Confinement      seccomp, ");
+	if (m->landlock)
+		fprintf(out, "Landlock (version %u), ", m->landlock);
+	else
+		fprintf(out, "no Landlock: the kernel has none, ");
+	fprintf(out, "%s\n", m->namespaces ? "namespaces of its own" : "no namespaces: they are not allowed to everybody here");
 }
 
 static void print_engines(FILE *out, const struct machine *m)
@@ -346,6 +373,8 @@ static void print_json(FILE *out, const struct machine *m)
 	add_number(root, "memory_free_bytes", m->memory_free);
 	json_object_object_add(root, "hypervisor", *m->hypervisor ? json_object_new_string(m->hypervisor) : NULL);
 	add_kvm(root, &m->kvm);
+	add_number(root, "landlock_version", m->landlock);
+	add_bool(root, "namespaces", m->namespaces);
 	add_engines(root, m);
 	fprintf(out, "%s\n",
 		json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
@@ -362,6 +391,7 @@ int probe_main(bool json, FILE *out)
 	else {
 		print_hardware(out, &m);
 		print_kvm(out, &m.kvm);
+		print_confinement(out, &m);
 		print_engines(out, &m);
 	}
 	return fflush(out) || ferror(out) ? 1 : 0;

@@ -394,6 +394,8 @@ static void *vcpu_thread(void *opaque)
 	struct vcpu_start *start = opaque;
 	trap_thread_init();
 	run_delay_thread_init();
+	if (confined(start->machine->options) && sandbox_lock_files() < 0)
+		host_panic("the kernel has Landlock, but a thread cannot be confined by it");
 	pthread_barrier_wait(&start->machine->ready); /* before confinement, */
 	pthread_barrier_wait(&start->machine->ready); /* and behind it */
 	vm_run_vcpu(start->machine->vm, start->index);
@@ -427,24 +429,41 @@ static int start_control(struct machine *m)
 	return error ? -1 : 0;
 }
 
-static int start_threads(struct machine *m)
+static int start_vcpus(struct machine *m)
 {
 	unsigned cpus = m->vm->config.cpus;
-	int error = gdb_start(m->vm, m->options->gdb_wait);
-	if (error) {
-		fprintf(stderr, "nadir: cannot start the thread of the debugger: %s\n", strerror(error));
-		return -1;
-	}
+	run_delay_init();
+	if (confined(m->options))
+		sandbox_leave_namespaces();
 	pthread_barrier_init(&m->ready, NULL, cpus + 1);
 	for (unsigned i = 0; i < cpus; i++) {
 		m->start[i] = (struct vcpu_start){ m, i };
-		error = pthread_create(&m->thread[i], NULL, vcpu_thread, &m->start[i]);
+		int error = pthread_create(&m->thread[i], NULL, vcpu_thread, &m->start[i]);
 		if (error) {
 			fprintf(stderr, "nadir: cannot start a thread for vCPU %u: %s\n", i, strerror(error));
 			return -1;
 		}
 	}
 	pthread_barrier_wait(&m->ready);
+	run_delay_forget();
+	return 0;
+}
+
+/* Those of vCPUs open a file first; all others have what they need, and inherit that there is no more. */
+static int start_threads(struct machine *m)
+{
+	if (start_vcpus(m) < 0)
+		return -1;
+	int error = confined(m->options) ? sandbox_lock_files() : 0;
+	if (error) {
+		fprintf(stderr, "nadir: cannot keep the threads from files: %s\n", strerror(-error));
+		return -1;
+	}
+	error = gdb_start(m->vm, m->options->gdb_wait);
+	if (error) {
+		fprintf(stderr, "nadir: cannot start the thread of the debugger: %s\n", strerror(error));
+		return -1;
+	}
 	return disks_start(disk_completed) < 0 || start_nets(m) < 0 || run_shares(m) < 0 ? -1 : start_control(m);
 }
 

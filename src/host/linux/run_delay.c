@@ -5,14 +5,30 @@
 #include "host/port.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
+static int tasks = -1;
 static __thread int schedstat = -1;
+
+void run_delay_init(void)
+{
+	tasks = open("/proc/self/task", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
 
 void run_delay_thread_init(void)
 {
-	schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	char name[32];
+	snprintf(name, sizeof(name), "%d/schedstat", gettid());
+	schedstat = tasks < 0 ? -1 : openat(tasks, name, O_RDONLY | O_CLOEXEC);
+}
+
+void run_delay_forget(void)
+{
+	close(tasks);
+	tasks = -1;
 }
 
 u64 host_run_delay(void)

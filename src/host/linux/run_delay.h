@@ -2,7 +2,9 @@
 #ifndef NADIR_HOST_LINUX_RUN_DELAY_H
 #define NADIR_HOST_LINUX_RUN_DELAY_H
 
-/* Before confinement, on each thread that will ask. */
+/* While paths can be opened; then, before confinement, on each thread that will ask; then, when all have. */
+void run_delay_init(void);
 void run_delay_thread_init(void);
+void run_delay_forget(void);
 
 #endif

@@ -1,6 +1,18 @@
-/* Self-confinement of the process (A7). */
+/* Self-confinement of the process (A7): three walls, each of which holds without the others. */
 #ifndef NADIR_HOST_LINUX_SANDBOX_H
 #define NADIR_HOST_LINUX_SANDBOX_H
+
+#include <stdbool.h>
+
+/* Leave the host's network, and everything that has a path, for namespaces with nothing in them; files and sockets that are open stay
+ * usable. While there is one thread. False: this kernel, or its administrator, does not allow it to everybody. */
+bool sandbox_leave_namespaces(void);
+
+/* Refuse the calling thread, and those it makes, to open, make, remove or execute files and to use TCP, as far as the kernel's Landlock knows
+ * these; files that are open stay usable. 0, also where there is no Landlock, or -errno. */
+int sandbox_lock_files(void);
+/* The version of Landlock's interface; 0: the kernel has none. */
+unsigned sandbox_landlock_version(void);
 
 /* Let the confined process accept connections at this listening socket; before sandbox_enter. */
 void sandbox_allow_accept(int fd);
