@@ -3,6 +3,7 @@
  * "Windows ACPI Emulated Devices Table". */
 #include "boot/acpi.h"
 
+#include "dev/hpet.h"
 #include "dev/map.h"
 #include "host/port.h"
 #include "lib/bytes.h"
@@ -328,6 +329,22 @@ static void put_mcfg(struct writer *w, gpa_t ecam)
 	end_listed_table(w);
 }
 
+/* IA-PC HPET Specification, "ACPI Description Table". */
+static void put_hpet(struct writer *w)
+{
+	const struct {
+		u32 id;
+		struct gas base;
+		u8 number;
+		u16 minimum_tick; /* in periodic mode, so that none is lost */
+		u8 protection;
+	} __attribute__((packed)) e = { (u32)HPET_CAPABILITIES, { .width = 64, .address = MAP_HPET }, 0, HPET_MIN_PERIOD / HPET_TICK, 0 };
+
+	begin_table(w, "HPET", 1);
+	aml_bytes(&w->out, &e, sizeof(e));
+	end_listed_table(w);
+}
+
 static void put_waet(struct writer *w)
 {
 	const u32 flags = WAET_RTC_GOOD | WAET_PM_TIMER_GOOD;
@@ -379,6 +396,7 @@ u32 acpi_tables(u8 *buffer, u32 size, gpa_t base, const struct acpi_machine *mac
 	put_madt(&w, machine->cpus);
 	if (machine->ecam)
 		put_mcfg(&w, machine->ecam);
+	put_hpet(&w);
 	put_waet(&w);
 	u32 rsdt = put_root(&w, "RSDT", 4);
 	u32 xsdt = put_root(&w, "XSDT", 8);

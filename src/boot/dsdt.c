@@ -2,6 +2,7 @@
  * ACPI specification, "Device Configuration", "System \_Sx states", "_OSC (Operating System Capabilities)"; PCI
  * Firmware Specification, "_OSC Interface for PCI Host Bridge Devices". */
 #include "boot/acpi.h"
+#include "dev/hpet.h"
 #include "dev/map.h"
 
 #define PCI_SLOTS 32
@@ -154,6 +155,17 @@ static void put_pci(struct aml *aml, const struct acpi_machine *machine)
 	aml_end(aml);
 }
 
+static void put_hpet(struct aml *aml)
+{
+	aml_device(aml, "HPET");
+	aml_name_eisa_id(aml, "_HID", "PNP0103");
+	aml_name_integer(aml, "_UID", 0);
+	aml_resources(aml, "_CRS");
+	aml_memory_fixed(aml, MAP_HPET, HPET_SIZE);
+	aml_resources_end(aml);
+	aml_end(aml);
+}
+
 /* What no other device claims: the guest must put nothing there. */
 static void put_motherboard(struct aml *aml, gpa_t ecam)
 {
@@ -185,6 +197,7 @@ void acpi_dsdt(struct aml *aml, const struct acpi_machine *machine)
 	put_soft_off(aml);
 	aml_scope(aml, "\\_SB");
 	put_processors(aml, machine->cpus);
+	put_hpet(aml);
 	put_motherboard(aml, machine->ecam);
 	put_pci(aml, machine);
 	aml_end(aml);

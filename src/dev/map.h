@@ -16,6 +16,7 @@
 #define MAP_ECAM_SIZE 0x10000000ull
 #define MAP_PCI_MMIO_HIGH 0xf0000000ull /* and more room for BARs, to the I/O APIC */
 #define MAP_IOAPIC 0xfec00000ull
+#define MAP_HPET 0xfed00000ull
 #define MAP_LAPIC 0xfee00000ull
 #define MAP_HIGH_RAM 0x100000000ull
 #define MAP_ACPI 0xe0000ull /* ACPI tables, in RAM of the legacy area marked reserved, RSDP first */

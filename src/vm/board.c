@@ -19,6 +19,20 @@ static void isa_line(void *opaque, unsigned line, bool level)
 	ioapic_set_line(&b->ioapic, line == IRQ_PIT ? GSI_PIT : line, level);
 }
 
+/* So do those of the interval timer and of the clock, unless the event timer takes their places. */
+static void replaceable_line(void *opaque, unsigned line, bool level)
+{
+	struct board *b = opaque;
+	if (!hpet_replaces(&b->hpet))
+		isa_line(b, line, level);
+}
+
+static void hpet_line(void *opaque, unsigned pin, bool level)
+{
+	struct board *b = opaque;
+	ioapic_set_line(&b->ioapic, pin, level);
+}
+
 /* PCI interrupt pins go to the I/O APIC alone. */
 static void pci_line(void *opaque, unsigned pin, bool level)
 {
@@ -42,11 +56,15 @@ static struct wire isa_wire(struct board *b, unsigned line)
 
 static void wire_board(struct board *b)
 {
-	b->pit.irq = isa_wire(b, IRQ_PIT);
+	b->pit.irq = (struct wire){ .sink = replaceable_line, .opaque = b, .pin = IRQ_PIT };
+	b->rtc.irq = (struct wire){ .sink = replaceable_line, .opaque = b, .pin = IRQ_RTC };
+	b->hpet.legacy[0] = isa_wire(b, IRQ_PIT);
+	b->hpet.legacy[1] = isa_wire(b, IRQ_RTC);
+	for (unsigned i = 0; i < HPET_ROUTES; i++)
+		b->hpet.route[i] = (struct wire){ .sink = hpet_line, .opaque = b, .pin = HPET_ROUTE_FIRST + i };
 	b->i8042.keyboard_irq = isa_wire(b, IRQ_KEYBOARD);
 	b->i8042.mouse_irq = isa_wire(b, IRQ_MOUSE);
 	b->uart.irq = isa_wire(b, IRQ_UART0);
-	b->rtc.irq = isa_wire(b, IRQ_RTC);
 	b->pm.sci = isa_wire(b, IRQ_SCI);
 	for (unsigned pin = 0; pin < PCI_PINS; pin++)
 		b->pci.intx[pin] = (struct wire){ .sink = pci_line, .opaque = b, .pin = pin };
@@ -166,6 +184,7 @@ static int attach_irq_chips(struct board *b)
 	error |= bus_add(&b->io, "PIT", PORT_PIT, PIT_PORT_COUNT, &pit_ops, &b->pit);
 	error |= bus_add(&b->io, "system control", PORT_SYSTEM_CONTROL, 1, &system_control_ops, &b->pit);
 	error |= bus_add(&b->io, "RTC", PORT_RTC, 2, &rtc_ops, &b->rtc);
+	error |= hpet_attach(&b->hpet, &b->memory);
 	error |= bus_add(&b->memory, "I/O APIC", MAP_IOAPIC, IOAPIC_MMIO_SIZE, &ioapic_ops, &b->ioapic);
 	return error;
 }
@@ -356,6 +375,7 @@ void board_reset(struct board *board, u64 now)
 	reset_reset(&board->reset);
 	rtc_reset(&board->rtc, now);
 	pit_reset(&board->pit);
+	hpet_reset(&board->hpet);
 	ioapic_reset(&board->ioapic);
 	pic_reset(&board->pic);
 	board->event = BOARD_NOTHING;
@@ -384,6 +404,7 @@ void board_state(struct state *s, struct board *board)
 	state_section(s, "PIC", 0, &pic_state, &b->pic);
 	state_section(s, "I/O APIC", 0, &ioapic_state, &b->ioapic);
 	state_section(s, "PIT", 0, &pit_state, &b->pit);
+	state_section(s, "HPET", 0, &hpet_state, &b->hpet);
 	state_section(s, "RTC", 0, &rtc_state, &b->rtc);
 	state_section(s, "UART", 0, &uart_state, &b->uart);
 	state_section(s, "i8042", 0, &i8042_state, &b->i8042);
@@ -415,6 +436,7 @@ u64 board_deadline(const struct board *board)
 			return 0;
 	u64 first = pit_deadline(&board->pit);
 	first = MIN(first, rtc_deadline(&board->rtc));
+	first = MIN(first, hpet_deadline(&board->hpet));
 	first = MIN(first, uart_deadline(&board->uart));
 	return MIN(first, pm_deadline(&board->pm));
 }
@@ -423,6 +445,7 @@ void board_advance(struct board *board, u64 now)
 {
 	pit_advance(&board->pit, now);
 	rtc_advance(&board->rtc, now);
+	hpet_advance(&board->hpet, now);
 	uart_advance(&board->uart, now);
 	pm_advance(&board->pm, now);
 	for (unsigned i = 0; i < board->virtio_count; i++)

@@ -8,6 +8,7 @@
 #include "dev/debug_console.h"
 #include "dev/debug_exit.h"
 #include "dev/fw_cfg.h"
+#include "dev/hpet.h"
 #include "dev/i8042.h"
 #include "dev/lpc.h"
 #include "dev/mch.h"
@@ -67,6 +68,7 @@ struct board {
 	struct ioapic ioapic;
 	struct pit pit;
 	struct rtc rtc;
+	struct hpet hpet;
 	struct uart uart;
 	struct vga vga; /* if backends.vga */
 	struct i8042 i8042;

@@ -432,5 +432,5 @@ void host_set_gs_base(void *base)
 
 u64 host_run_delay(void)
 {
-	return 0; /* each thread has a CPU of its own */
+	return 0; /* not counted */
 }
