@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boot an unmodified distribution kernel in nadir to a shell that runs a script, and check what the script printed.
 
-usage: boot.py --nadir NADIR --kernel DIRECTORY [--busybox DIRECTORY] [--machine NAME] [--cpus N] [--virtio [--image overlay|snapshot]] [--append STRING]
+usage: boot.py --nadir NADIR --kernel DIRECTORY [--busybox DIRECTORY] [--machine NAME] [--cpus N] [--virtio [--image overlay|snapshot|nbd]] [--append STRING]
                [--move]
                [-- OPTION...]
 
@@ -9,6 +9,7 @@ DIRECTORY is that of an unpacked Debian package in the cache (NADIR_CACHE); MACH
 With --virtio the script uses the virtio devices, by the kernel's own drivers; the first disk is a raw file, or what --image says.
 With --move the machine is killed at some moment, and goes on from a snapshot."""
 import argparse
+import contextlib
 import glob
 import hashlib
 import os
@@ -127,6 +128,19 @@ def moved(args, command, work, moments=MOMENTS):
     return result
 
 
+@contextlib.contextmanager
+def serve(work):
+    """The first disk as a Network Block Device."""
+    path = os.path.join(work, "nbd")
+    with subprocess.Popen(["qemu-nbd", "-t", "-e", "8", "-f", "raw", "-k", path, "--discard=unmap", os.path.join(work, "disk")]) as server:
+        try:
+            while not os.path.exists(path) and server.poll() is None:
+                time.sleep(0.05)
+            yield
+        finally:
+            server.kill()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--nadir", required=True)
@@ -135,7 +149,7 @@ def main():
     parser.add_argument("--machine", default="x86_64")
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--virtio", action="store_true")
-    parser.add_argument("--image", choices=["overlay", "snapshot"])
+    parser.add_argument("--image", choices=["overlay", "snapshot", "nbd"])
     parser.add_argument("--move", action="store_true", help="with --virtio: go on from a snapshot in between")
     parser.add_argument("--append", default="")
     parser.add_argument("--timeout", type=int, default=240)
@@ -156,16 +170,20 @@ def main():
         for name, data in disks.items():
             with open(os.path.join(work, name), "wb") as file:
                 file.write(data)
+        server = contextlib.nullcontext()
         if disks:
             image = {None: f"path={work}/disk", "snapshot": f"path={work}/disk,snapshot=on",
-                     "overlay": f"base={work}/disk,overlay={work}/overlay.qcow2"}[args.image]
+                     "overlay": f"base={work}/disk,overlay={work}/overlay.qcow2",
+                     "nbd": f"nbd=nbd+unix:///?socket={work}/nbd"}[args.image]
+            server = serve(work) if args.image == "nbd" else server
             args.options += ["--disk", image + ",serial=serial-1", "--disk", f"path={work}/readonly,readonly=on"]
         command = [args.nadir, "run", "--kernel", kernels[0], "--initrd", initrd, "--cpus", str(args.cpus),
                    "--append", "console=ttyS0 panic=-1 " + args.append, *args.options]
-        result = moved(args, command, work) if args.move else subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=args.timeout, check=False)
+        with server:
+            result = moved(args, command, work) if args.move else subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=args.timeout, check=False)
         wrong = []
-        for name in ["readonly"] + ["disk"] * bool(args.image) if disks else []:
+        for name in ["readonly"] + ["disk"] * (args.image in ("overlay", "snapshot")) if disks else []:
             with open(os.path.join(work, name), "rb") as file:
                 wrong += [f"the disk {name} was written"] if file.read() != disks[name] else []
         if args.image == "overlay":

@@ -101,7 +101,7 @@ static bool write_at_once(struct disk *d, struct block_request *r)
 static bool at_once(struct disk *d, struct block_request *r)
 {
 	const struct image_ops *ops = d->image->ops;
-	if (r->kind > BLOCK_WRITE || r->durable || (r->size > AT_ONCE_MAX && !d->unfinished))
+	if (r->kind > BLOCK_WRITE || r->durable || d->image->remote || (r->size > AT_ONCE_MAX && !d->unfinished))
 		return false;
 	bool (*try)(struct image *, const struct iovec *, unsigned, u64, u64) = r->kind == BLOCK_READ ? ops->try_read : ops->try_write;
 	r->error = 0;

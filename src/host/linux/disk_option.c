@@ -1,4 +1,4 @@
-/* `--disk KEY=VALUE[,KEY=VALUE...]`: from the option to a disk. Its image is a file (path=), an overlay in front of a file that stays as it is
+/* `--disk KEY=VALUE[,KEY=VALUE...]`: from the option to a disk. Its image is a file (path=) or remote (nbd=), an overlay in front of a file that stays as it is
  * (base=, overlay=), or a file in front of which changes are thrown away at the end (snapshot=on). */
 #define _GNU_SOURCE
 #include "host/linux/disk.h"
@@ -15,7 +15,7 @@
 #define CDROM_BLOCK 2048u
 
 struct wishes {
-	char *path, *format, *base, *overlay, *serial, *bus, *media;
+	char *path, *nbd, *format, *base, *overlay, *serial, *bus, *media;
 	bool readonly, direct, snapshot;
 };
 
@@ -31,6 +31,7 @@ static const struct key {
 	size_t offset;	/* in struct wishes: char * or bool */
 } keys[] = {
 	{ "path", false, offsetof(struct wishes, path) },
+	{ "nbd", false, offsetof(struct wishes, nbd) },
 	{ "format", false, offsetof(struct wishes, format) },
 	{ "base", false, offsetof(struct wishes, base) },
 	{ "overlay", false, offsetof(struct wishes, overlay) },
@@ -66,7 +67,7 @@ static int parse_word(char *word, struct wishes *w)
 		*(char **)field = value;
 		return 0;
 	}
-	return complain(word, "there is no such key; the keys are path, format, base, overlay, bus, media, serial, readonly, direct and snapshot");
+	return complain(word, "there is no such key; the keys are path, nbd, format, base, overlay, bus, media, serial, readonly, direct and snapshot");
 }
 
 static bool is_cdrom(const struct wishes *w)
@@ -87,7 +88,9 @@ static int parse(char *text, struct wishes *w)
 			return -1;
 	if ((w->base && *w->base) != (w->overlay && *w->overlay))
 		return complain("base", "base=FILE and overlay=FILE go together");
-	if (!w->base && (!w->path || !*w->path))
+	if (w->nbd && (w->path || w->base || w->format || w->direct))
+		return complain("nbd", "path, base, overlay, format and direct do not go with it");
+	if (!w->base && !w->nbd && (!w->path || !*w->path))
 		return complain("path", "no file is given; write path=FILE");
 	if (w->base && (w->path || w->snapshot || w->readonly))
 		return complain("base", "path, snapshot and readonly do not go with base and overlay");
@@ -117,9 +120,15 @@ static struct image *open_overlay(const struct wishes *w)
 	return NULL;
 }
 
+static const char *name_of(const struct wishes *w)
+{
+	return w->nbd ? w->nbd : w->path ? w->path : w->overlay;
+}
+
 static struct image *open_image(const struct wishes *w)
 {
-	const struct image_wish wish = { .who = "--disk", .path = w->path, .format = w->format, .readonly = w->readonly || is_cdrom(w), .direct = w->direct };
+	const struct image_wish wish = { .who = "--disk", .path = name_of(w), .remote = w->nbd, .format = w->format,
+					 .readonly = w->readonly || is_cdrom(w), .direct = w->direct };
 	return w->base ? open_overlay(w) : w->snapshot ? image_open_throwaway(&wish) : image_open(&wish);
 }
 
@@ -133,12 +142,12 @@ static struct disk *open_wish(const struct wishes *w, struct block_backend *back
 {
 	struct image *image = open_image(w);
 	if (image && is_cdrom(w) && has_bad_size(w, image)) {
-		complain(w->path, "its size is not a multiple of 2048 bytes, as that of a CD-ROM is; it may be incomplete");
+		complain(name_of(w), "its size is not a multiple of 2048 bytes, as that of a CD-ROM is; it may be incomplete");
 		image_close(image);
 		return NULL;
 	}
 	if (image && has_bad_size(w, image)) {
-		complain(w->path ? w->path : w->overlay, "its size is not a multiple of 512 bytes, as that of a disk is; truncate -s %512 rounds a raw image up");
+		complain(name_of(w), "its size is not a multiple of 512 bytes, as that of a disk is; truncate -s %512 rounds a raw image up");
 		image_close(image);
 		return NULL;
 	}

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "host/linux/image.h"
 
+#include "host/linux/image_nbd.h"
 #include "host/linux/qcow2.h"
 
 #include <errno.h>
@@ -103,6 +104,8 @@ static const char *format_of(const struct image_wish *w)
 struct image *image_open_behind(const struct image_wish *wish, unsigned depth)
 {
 	const char *format = format_of(wish);
+	if (wish->remote)
+		return nbd_open(wish);
 	if (!strcmp(format, "raw"))
 		return open_raw(wish);
 	if (strcmp(format, "qcow2")) {
@@ -141,14 +144,17 @@ static struct image *open_unnamed(const struct image_wish *w, u64 size)
 struct image *image_open_throwaway(const struct image_wish *wish)
 {
 	const char *folder = getenv("TMPDIR");
-	const struct image_wish base = { wish->who, wish->path, wish->format, .readonly = true, .direct = wish->direct };
+	const struct image_wish base = { wish->who, wish->path, wish->format, .readonly = true, .direct = wish->direct, .remote = wish->remote };
 	const struct image_wish own = { wish->who, folder && *folder ? folder : "/var/tmp", "qcow2" };
 	struct image *behind = image_open(&base);
 	if (!behind)
 		return NULL;
 	struct image *file = open_unnamed(&own, behind->size);
+	struct image *image = file ? qcow2_open(file, &own, behind, true, 0) : NULL;
+	if (image)
+		image->remote = wish->remote;
 	if (file)
-		return qcow2_open(file, &own, behind, true, 0);
+		return image;
 	image_close(behind);
 	return NULL;
 }

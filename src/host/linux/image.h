@@ -17,6 +17,7 @@ struct image {
 	const struct image_ops *ops;
 	u64 size; /* bytes. Raw files that qcow2 lies in: what it was when they were opened; such files grow. */
 	bool readonly;
+	bool remote; /* everything waits for another process or machine */
 	u64 device, inode; /* of the file, as stat tells them */
 };
 
@@ -42,6 +43,7 @@ struct image_wish {
 	const char *who, *path;
 	const char *format; /* "raw", "qcow2" or NULL: by the file's name */
 	bool readonly, direct;
+	bool remote; /* `path` is the URI of a Network Block Device, as it is: a raw image */
 };
 
 /* The image in a file, or NULL. The file is locked against other users that lock as well: for writing by one, for reading by several. */

@@ -15,6 +15,7 @@
 #include "host/linux/event.h"
 #include "host/linux/file.h"
 #include "host/linux/gdb.h"
+#include "host/linux/image_nbd.h"
 #include "host/linux/log.h"
 #include "host/linux/machine_api.h"
 #include "host/linux/net.h"
@@ -471,6 +472,9 @@ static int confine(const struct run_options *o)
 {
 	if (!confined(o))
 		return 0;
+	const int *sockets;
+	unsigned count = nbd_sockets(&sockets);
+	sandbox_allow_sockets(sockets, count);
 	int error = sandbox_enter(space_socket());
 	if (error)
 		fprintf(stderr, "nadir: cannot confine the process (%s); --sandbox off runs without\n", strerror(-error));

@@ -55,6 +55,27 @@ void sandbox_allow_accept(int fd)
 		listening[listening_count++] = fd;
 }
 
+#define SOCKETS_MAX 64
+
+static int connected[SOCKETS_MAX];
+static unsigned connected_count;
+
+void sandbox_allow_sockets(const int *fd, unsigned count)
+{
+	for (unsigned i = 0; i < count && connected_count < SOCKETS_MAX; i++)
+		connected[connected_count++] = fd[i];
+}
+
+static int add_sockets(scmp_filter_ctx filter)
+{
+	static const int calls[] = { SCMP_SYS(sendto), SCMP_SYS(recvfrom), SCMP_SYS(shutdown) };
+	int error = 0;
+	for (unsigned i = 0; i < connected_count; i++)
+		for (size_t call = 0; !error && call < ARRAY_SIZE(calls); call++)
+			error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[call], 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)connected[i]));
+	return error;
+}
+
 /* Calls whose arguments matter, and those that are refused without dying of it. */
 static int add_conditions(scmp_filter_ctx filter, int space_socket)
 {
@@ -103,6 +124,7 @@ static int add_rules(scmp_filter_ctx filter, int space_socket)
 	int error = 0;
 	for (unsigned i = 0; !error && i < ARRAY_SIZE(allowed); i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
+	error = error ? error : add_sockets(filter);
 	return error ? error : add_conditions(filter, space_socket);
 }
 

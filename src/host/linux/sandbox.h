@@ -17,6 +17,9 @@ unsigned sandbox_landlock_version(void);
 /* Let the confined process accept connections at this listening socket; before sandbox_enter. */
 void sandbox_allow_accept(int fd);
 
+/* Let it send and receive on these connected sockets; likewise. */
+void sandbox_allow_sockets(const int *fd, unsigned count);
+
 /* Confine all threads of the process for good: from now on only the system calls that a running VM needs are possible; others are not
  * carried out, and end the process by SIGSYS after one line that names them. Call when every file is open and every thread exists.
  * Messages may be sent to space_socket alone (-1: none). 0 or -errno. */
