@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Boot an unmodified distribution kernel in nadir with a network, and check what came through it in both directions.
 
-usage: net.py --nadir NADIR --kernel DIRECTORY --network user|switch|tap [--cpus N] [-- OPTION...]
+usage: net.py --nadir NADIR --kernel DIRECTORY --network user|switch|restart|tap [--cpus N] [-- OPTION...]
 
 user: DHCP, connections from the guest to this process and back through forwarded ports, packets larger than the MTU. switch: two guests at a
-switch. tap: a guest and this host; skipped where this process may not make an interface."""
+switch. restart: a switch that goes and comes back. tap: a guest and this host; skipped where this process may not make an interface."""
 import argparse
+import contextlib
 import fcntl
 import glob
 import hashlib
@@ -172,6 +173,31 @@ def run_switch(args, work):
     return wrong + ([f"the switch ended with {switch.returncode}"] if switch.returncode else [])
 
 
+@contextlib.contextmanager
+def switch_at(args, path):
+    """A switch that has to be there; it is killed in the end."""
+    with subprocess.Popen([args.nadir, "switch", "--path", path]) as switch:
+        try:
+            while not os.path.exists(path) and switch.poll() is None:
+                time.sleep(0.05)
+            yield
+        finally:
+            switch.kill()
+
+
+def run_restart(args, work):
+    """The switch goes away, and another one comes."""
+    path = os.path.join(work, "switch")
+    with switch_at(args, path):
+        stay = Guest(args, work, "stay", f"switch,path={path}")
+        again = Guest(args, work, "again", f"switch,path={path}")
+        again.wait_for("reached", args.timeout)
+    again.wait_for("carrier", args.timeout)
+    with switch_at(args, path):
+        wrong = again.check({"reached": "once", "carrier": "lost", "reached again": "1", **COMMON}, args.timeout)
+        return wrong + stay.check({"told": "end", **COMMON}, 30 if wrong else args.timeout)
+
+
 def make_tap(name):
     """An interface with the address 10.77.0.1, as long as the file is open; None if that is not allowed."""
     try:
@@ -212,13 +238,13 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--nadir", required=True)
     parser.add_argument("--kernel", default="linux-cloud")
-    parser.add_argument("--network", choices=["user", "switch", "tap"], required=True)
+    parser.add_argument("--network", choices=["user", "switch", "restart", "tap"], required=True)
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--timeout", type=int, default=240)
     parser.add_argument("options", nargs="*")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        wrong = {"user": run_user, "switch": run_switch, "tap": run_tap}[args.network](args, work)
+        wrong = {"user": run_user, "switch": run_switch, "restart": run_restart, "tap": run_tap}[args.network](args, work)
     print("\n".join(wrong) if wrong else f"{args.network}: all came through")
     return 1 if wrong else 0
 

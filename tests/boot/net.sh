@@ -47,6 +47,21 @@ one)
 	echo "from two: $(short </tmp/in)"
 	nc -l -p 5001 </tmp/numbers
 	;;
+stay)
+	ifconfig eth0 10.1.0.1 up
+	nc -l -p 5002 <&3 >/tmp/in
+	echo "told: $(cat /tmp/in)"
+	;;
+again)
+	ifconfig eth0 10.1.0.2 up
+	until ping -c 1 -W 1 10.1.0.1 >/dev/null; do :; done
+	echo "reached: once"
+	until [ "$(cat /sys/class/net/eth0/carrier)" = 0 ]; do settle; done
+	echo "carrier: lost"
+	until ping -c 1 -W 1 10.1.0.1 >/dev/null; do :; done
+	echo "reached again: $(cat /sys/class/net/eth0/carrier)"
+	until echo "end" | nc 10.1.0.1 5002; do settle; done
+	;;
 two)
 	ifconfig eth0 10.1.0.2 up
 	seq 1 300000 >/tmp/other

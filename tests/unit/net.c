@@ -147,6 +147,30 @@ static void an_end_closes(void **state)
 
 /* ---- checksums and segments ---- */
 
+/* Half a frame on its way each time, and what was agreed, belong to the old connection. */
+static void a_new_connection_begins_anew(void **state)
+{
+	u32 size;
+	int fd[2];
+	stream_accept(&left, NET_CHECKSUM);
+	stream_accept(&right, 0);
+	assert_null(stream_peek(&right, &size));
+	assert_true(right.headers_in);
+	assert_int_equal(write(left.fd, "\0\0\4\0half", 8), 8);
+	assert_null(stream_peek(&right, &size));
+	close(left.fd);
+	left.fd = -1;
+	assert_null(stream_peek(&right, &size));
+	assert_true(right.closed);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+	stream_renew(&left, fd[0]);
+	stream_renew(&right, fd[1]);
+	assert_false(right.closed || right.headers_in || right.headers_out || right.accepts);
+	assert_true(send_plain(&left, 100) && stream_flush(&left));
+	expect_plain(&right, 100);
+	assert_null(stream_peek(&right, &size));
+}
+
 static u8 frame[NET_FRAME_MAX];
 
 static u32 sum16(const u8 *p, u32 size)
@@ -386,6 +410,7 @@ int main(void)
 		STREAM_TEST(both_say_what_they_accept),
 		STREAM_TEST(nonsense_closes),
 		STREAM_TEST(an_end_closes),
+		STREAM_TEST(a_new_connection_begins_anew),
 		cmocka_unit_test(segments_are_cut),
 		cmocka_unit_test(checksums_are_made),
 		cmocka_unit_test(what_is_no_segment_is_not_cut),

@@ -305,6 +305,7 @@ bool virtio_net_ready(struct virtio_net *net)
 	if (more_to_send)
 		__atomic_fetch_or(&net->waiting, BIT(QUEUE_TX), __ATOMIC_SEQ_CST);
 	bool more_to_receive = (!net->rx_stalled || (waiting & BIT(QUEUE_RX))) && receive(net);
+	set_link(net, net->backend.poll(net->backend.net)); /* that the other side is gone is seen when nothing more comes */
 	return more_to_send || more_to_receive;
 }
 

@@ -8,6 +8,7 @@
 
 #include "host/linux/net_internal.h"
 #include "host/linux/net_stream.h"
+#include "host/linux/sandbox.h"
 #include "host/port.h"
 
 #include <errno.h>
@@ -31,6 +32,9 @@ struct net {
 	struct stream stream; /* a tap interface uses `fd` alone */
 	u8 *frame; /* tap: the one that came */
 	u32 size;
+	int keeper; /* of a switch: connects again (net_keeper.c), or -1 */
+	bool asked; /* it was told to */
+	u32 accepted; /* NET_OFFLOADS that the other side was told */
 };
 
 /* All networks of the process. A net is guarded by the board's lock; the rest is constant while the thread runs. */
@@ -53,10 +57,10 @@ int net_complain(const char *what, const char *why)
 
 /* ---- cables ---- */
 
-static int watch(struct net *n, int operation)
+static int watch(struct net *n, int operation, int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET | (n->waits ? EPOLLOUT : 0), .data.u32 = n->index };
-	return all.epoll < 0 ? 0 : epoll_ctl(all.epoll, operation, n->stream.fd, &event);
+	return all.epoll < 0 || fd < 0 ? 0 : epoll_ctl(all.epoll, operation, fd, &event);
 }
 
 static void wait_for_room(struct net *n, bool waits)
@@ -64,7 +68,7 @@ static void wait_for_room(struct net *n, bool waits)
 	if (n->waits == waits)
 		return;
 	n->waits = waits;
-	watch(n, EPOLL_CTL_MOD);
+	watch(n, EPOLL_CTL_MOD, n->stream.fd);
 }
 
 /* Who finds the thread asleep wakes it; if it is about to fall asleep, it sees what is due. */
@@ -118,12 +122,29 @@ static void link_next(void *net)
 
 static void link_accept(void *net, u32 offloads)
 {
-	stream_accept(&((struct net *)net)->stream, offloads);
+	struct net *n = net;
+	n->accepted = offloads;
+	stream_accept(&n->stream, offloads);
+}
+
+/* The other side is gone: ask for a new connection, and use it when it is there. */
+static void connect_again(struct net *n)
+{
+	n->asked = n->asked || net_keeper_ask(n->keeper);
+	int fd = net_keeper_take(n->keeper);
+	if (fd < 0)
+		return;
+	stream_renew(&n->stream, fd);
+	n->asked = n->waits = false;
+	stream_accept(&n->stream, n->accepted);
+	watch(n, EPOLL_CTL_ADD, n->stream.fd);
 }
 
 static bool link_poll(void *net)
 {
 	struct net *n = net;
+	if (n->stream.closed && n->keeper >= 0)
+		connect_again(n);
 	link_flush(n);
 	return !n->stream.closed;
 }
@@ -276,8 +297,11 @@ static int open_link(struct net *n, const struct net_wishes *w, struct net_backe
 	if (fd < 0)
 		return -1;
 	*backend = link_backend;
-	if (stream_init(&n->stream, fd, 1) && greet(&n->stream))
-		return 0;
+	if (stream_init(&n->stream, fd, 1) && greet(&n->stream)) {
+		n->keeper = user ? -1 : net_keeper_start(w->path, w->confine);
+		sandbox_allow_messages(n->keeper);
+		return user || n->keeper >= 0 ? 0 : -1;
+	}
 	stream_release(&n->stream);
 	return user ? -1 /* it has said why */ : net_complain(w->path, "what listens there is not a switch of nadir's");
 }
@@ -303,7 +327,7 @@ int net_open(unsigned index, const char *option, bool confine, struct net_backen
 	struct net *n = &all.net[index];
 	struct net_wishes w = { .ipv6 = true, .confine = confine };
 	char *text = strdup(option), usual[] = "10.0.2.0/24";
-	*n = (struct net){ .index = index, .stream.fd = -1 };
+	*n = (struct net){ .index = index, .stream.fd = -1, .keeper = -1 };
 	int error = !text || net_parse_network(usual, &w) < 0 || parse(text, &w) < 0;
 	if (!error)
 		error = !strcmp(w.kind, "tap") ? open_tap(n, &w, backend) : open_link(n, &w, backend);
@@ -373,7 +397,7 @@ int nets_start(bool (*ready)(void *opaque, unsigned index), void *opaque)
 	if (all.epoll < 0 || all.wake < 0 || epoll_ctl(all.epoll, EPOLL_CTL_ADD, all.wake, &event) < 0)
 		return errno;
 	for (unsigned i = 0; i < all.nets; i++)
-		if (watch(&all.net[i], EPOLL_CTL_ADD) < 0)
+		if (watch(&all.net[i], EPOLL_CTL_ADD, all.net[i].stream.fd) < 0 || watch(&all.net[i], EPOLL_CTL_ADD, all.net[i].keeper) < 0)
 			return errno;
 	int error = pthread_create(&all.thread, NULL, net_thread, NULL);
 	all.running = !error;
@@ -395,6 +419,8 @@ void nets_close(void)
 	for (unsigned i = 0; i < all.nets; i++) {
 		free(all.net[i].frame);
 		stream_release(&all.net[i].stream);
+		if (all.net[i].keeper >= 0)
+			close(all.net[i].keeper);
 	}
 	all.nets = 0;
 	close(all.epoll);

@@ -37,13 +37,27 @@ int net_parse_mac(const char *text, struct net_wishes *w);
 int net_user_start(const struct net_wishes *w);
 /* Connect to a switch (net_switch.c); likewise. */
 int net_switch_connect(const char *path);
+/* Without a word: -1, and errno. */
+int net_connect_to(const char *path);
+
+/* Start a process that connects to a switch again (net_keeper.c). A socket to it, or -1 after one sentence on stderr. Ask it once for each connection;
+ * when there is one the socket is readable, and `take` gives it, or -1: not yet. */
+int net_keeper_start(const char *path, bool confine);
+bool net_keeper_ask(int keeper);
+int net_keeper_take(int keeper);
+
+/* What a new process does that is to have nothing of the VMM's, neither its files nor the terminal's signals, but for this file, which becomes
+ * NET_DETACHED, and standard error. */
+#define NET_DETACHED 3
+bool net_detach(int fd, const char *name);
 /* Attach to an existing tap interface (net_tap.c): a file that gives and takes frames with headers; likewise. */
 int net_tap_open(const char *interface);
 /* NET_OFFLOADS that its frames may come with. */
 void net_tap_accept(int fd, u32 offloads);
 
-/* Confine a process that does nothing but networking (net_sandbox.c): what the switch needs, or with `sockets` also new sockets of the internet and
- * reading what is below /etc and /run. 0 or negative. */
-int net_sandbox_enter(bool sockets);
+/* Confine a process that does nothing but networking (net_sandbox.c): the switch, which needs no new sockets; a user-mode network, which makes those of
+ * the internet and reads what is below /etc and /run; a keeper, which connects to Unix sockets. 0 or negative. */
+enum net_right { NET_MAY_SWITCH, NET_MAY_INTERNET, NET_MAY_CONNECT };
+int net_sandbox_enter(enum net_right right);
 
 #endif

@@ -26,6 +26,8 @@ static const int internet[] = {
 	SCMP_SYS(dup2), /* to leave standard error */
 };
 
+static const int connecting[] = { SCMP_SYS(connect), SCMP_SYS(sendmsg) };
+
 static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
 {
 	int error = 0;
@@ -41,6 +43,12 @@ static int allow_internet(scmp_filter_ctx filter)
 	error = error ? error : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0_64(SCMP_CMP_EQ, AF_INET6));
 	return error ? error : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
 						SCMP_A2_64(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
+}
+
+static int allow_connecting(scmp_filter_ctx filter)
+{
+	int error = allow(filter, connecting, ARRAY_SIZE(connecting));
+	return error ? error : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0_64(SCMP_CMP_EQ, AF_UNIX));
 }
 
 /* Where there is no Landlock, what the user may read can be read: it is told in the manual. */
@@ -61,7 +69,7 @@ static void restrict_files(void)
 }
 
 /* Other calls fail, and nothing else comes of them. */
-int net_sandbox_enter(bool sockets)
+int net_sandbox_enter(enum net_right right)
 {
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -1;
@@ -71,7 +79,10 @@ int net_sandbox_enter(bool sockets)
 	error = error ? error : allow(filter, common, ARRAY_SIZE(common));
 	error = error ? error : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	error = error ? error : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	error = error || !sockets ? error : allow_internet(filter);
+	if (right == NET_MAY_INTERNET)
+		error = error ? error : allow_internet(filter);
+	if (right == NET_MAY_CONNECT)
+		error = error ? error : allow_connecting(filter);
 	error = error ? error : seccomp_load(filter);
 	if (filter)
 		seccomp_release(filter);

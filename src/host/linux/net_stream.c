@@ -21,6 +21,12 @@ bool stream_init(struct stream *s, int fd, size_t out_most)
 	return s->in;
 }
 
+void stream_renew(struct stream *s, int fd)
+{
+	close(s->fd);
+	*s = (struct stream){ .fd = fd, .in = s->in, .out = s->out, .out_size = s->out_size, .out_most = s->out_most, .level = s->level };
+}
+
 void stream_release(struct stream *s)
 {
 	close(s->fd);

@@ -31,6 +31,8 @@ struct stream {
 
 /* Take over a connected socket. False: no memory. */
 bool stream_init(struct stream *s, int fd, size_t out_most);
+/* The same stream over another connected socket: what was on its way is lost, and nothing is known of the other side. */
+void stream_renew(struct stream *s, int fd);
 /* Close the socket, and free the buffers. */
 void stream_release(struct stream *s);
 

@@ -198,8 +198,10 @@ static int refuse(const char *path, const char *why)
 static bool make_address(struct sockaddr_un *address, const char *path)
 {
 	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if (strlen(path) >= sizeof(address->sun_path))
+	if (strlen(path) >= sizeof(address->sun_path)) {
+		errno = ENAMETOOLONG;
 		return false;
+	}
 	memcpy(address->sun_path, path, strlen(path));
 	return true;
 }
@@ -216,13 +218,18 @@ static int connect_to(const struct sockaddr_un *address)
 	return fd;
 }
 
-int net_switch_connect(const char *path)
+int net_connect_to(const char *path)
 {
 	struct sockaddr_un address;
-	int fd = make_address(&address, path) ? connect_to(&address) : -1;
+	return make_address(&address, path) ? connect_to(&address) : -1;
+}
+
+int net_switch_connect(const char *path)
+{
+	int fd = net_connect_to(path);
 	if (fd >= 0)
 		return fd;
-	return net_complain(path, strlen(path) >= sizeof(address.sun_path) ? "the path of a socket has 107 characters at most"
+	return net_complain(path, errno == ENAMETOOLONG ? "the path of a socket has 107 characters at most"
 				  : errno == ENOENT || errno == ECONNREFUSED ? "no switch is there; start one with nadir switch --path"
 									     : strerror(errno));
 }
@@ -276,7 +283,7 @@ static int run_switch(const char *path, bool confine)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, on_end);
 	signal(SIGTERM, on_end);
-	if (confine && net_sandbox_enter(false) < 0) {
+	if (confine && net_sandbox_enter(NET_MAY_SWITCH) < 0) {
 		fprintf(stderr, "nadir: the switch cannot be confined; --sandbox off runs without\n");
 		return STATUS_FAILURE;
 	}

@@ -343,15 +343,14 @@ static bool forward(const struct net_wishes *w)
 	return true;
 }
 
-/* Nothing of the VMM's: not its files, and not the terminal's signals. */
-static bool detach(int fd)
+bool net_detach(int fd, const char *name)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	setsid();
-	prctl(PR_SET_NAME, "nadir-net");
+	prctl(PR_SET_NAME, name);
 	signal(SIGPIPE, SIG_IGN);
 	return null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 && !setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 }) &&
-	       dup2(fd, 3) >= 0 && !close_range(4, ~0u, 0);
+	       dup2(fd, NET_DETACHED) >= 0 && !close_range(NET_DETACHED + 1, ~0u, 0);
 }
 
 static _Noreturn void live(int fd, const struct net_wishes *w)
@@ -359,14 +358,14 @@ static _Noreturn void live(int fd, const struct net_wishes *w)
 	bool more = false;
 	user.polls_size = 64;
 	user.poll = malloc(user.polls_size * sizeof(*user.poll));
-	if (!user.poll || !detach(fd) || !stream_init(&user.stream, 3, BACKLOG_MOST) || !(user.slirp = create(w))) {
+	if (!user.poll || !net_detach(fd, "nadir-net") || !stream_init(&user.stream, NET_DETACHED, BACKLOG_MOST) || !(user.slirp = create(w))) {
 		net_complain("user", "the network cannot be made");
 		_exit(1);
 	}
 	user.stream.level = true;
 	if (!forward(w))
 		_exit(1);
-	if (w->confine && net_sandbox_enter(true) < 0) {
+	if (w->confine && net_sandbox_enter(NET_MAY_INTERNET) < 0) {
 		net_complain("user", "its process cannot be confined; --sandbox off runs without");
 		_exit(1);
 	}

@@ -44,36 +44,39 @@ static const int allowed[] = {
 	SCMP_SYS(sched_getaffinity),
 };
 
-#define LISTENING_MAX 16
+#define GRANTS_MAX 256
 
-static int listening[LISTENING_MAX];
-static unsigned listening_count;
+/* Calls that are allowed with one file as their first argument alone. */
+static struct {
+	int call, fd;
+} grants[GRANTS_MAX];
+static unsigned grant_count;
+
+static void grant(int call, int fd)
+{
+	if (fd < 0 || grant_count == GRANTS_MAX)
+		return;
+	grants[grant_count].call = call;
+	grants[grant_count++].fd = fd;
+}
 
 void sandbox_allow_accept(int fd)
 {
-	if (fd >= 0 && listening_count < LISTENING_MAX)
-		listening[listening_count++] = fd;
+	grant(SCMP_SYS(accept4), fd);
 }
-
-#define SOCKETS_MAX 64
-
-static int connected[SOCKETS_MAX];
-static unsigned connected_count;
 
 void sandbox_allow_sockets(const int *fd, unsigned count)
 {
-	for (unsigned i = 0; i < count && connected_count < SOCKETS_MAX; i++)
-		connected[connected_count++] = fd[i];
+	for (unsigned i = 0; i < count; i++) {
+		grant(SCMP_SYS(sendto), fd[i]);
+		grant(SCMP_SYS(recvfrom), fd[i]);
+		grant(SCMP_SYS(shutdown), fd[i]);
+	}
 }
 
-static int add_sockets(scmp_filter_ctx filter)
+void sandbox_allow_messages(int fd)
 {
-	static const int calls[] = { SCMP_SYS(sendto), SCMP_SYS(recvfrom), SCMP_SYS(shutdown) };
-	int error = 0;
-	for (unsigned i = 0; i < connected_count; i++)
-		for (size_t call = 0; !error && call < ARRAY_SIZE(calls); call++)
-			error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[call], 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)connected[i]));
-	return error;
+	grant(SCMP_SYS(recvmsg), fd);
 }
 
 /* Calls whose arguments matter, and those that are refused without dying of it. */
@@ -106,8 +109,8 @@ static int add_conditions(scmp_filter_ctx filter, int space_socket)
 	int error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
 	for (unsigned i = 0; !error && i < ARRAY_SIZE(rows); i++)
 		error = seccomp_rule_add(filter, rows[i].action, rows[i].call, 1, rows[i].argument);
-	for (unsigned i = 0; !error && i < listening_count; i++)
-		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(accept4), 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)listening[i]));
+	for (unsigned i = 0; !error && i < grant_count; i++)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, grants[i].call, 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)grants[i].fd));
 	/* Requests to the server of spaces. */
 	if (!error && space_socket >= 0)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sendmsg), 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)space_socket));
@@ -124,7 +127,6 @@ static int add_rules(scmp_filter_ctx filter, int space_socket)
 	int error = 0;
 	for (unsigned i = 0; !error && i < ARRAY_SIZE(allowed); i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
-	error = error ? error : add_sockets(filter);
 	return error ? error : add_conditions(filter, space_socket);
 }
 

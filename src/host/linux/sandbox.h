@@ -20,6 +20,9 @@ void sandbox_allow_accept(int fd);
 /* Let it send and receive on these connected sockets; likewise. */
 void sandbox_allow_sockets(const int *fd, unsigned count);
 
+/* Let it receive messages on this socket, files with them; likewise. */
+void sandbox_allow_messages(int fd);
+
 /* Confine all threads of the process for good: from now on only the system calls that a running VM needs are possible; others are not
  * carried out, and end the process by SIGSYS after one line that names them. Call when every file is open and every thread exists.
  * Messages may be sent to space_socket alone (-1: none). 0 or -errno. */
