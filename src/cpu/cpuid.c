@@ -359,6 +359,22 @@ struct cpuid_policy *cpuid_policy_create(const char *spec, unsigned cpus, u64 ts
 	return NULL;
 }
 
+const char *cpuid_beyond(const struct cpuid_policy *policy, const struct cpuid_policy *available)
+{
+	for (unsigned i = 0; i < FEATURE_COUNT; i++)
+		if (cpuid_has(policy, i) && !cpuid_has(available, i))
+			return rows[i].name;
+	return NULL;
+}
+
+void cpuid_policy_limit(struct cpuid_policy *policy, const struct cpuid_policy *available)
+{
+	intersect(policy, available);
+	policy->xcr0 = 0;
+	set_xstate(policy);
+	policy->linear_bits = cpuid_has(policy, FEATURE_LA57) ? 57 : 48;
+}
+
 /* ---- what the vCPU's registers may hold ---- */
 
 static const struct {

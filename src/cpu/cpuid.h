@@ -50,6 +50,13 @@ static inline bool cpuid_has(const struct cpuid_policy *policy, enum cpu_feature
 /* The features that a guest may have on this host; nothing else of `policy` is set. */
 void cpuid_available(struct cpuid_policy *policy);
 
+/* Take away the features that are not in `available`, whose other fields do not matter, and what needs them; but for those that are nadir's own
+ * doing. Before any vCPU is made. */
+void cpuid_policy_limit(struct cpuid_policy *policy, const struct cpuid_policy *available);
+
+/* The name of a feature of the policy that is not in `available`, or NULL. */
+const char *cpuid_beyond(const struct cpuid_policy *policy, const struct cpuid_policy *available);
+
 /* What the CPUID instruction gives on this vCPU now (OSXSAVE, APIC ID, XSAVE sizes by XCR0...). */
 void cpuid_answer(struct vcpu *vcpu, u32 leaf, u32 subleaf, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
 /* Fill the vCPU's derived fields (cr4_valid, efer_valid, physical_bits...) from the policy, and vcpu->cpuid. */

@@ -11,24 +11,35 @@ struct engine_ops {
 	bool one_cpu; /* a machine has one vCPU at most */
 	/* Whether this host can run it; if not, *why is a sentence. */
 	bool (*available)(const char **why);
+	/* Optional: whether "auto" may take it, because it runs guests better than those behind it in the table; if not, *why is a sentence. May take
+	 * milliseconds. Without it, "auto" takes what is available. */
+	bool (*preferred)(const char **why);
+	/* Optional: the CPU features that guests can have (available->features); all that the host has, if there is no such function. */
+	void (*limit)(struct cpuid_policy *available);
 	int (*vcpu_create)(struct vcpu *vcpu); /* 0 or negative */
 	void (*vcpu_destroy)(struct vcpu *vcpu);
 	/* Run on the calling thread until an exit that the VM must handle (see vcpu/exit.h). Honours vcpu->pending before each
 	 * instruction: delivers NMIs and interrupts where RFLAGS.IF and the shadow allow. */
 	void (*run)(struct vcpu *vcpu, struct exit *exit);
+	/* Optional, where state lives elsewhere while the guest runs: make all of struct vcpu true, on the vCPU's own thread between two runs. What holds
+	 * without is said in struct vcpu's users: after a run that ended with HLT or INTERRUPTED the general registers, RFLAGS and what keeps interrupts
+	 * and NMIs off; after any other, everything. */
+	void (*sync)(struct vcpu *vcpu);
 	/* The vCPU's state was changed from outside (reset, restore, debugger): drop what was derived from it. */
 	void (*state_changed)(struct vcpu *vcpu);
 	/* Optional: the engine's own counters of a vCPU, line by line: "  VALUE  NAME". While the vCPU runs they may be a moment old. */
 	void (*report)(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);
 };
 
-extern const struct engine_ops engine_step, engine_bt, engine_lockstep;
+extern const struct engine_ops engine_kvm, engine_step, engine_bt, engine_lockstep;
 
 /* All there are, in the order of preference. */
-#define ENGINE_COUNT 3
+#define ENGINE_COUNT 4
 extern const struct engine_ops *const engines[ENGINE_COUNT];
 
-/* The engine of a name; "auto" is the first of the table that this host can run. NULL: there is none. */
+/* Whether "auto" may take it. */
+bool engine_preferred(const struct engine_ops *engine, const char **why);
+/* The engine of a name; "auto" is the first of the table that is preferred. NULL: there is none. */
 const struct engine_ops *engine_find(const char *name);
 
 #endif

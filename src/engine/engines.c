@@ -3,7 +3,7 @@
 
 #include "lib/string.h"
 
-const struct engine_ops *const engines[ENGINE_COUNT] = { &engine_bt, &engine_step, &engine_lockstep };
+const struct engine_ops *const engines[ENGINE_COUNT] = { &engine_kvm, &engine_bt, &engine_step, &engine_lockstep };
 
 static bool same(const char *a, const char *b)
 {
@@ -14,11 +14,16 @@ static bool same(const char *a, const char *b)
 	return *a == *b;
 }
 
+bool engine_preferred(const struct engine_ops *engine, const char **why)
+{
+	return engine->preferred ? engine->preferred(why) : engine->available(why);
+}
+
 const struct engine_ops *engine_find(const char *name)
 {
 	const char *why;
 	for (unsigned i = 0; i < ENGINE_COUNT; i++)
-		if (same(name, engines[i]->name) || (same(name, "auto") && engines[i]->available(&why)))
+		if (same(name, engines[i]->name) || (same(name, "auto") && engine_preferred(engines[i], &why)))
 			return engines[i];
 	return NULL;
 }

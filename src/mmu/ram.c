@@ -145,6 +145,7 @@ void ram_set_readonly(struct ram *ram, gpa_t gpa, u64 size, bool readonly)
 		else
 			__atomic_fetch_and(&s->flags[page], (u8)~PAGE_READONLY, __ATOMIC_SEQ_CST);
 	}
+	__atomic_fetch_add(&ram->layout, 1, __ATOMIC_SEQ_CST);
 }
 
 void ram_code_written(struct ram *ram, u8 *flags, u32 *generation)

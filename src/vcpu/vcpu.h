@@ -17,6 +17,7 @@
 #include "arch/segment.h"
 #include "arch/types.h"
 #include "lib/state.h"
+#include "host/kvm.h"
 #include "host/port.h"
 #include "vcpu/debug.h"
 #include "vcpu/exit.h"
@@ -174,6 +175,7 @@ struct vcpu {
 	u8 direct; /* enum direct_mode; constant after creation */
 	u32 trace; /* TRACE_*; constant after creation */
 	u32 *stop; /* atomic; see vcpu_watch */
+	struct host_kvm_vcpu *kvm; /* atomic: where the host's KVM runs the guest now, to be stopped when something is pending; or NULL */
 
 	alignas(64) u8 xsave[XSAVE_AREA_SIZE];
 };
@@ -266,6 +268,9 @@ static inline void vcpu_set_pending(struct vcpu *v, u32 bits)
 	u32 *stop = __atomic_load_n(&v->stop, __ATOMIC_SEQ_CST);
 	if (stop)
 		host_space_stop(stop);
+	struct host_kvm_vcpu *kvm = __atomic_load_n(&v->kvm, __ATOMIC_SEQ_CST);
+	if (kvm)
+		host_kvm_stop(kvm);
 }
 
 /* The vCPU's own thread, before it runs code that looks at *stop instead of `pending`: whatever is pending, or becomes so, sets it. NULL ends

@@ -263,12 +263,21 @@ static void obey_requests(struct vm_cpu *cpu)
 							      : "it spins with interrupts disabled");
 }
 
+/* Others are going to look at the vCPU, or this thread at all of it. */
+static void sync(struct vm_cpu *cpu)
+{
+	if (cpu->vcpu.engine->sync)
+		cpu->vcpu.engine->sync(&cpu->vcpu);
+}
+
 /* Obey whatever others want of this vCPU; false when the VM has ended. */
 static bool checkpoint(struct vm_cpu *cpu)
 {
 	struct vm *vm = cpu->vm;
 	vcpu_clear_pending(&cpu->vcpu, PENDING_KICK);
 	vm_interrupt_ready(cpu); /* for what came at LINT0 */
+	if (must_park(cpu) || __atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST))
+		sync(cpu);
 	if (must_park(cpu))
 		park(cpu);
 	obey_requests(cpu);

@@ -315,12 +315,30 @@ static void limit_addresses(struct vm *vm)
 		vm->policy->physical_bits = MIN(vm->policy->physical_bits, FIRMWARE_PHYSICAL_BITS);
 }
 
+/* The engine may have fewer features for guests than the host. A saved guest has found what it has. */
+static bool limit_features(struct vm *vm, struct state *saved, char *error, size_t error_size)
+{
+	struct cpuid_policy available = { 0 };
+	const struct engine_ops *engine = vm->config.engine;
+	if (engine->limit) {
+		engine->limit(&available);
+		cpuid_policy_limit(vm->policy, &available);
+	}
+	if (saved && !vm_load_model(vm, saved, error, error_size))
+		return false;
+	const char *beyond = engine->limit ? cpuid_beyond(vm->policy, &available) : NULL;
+	if (beyond)
+		host_snprintf(error, error_size, "option --engine: the saved guest has the CPU feature %s, which the engine %s cannot give: choose another", beyond,
+			      engine->name);
+	return !beyond;
+}
+
 static bool make_policy(struct vm *vm, struct state *saved, char *error, size_t error_size)
 {
 	vm->policy = cpuid_policy_create(vm->config.cpu_model, vm->config.cpus, host_tsc_hz(), error, error_size);
 	if (vm->policy)
 		limit_addresses(vm);
-	return vm->policy && (!saved || vm_load_model(vm, saved, error, error_size));
+	return vm->policy && limit_features(vm, saved, error, error_size);
 }
 
 struct vm *vm_create(const struct vm_config *config, char *error, size_t error_size, bool *user_error)

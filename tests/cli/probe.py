@@ -37,6 +37,9 @@ kvm = report["kvm"]
 check(kvm["verdict"], "no verdict on KVM")
 check(kvm["trial_steps_passed"] <= kvm["trial_steps"], "more steps passed than there are")
 check(not kvm["runs_unmodified_kernels"] or kvm["trial_steps_passed"] == kvm["trial_steps"], "usable, but not every step passed")
+check(len(kvm["trial_steps_failed"]) + kvm["trial_steps_passed"] <= kvm["trial_steps"], "steps that both passed and failed")
+check(all(step in text for step in kvm["trial_steps_failed"]), "the words do not name a step that failed")
+check(all(e["available"] or not e["preferred"] for e in report["engines"]), "an engine is preferred that cannot run")
 check(report["choice"] in [e["name"] for e in report["engines"] if e["available"]], "the choice is no available engine")
 for said in (processor["vendor"], report["reason"], report["choice"]):
     check(said in text, f"the words do not say '{said}'")

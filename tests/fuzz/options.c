@@ -36,7 +36,7 @@ static void check(const struct run_options *o)
 	CHECK(o->cpus >= 1 && o->cpus <= 64);
 	CHECK(o->hang_timeout <= 86400);
 	CHECK(o->append && o->cpu && o->serial);
-	CHECK(!strcmp(o->engine, "auto") || !strcmp(o->engine, "step") || !strcmp(o->engine, "bt") || !strcmp(o->engine, "lockstep"));
+	CHECK(!strcmp(o->engine, "auto") || !strcmp(o->engine, "step") || !strcmp(o->engine, "kvm") || !strcmp(o->engine, "bt") || !strcmp(o->engine, "lockstep"));
 	CHECK(!strcmp(o->sandbox, "on") || !strcmp(o->sandbox, "off"));
 	CHECK(!strchr(o->protocol, '|') && !strchr(o->on_crash, '|') && !strchr(o->log_level, '|'));
 }

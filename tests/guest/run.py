@@ -8,6 +8,7 @@ with (v << 1) | 1. One line for each run, then "N passed, N failed"; a failed ru
 import argparse
 import concurrent.futures
 import ctypes
+import json
 import os
 import re
 import subprocess
@@ -151,6 +152,30 @@ def report(options, run, result):
     return not trouble
 
 
+def kvm_obstacles(options):
+    """None if the host's KVM runs everything; else what it does not run, by the starts of names, or one reason for all."""
+    probe = subprocess.run([options.nadir, 'probe', '--json'], stdout=subprocess.PIPE, timeout=options.timeout)
+    report = json.loads(probe.stdout)
+    engine = next(e for e in report['engines'] if e['name'] == 'kvm')
+    if not engine['available']:
+        return engine['why_not']
+    if report['kvm']['runs_unmodified_kernels']:
+        return None
+    print(f'kvm: {report["kvm"]["verdict"]}')
+    return {start: why for why, starts in guests.KVM_SOFTWARE.items() for start in starts}
+
+
+def obstacle(options, run, kvm):
+    """Why the run is left out, or None."""
+    if options.qemu:
+        return run.get('not_on_qemu')
+    if run['engine'] != 'kvm' or not kvm:
+        return None
+    if isinstance(kvm, str):
+        return kvm
+    return next((why for start, why in kvm.items() if run['name'].startswith(start)), None)
+
+
 def arguments(add=lambda parser: None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--nadir', default='build/src/host/linux/nadir')
@@ -171,11 +196,13 @@ def arguments(add=lambda parser: None):
 def main():
     options = arguments()
     passed = failed = 0
-    wanted = []
+    wanted, skipped = [], 0
+    kvm = kvm_obstacles(options) if 'kvm' in options.engine.split(',') else None
     for run in select(options):
-        why = run.get('not_on_qemu') if options.qemu else None
+        why = obstacle(options, run, kvm)
         if why:
             print(f'skip {run["name"]:<24} {run["engine"]:<5} {why}')
+            skipped += 1
         else:
             wanted.append(run)
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
@@ -185,7 +212,7 @@ def main():
             else:
                 failed += 1
     print(f'{passed} passed, {failed} failed')
-    return 1 if failed or not passed else 0
+    return 77 if skipped and not passed and not failed else 1 if failed or not passed else 0
 
 
 if __name__ == '__main__':

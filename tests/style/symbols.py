@@ -35,8 +35,10 @@ def mutable_sections(archive):
 
 def main():
     root, archive = sys.argv[1:]
-    with open(f"{root}/src/host/port.h") as file:
-        port = set(re.findall(r"\b(host_\w+)\(", file.read()))
+    port = set()
+    for header in ("port.h", "kvm.h"):
+        with open(f"{root}/src/host/{header}") as file:
+            port |= set(re.findall(r"\b(host_\w+)\(", file.read()))
     missing = symbols(archive, "--undefined-only") - symbols(archive, "--defined-only")
     foreign = {name for name in missing - port - MEMORY - LINKER if not name.startswith(("Zydis", "Zycore", "Zyan"))}
     problems = [f"the core needs {name}, which the host port does not offer" for name in sorted(foreign)]

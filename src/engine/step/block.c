@@ -292,11 +292,11 @@ static bool same_bytes(const u8 *a, const u8 *b, unsigned n)
 }
 
 /* Whether the block is what memory holds; its page may have been written. */
-static bool block_current(struct block *block, const struct fetch *f)
+static bool block_current(const struct step *step, struct block *block, const struct fetch *f)
 {
 	if (block->generation != f->page.generation)
 		return false;
-	if (block->seen == f->seen)
+	if (block->seen == f->seen && !step->shared)
 		return true;
 	unsigned first = block->crosses ? (unsigned)(PAGE_SIZE - (block->gpa & ~PAGE_MASK)) : block->length;
 	if (!same_bytes(block->bytes, f->page.hva, first))
@@ -315,7 +315,7 @@ static bool second_page_current(struct vcpu *vcpu, struct block *block, gla_t gl
 	*fault = !translate_code(vcpu, vcpu_64bit(vcpu) ? next : (u32)next, &t, &seen);
 	if (*fault || !t.hva || t.gpa != block->gpa2 || t.generation != block->generation2)
 		return false;
-	if (block->seen2 == seen)
+	if (block->seen2 == seen && !step_of(vcpu)->shared)
 		return true;
 	unsigned first = (unsigned)(PAGE_SIZE - (block->gpa & ~PAGE_MASK));
 	if (!same_bytes(block->bytes + first, t.hva, block->length - first))
@@ -352,7 +352,7 @@ static struct block *block_find_slow(struct vcpu *vcpu, u32 key, bool single)
 	if (block) {
 		bool fault = false;
 		bool fits = vcpu_64bit(vcpu) || vcpu->rip + block->length - 1 <= vcpu->seg[SEG_CS].limit;
-		bool current = fits && block_current(block, &f) &&
+		bool current = fits && block_current(step, block, &f) &&
 			       (!block->crosses || second_page_current(vcpu, block, f.gla, &fault));
 		if (fault)
 			return NULL;
@@ -406,7 +406,7 @@ struct block *block_find(struct vcpu *vcpu, bool single)
 {
 	struct step *step = step_of(vcpu);
 	u32 key = block_key(vcpu, single);
-	struct block *block = block_cached(vcpu, step, key);
+	struct block *block = step->shared ? NULL : block_cached(vcpu, step, key);
 	if (likely(block))
 		return block;
 	block = block_find_slow(vcpu, key, single);

@@ -103,6 +103,7 @@ struct step {
 	/* hot */
 	const struct op *current; /* whose snippet runs */
 	bool vector_live;
+	bool shared; /* guest memory is written by who tells nobody: code is compared with it each time */
 	u8 trap_vector;
 	u32 trap_error;
 	u64 rip_mask;

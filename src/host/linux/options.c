@@ -59,7 +59,7 @@ static const struct option_row rows[] = {
 	{ "cpus", 'c', TYPE_NUMBER, FIELD(cpus), "N", "1", 1, 64, "number of virtual CPUs" },
 	{ "cpu", 0, TYPE_TEXT, FIELD(cpu), "MODEL[,+F|,-F]", "host", 0, 0,
 	  "CPU model, cut down to what this machine has, and features added or removed" },
-	{ "engine", 'e', TYPE_CHOICE, FIELD(engine), "auto|step|bt|lockstep", "auto", 0, 0, "how guest instructions are executed" },
+	{ "engine", 'e', TYPE_CHOICE, FIELD(engine), "auto|kvm|bt|step|lockstep", "auto", 0, 0, "how guest instructions are executed" },
 	{ "direct", 0, TYPE_CHOICE, FIELD(direct), "auto|off|always", "auto", 0, 0,
 	  "which guest user code runs by itself in a process of its own (engine bt): what runs long, none, or all" },
 	{ "serial", 's', TYPE_TEXT, FIELD(serial), "stdio|none|pty|unix:PATH|file:PATH[,size=SIZE][,keep=N]", "stdio", 0, 0, "where the first serial port goes" },

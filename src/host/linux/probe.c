@@ -180,13 +180,12 @@ static void choose_engine(struct machine *m)
 {
 	const char *why = NULL;
 	for (size_t i = 0; i < ENGINE_COUNT && !m->chosen; i++)
-		if (engines[i]->available(&why))
+		if (engine_preferred(engines[i], &why))
 			m->chosen = engines[i];
 	if (!m->chosen)
 		snprintf(m->reason, sizeof(m->reason), "%s", why ? why : "no engine can run here");
-	else if (m->kvm.usable)
-		snprintf(m->reason, sizeof(m->reason),
-			 "it needs no help from the host; KVM would work too, but nadir has no engine for it yet");
+	else if (m->chosen == &engine_kvm)
+		snprintf(m->reason, sizeof(m->reason), "the host's KVM passed the trial, and nothing is faster than the hardware");
 	else if (m->vmx || m->svm)
 		snprintf(m->reason, sizeof(m->reason),
 			 "it needs no help from the host, and a process cannot use the hardware without KVM");
@@ -266,6 +265,9 @@ static void print_kvm(FILE *out, const struct kvm_report *k)
 	if (k->kinstructions_per_s)
 		fprintf(out, "; its loop ran at %.1f million instructions a second",
 			(double)k->kinstructions_per_s / 1000);
+	for (unsigned i = 0, n = 0; i < k->steps; i++)
+		if (k->failed >> i & 1)
+			fprintf(out, "%s%s", n++ ? ", " : "\n                 what did not: ", probe_kvm_step(i + 1));
 	fputc('\n', out);
 }
 
@@ -283,9 +285,9 @@ static void print_engines(FILE *out, const struct machine *m)
 {
 	for (size_t i = 0; i < ENGINE_COUNT; i++) {
 		const char *why = "";
-		bool available = engines[i]->available(&why);
+		bool available = engines[i]->available(&why), preferred = engine_preferred(engines[i], &why);
 		fprintf(out, "%-16s %-8s %s%s%s\n", i ? "" : "Engines", engines[i]->name, engines[i]->description,
-			available ? "" : " - not here: ", available ? "" : why);
+			!available ? " - not here: " : !preferred ? " - only if asked for: " : "", preferred ? "" : why);
 	}
 	fprintf(out, "Choice           %s, because %s\n", m->chosen ? m->chosen->name : "none", m->reason);
 }
@@ -340,8 +342,11 @@ static void add_kvm(struct json_object *root, const struct kvm_report *k)
 	add_bool(o, "runs_unmodified_kernels", k->usable);
 	add_number(o, "trial_steps", k->steps);
 	add_number(o, "trial_steps_passed", k->steps_passed);
-	const char *next = k->opens && !k->usable ? probe_kvm_step(k->steps_passed + 1) : NULL;
-	json_object_object_add(o, "trial_step_failed", next ? json_object_new_string(next) : NULL);
+	struct json_object *not = json_object_new_array();
+	for (unsigned i = 0; i < k->steps; i++)
+		if (k->failed >> i & 1)
+			json_object_array_add(not, json_object_new_string(probe_kvm_step(i + 1)));
+	json_object_object_add(o, "trial_steps_failed", not);
 	add_number(o, "trial_instructions_per_second", k->kinstructions_per_s * 1000);
 	add_string(o, "verdict", k->verdict);
 	json_object_object_add(root, "kvm", o);
@@ -353,11 +358,12 @@ static void add_engines(struct json_object *root, const struct machine *m)
 	for (size_t i = 0; i < ENGINE_COUNT; i++) {
 		struct json_object *o = json_object_new_object();
 		const char *why = NULL;
-		bool available = engines[i]->available(&why);
+		bool available = engines[i]->available(&why), preferred = engine_preferred(engines[i], &why);
 		add_string(o, "name", engines[i]->name);
 		add_string(o, "description", engines[i]->description);
 		add_bool(o, "available", available);
-		json_object_object_add(o, "why_not", available || !why ? NULL : json_object_new_string(why));
+		add_bool(o, "preferred", preferred);
+		json_object_object_add(o, "why_not", preferred || !why ? NULL : json_object_new_string(why));
 		json_object_array_add(array, o);
 	}
 	json_object_object_add(root, "engines", array);

@@ -9,9 +9,10 @@
 	.section .rodata
 	.code64
 	.balign 16
-	.globl probe_guest_start, probe_guest_size, probe_guest_invalid_opcode, probe_guest_unexpected
+	.globl probe_guest_steps, probe_guest_start, probe_guest_size, probe_guest_invalid_opcode, probe_guest_unexpected
 
 	.macro begin number
+step_\number:
 	mov	$\number, %ebp
 	.endm
 	.macro passed
@@ -284,5 +285,11 @@ probe_guest_invalid_opcode:
 	.long	invalid_opcode - probe_guest_start
 probe_guest_unexpected:
 	.long	unexpected - probe_guest_start
+
+/* Where each step begins, so that a later one can be tried after one that failed. */
+probe_guest_steps:
+	.irp number, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18
+	.long	step_\number - probe_guest_start
+	.endr
 
 	.section .note.GNU-stack, "", @progbits

@@ -33,7 +33,7 @@
 #define TRIAL_PORT_PASSED 0x10
 #define TRIAL_PORT_FAILED 0x11
 #define TRIAL_PORT_EXCEPTION 0x12
-#define TRIAL_LOOP 300000
+#define TRIAL_LOOP 15000
 #define TRIAL_SPEED_STEP 9 /* the step of the loop */
 #define TRIAL_STEPS 18     /* the last one halts */
 

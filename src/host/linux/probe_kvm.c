@@ -55,8 +55,11 @@ struct trial {
 	u8 *memory;
 	struct kvm_run *run;
 	u64 loop_started; /* nanoseconds */
-	char why[200];
+	char why[200]; /* what was the matter with the step at hand */
+	char first_why[200]; /* with the first that failed */
 };
+
+extern const u32 probe_guest_steps[STEPS];
 
 static u64 now(void)
 {
@@ -138,21 +141,36 @@ static bool create_vcpu(struct trial *t)
 	return give_cpuid(t);
 }
 
-static bool prepare(struct trial *t)
+/* Put the vCPU where a step begins. A later one finds what those before it are to leave behind. */
+static bool start_step(struct trial *t, unsigned number)
 {
-	struct kvm_regs regs = { .rip = TRIAL_CODE, .rsp = TRIAL_STACK_TOP, .rflags = RFLAGS_FIXED1 };
+	struct kvm_regs regs = { .rip = TRIAL_CODE + probe_guest_steps[number - 1], .rsp = TRIAL_STACK_TOP, .rflags = RFLAGS_FIXED1 };
 	struct kvm_sregs sregs;
-	if (!create_vm(t) || !create_vcpu(t))
-		return false;
-	probe_guest_build(t->memory);
+	struct kvm_vcpu_events events = { 0 };
+	t->report->step = number;
+	ioctl(t->vcpu, KVM_SET_VCPU_EVENTS, &events);
 	if (ioctl(t->vcpu, KVM_GET_SREGS, &sregs) < 0)
 		return failed(t, "KVM_GET_SREGS");
 	fill_registers(&sregs);
+	if (number > 3)
+		sregs.idt = (struct kvm_dtable){ .base = TRIAL_IDT, .limit = 32 * 16 - 1 };
+	if (number > 5)
+		sregs.cr4 |= CR4_OSFXSR | CR4_OSXMMEXCPT;
+	if (number > 6)
+		sregs.efer |= EFER_SCE | EFER_NXE;
 	if (ioctl(t->vcpu, KVM_SET_SREGS, &sregs) < 0)
 		return failed(t, "KVM_SET_SREGS");
 	if (ioctl(t->vcpu, KVM_SET_REGS, &regs) < 0)
 		return failed(t, "KVM_SET_REGS");
 	return true;
+}
+
+static bool prepare(struct trial *t)
+{
+	if (!create_vm(t) || !create_vcpu(t))
+		return false;
+	probe_guest_build(t->memory);
+	return start_step(t, 1);
 }
 
 /* ---- running it ---- */
@@ -170,9 +188,10 @@ static enum verdict answer_io(struct trial *t)
 	u32 value = *(const u32 *)((const u8 *)t->run + t->run->io.data_offset);
 	if (t->run->io.port == TRIAL_PORT_EXCEPTION)
 		return stop(t, "the guest took an exception that no processor raises there");
-	if (t->run->io.port != TRIAL_PORT_PASSED || value != t->report->steps_passed + 1)
+	if (t->run->io.port != TRIAL_PORT_PASSED || value != t->report->step)
 		return stop(t, "the guest saw another result than a processor gives");
-	t->report->steps_passed = value;
+	t->report->steps_passed++;
+	t->report->step = value + 1;
 	if (value == TRIAL_SPEED_STEP - 1)
 		t->loop_started = now();
 	if (value == TRIAL_SPEED_STEP)
@@ -209,7 +228,7 @@ static enum verdict answer(struct trial *t)
 	case KVM_EXIT_MMIO:
 		return answer_mmio(t);
 	case KVM_EXIT_HLT:
-		return t->report->steps_passed == STEPS - 1 ? DONE : stop(t, "the guest halted too early");
+		return t->report->step == STEPS ? DONE : stop(t, "the guest halted too early");
 	case KVM_EXIT_SHUTDOWN:
 		return stop(t, "the guest ended in a triple fault");
 	case KVM_EXIT_INTERNAL_ERROR:
@@ -222,15 +241,30 @@ static enum verdict answer(struct trial *t)
 	}
 }
 
-static bool run_guest(struct trial *t)
+static enum verdict enter(struct trial *t)
 {
+	if (ioctl(t->vcpu, KVM_RUN, 0) == 0)
+		return answer(t);
+	failed(t, "KVM_RUN");
+	return STOP;
+}
+
+/* A step that fails is left out, and the others are tried all the same. */
+static void run_guest(struct trial *t)
+{
+	struct kvm_report *r = t->report;
 	enum verdict verdict = GO_ON;
-	while (verdict == GO_ON) {
-		if (ioctl(t->vcpu, KVM_RUN, 0) < 0)
-			return failed(t, "KVM_RUN");
-		verdict = answer(t);
+	while (verdict != DONE) {
+		verdict = enter(t);
+		if (verdict != STOP)
+			continue;
+		if (!r->failed)
+			snprintf(t->first_why, sizeof(t->first_why), "%s", t->why);
+		r->failed |= 1u << (r->step - 1);
+		if (r->step == STEPS || !start_step(t, r->step + 1))
+			return;
 	}
-	return verdict == DONE;
+	r->steps_passed++;
 }
 
 static void judge_speed(struct kvm_report *r)
@@ -250,13 +284,19 @@ static void trial(struct kvm_report *report, int kvm)
 	struct trial t = { .report = report, .kvm = kvm };
 	if (!prepare(&t))
 		snprintf(report->verdict, sizeof(report->verdict), "no virtual CPU can be made: %s", t.why);
-	else if (run_guest(&t)) {
-		report->steps_passed = STEPS;
-		judge_speed(report);
-	} else
-		snprintf(report->verdict, sizeof(report->verdict),
-			 "an unmodified 64-bit kernel does not run, since at the step '%s' %s",
-			 steps[MIN(report->steps_passed, STEPS - 1)], t.why);
+	else {
+		run_guest(&t);
+		if (!report->failed)
+			judge_speed(report);
+		else
+			snprintf(report->verdict, sizeof(report->verdict), "an unmodified 64-bit kernel does not run, since at the step '%s' %s",
+				 steps[__builtin_ctz(report->failed)], t.first_why);
+	}
+}
+
+static const char *step_at_hand(const struct kvm_report *report)
+{
+	return steps[report->step ? report->step - 1 : 0];
 }
 
 /* ---- parent and child ---- */
@@ -276,12 +316,12 @@ static void wait_for(pid_t child, struct kvm_report *report)
 		report->usable = false;
 		snprintf(report->verdict, sizeof(report->verdict),
 			 "an unmodified 64-bit kernel does not run, since the step '%s' did not end within %d seconds",
-			 steps[MIN(report->steps_passed, STEPS - 1)], TRIAL_SECONDS);
+			 step_at_hand(report), TRIAL_SECONDS);
 	} else if (WIFSIGNALED(status)) {
 		report->usable = false;
 		snprintf(report->verdict, sizeof(report->verdict),
 			 "the process that tried it was killed by signal %d at the step '%s'", WTERMSIG(status),
-			 steps[MIN(report->steps_passed, STEPS - 1)]);
+			 step_at_hand(report));
 	}
 }
 

@@ -9,6 +9,8 @@ struct kvm_report {
 	bool opens;
 	int api_version;              /* -1: not told */
 	unsigned steps_passed, steps; /* of the trial guest */
+	unsigned step; /* the one it is at, or ended with: 1 to steps */
+	u32 failed; /* bit n: step n + 1 did not work */
 	u64 kinstructions_per_s;      /* of its loop; 0: it did not get there */
 	bool usable;                  /* an unmodified kernel can be expected to run */
 	char verdict[400]; /* one sentence: what works, or the first thing that does not and how to mend it */

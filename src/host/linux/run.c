@@ -23,6 +23,7 @@
 #include "host/linux/run_delay.h"
 #include "host/linux/runtime.h"
 #include "host/linux/rom.h"
+#include "host/linux/run_engine.h"
 #include "host/linux/sandbox.h"
 #include "host/linux/share.h"
 #include "host/linux/snapshot.h"
@@ -339,19 +340,10 @@ static int open_files(struct machine *m)
 static int make_config(struct machine *m, struct vm_config *config)
 {
 	const struct run_options *o = m->options;
-	u32 trace = diagnostics_trace(o->trace);
-	if (trace == ~0u)
-		return -1;
-	if ((trace & TRACE_TRANSLATED) && engine_find(o->engine) == &engine_step) {
-		fprintf(stderr, "nadir: --trace in_asm and out_asm show translated code, and --engine step translates none\n");
-		return -1;
-	}
 	*config = (struct vm_config){
 		.memory = o->memory & PAGE_MASK,
 		.cpus = (unsigned)o->cpus,
 		.cpu_model = o->cpu,
-		.engine = engine_find(o->engine),
-		.direct = !strcmp(o->direct, "off") ? DIRECT_OFF : !strcmp(o->direct, "always") ? DIRECT_ALWAYS : DIRECT_AUTO,
 		.boot = { .kernel = m->kernel.data, .kernel_size = m->kernel.size, .initrd = m->initrd.data, .initrd_size = m->initrd.size,
 			  .cmdline = o->append, .copied = file_settle_part },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
@@ -363,12 +355,13 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.state = m->snapshot.state,
 		.state_size = m->snapshot.state_size,
 		.stats_by_site = o->stats || o->json,
-		.trace = trace,
 		.ended = machine_ended,
 		.event = machine_event,
 		.report = report_line,
 		.debug_stopped = debug_stopped,
 	};
+	if (run_engine(o, config) < 0)
+		return -1;
 	boot_protocol_find(o->protocol, &config->boot.protocol);
 	if (boot_option(o->boot, config->boot.order) < 0)
 		return -1;
@@ -468,13 +461,15 @@ static int start_threads(struct machine *m)
 	return disks_start(disk_completed) < 0 || start_nets(m) < 0 || run_shares(m) < 0 ? -1 : start_control(m);
 }
 
-static int confine(const struct run_options *o)
+static int confine(const struct machine *m)
 {
-	if (!confined(o))
+	if (!confined(m->options))
 		return 0;
 	const int *sockets;
 	unsigned count = nbd_sockets(&sockets);
 	sandbox_allow_sockets(sockets, count);
+	if (m->vm->config.engine == &engine_kvm)
+		sandbox_allow_kvm(host_kvm_open());
 	int error = sandbox_enter(space_socket());
 	if (error)
 		fprintf(stderr, "nadir: cannot confine the process (%s); --sandbox off runs without\n", strerror(-error));
@@ -550,7 +545,7 @@ static int run_machine(struct machine *m)
 		return STATUS_FAILURE;
 	if (start_consoles(m) < 0)
 		return STATUS_FAILURE;
-	if (confine(m->options) < 0)
+	if (confine(m) < 0)
 		return STATUS_FAILURE;
 	if (m->options->restore)
 		vm_release(m->vm);

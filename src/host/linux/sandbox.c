@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <seccomp.h>
 #include <linux/if_tun.h>
+#include <linux/kvm.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -79,6 +80,29 @@ void sandbox_allow_messages(int fd)
 	grant(SCMP_SYS(recvmsg), fd);
 }
 
+/* To run a vCPU, to move its state, to change what memory it sees. None makes a VM, a vCPU, a device, or a way around what nadir answers. */
+static const u64 kvm_requests[] = {
+	KVM_RUN, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, KVM_GET_SREGS2, KVM_SET_SREGS2, KVM_GET_XSAVE, KVM_SET_XSAVE,
+	KVM_GET_XCRS, KVM_SET_XCRS, KVM_GET_MSRS, KVM_SET_MSRS, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS,
+	KVM_SET_GUEST_DEBUG, KVM_INTERRUPT, KVM_NMI, KVM_SET_DEVICE_ATTR, KVM_SET_USER_MEMORY_REGION,
+};
+
+static int kvm_file = -1;
+
+void sandbox_allow_kvm(int file)
+{
+	kvm_file = file;
+}
+
+static int add_kvm(scmp_filter_ctx filter)
+{
+	int error = 0;
+	for (unsigned i = 0; kvm_file >= 0 && !error && i < ARRAY_SIZE(kvm_requests); i++)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 2, SCMP_A0_64(SCMP_CMP_GE, (scmp_datum_t)kvm_file),
+					 SCMP_A1_64(SCMP_CMP_EQ, kvm_requests[i]));
+	return error;
+}
+
 /* Calls whose arguments matter, and those that are refused without dying of it. */
 static int add_conditions(scmp_filter_ctx filter, int space_socket)
 {
@@ -127,6 +151,7 @@ static int add_rules(scmp_filter_ctx filter, int space_socket)
 	int error = 0;
 	for (unsigned i = 0; !error && i < ARRAY_SIZE(allowed); i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
+	error = error ? error : add_kvm(filter);
 	return error ? error : add_conditions(filter, space_socket);
 }
 

@@ -23,6 +23,9 @@ void sandbox_allow_sockets(const int *fd, unsigned count);
 /* Let it receive messages on this socket, files with them; likewise. */
 void sandbox_allow_messages(int fd);
 
+/* The KVM engine is in use: requests to files from this one on that a running vCPU needs are possible; before sandbox_enter. */
+void sandbox_allow_kvm(int file);
+
 /* Confine all threads of the process for good: from now on only the system calls that a running VM needs are possible; others are not
  * carried out, and end the process by SIGSYS after one line that names them. Call when every file is open and every thread exists.
  * Messages may be sent to space_socket alone (-1: none). 0 or -errno. */
