@@ -141,7 +141,7 @@ static bool possible(const struct vcpu *v)
 {
 	bool paging = v->cr0 & CR0_PG;
 	bool long_mode = (v->efer & EFER_LME) && paging;
-	return !(v->cr0 & ~v->cr0_valid) && !(v->cr4 & ~v->cr4_valid) && !(v->efer & ~v->efer_valid) && !(v->xcr0 & ~v->xcr0_valid) &&
+	return !(v->cr0 & ~v->cr0_valid) && !(v->cr4 & ~v->cr4_valid) && !(v->efer & ~v->efer_valid) && !(v->xcr0 & ~(v->xcr0_valid | XCR0_X87)) &&
 	       (!paging || (v->cr0 & CR0_PE)) && long_mode == !!(v->efer & EFER_LMA) && (!long_mode || (v->cr4 & CR4_PAE)) &&
 	       (v->rflags & RFLAGS_FIXED1);
 }
