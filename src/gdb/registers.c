@@ -139,7 +139,7 @@ void gdb_registers_init(struct gdb_registers *r, enum gdb_architecture architect
 		r->row[i].group = "float";
 	for (unsigned i = 0; i < ARRAY_SIZE(banks); i++) {
 		const struct bank *b = &banks[i];
-		if (!b->component || (policy->xcr0 & BIT(b->component)))
+		if (!b->component || ((policy->xcr0 | XCR0_SSE) & BIT(b->component)))
 			add_bank(r, b);
 		if (b->feature == GDB_SSE)
 			add(r, GDB_SSE, &(struct gdb_register){ .name = "mxcsr", .size = 4, .kind = KIND_MXCSR, .type = "i386_mxcsr", .group = "vector" });
