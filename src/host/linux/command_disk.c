@@ -25,7 +25,7 @@ static int parse_size(const char *text, u64 *size)
 	char *end;
 	errno = 0;
 	u64 n = strtoull(text, &end, 10);
-	int shift = options_unit_shift(end);
+	int shift = option_unit_shift(end);
 	*size = n << MAX(shift, 0);
 	if (isdigit((unsigned char)*text) && !errno && shift >= 0 && n && !(n >> (SIZE_MAX_BITS - shift)) && *size % IMAGE_SECTOR == 0)
 		return 0;

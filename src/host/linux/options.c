@@ -14,22 +14,8 @@
 
 #include "vm/description.h"
 
-enum option_type { TYPE_TEXT, TYPE_FLAG, TYPE_SIZE, TYPE_NUMBER, TYPE_CHOICE, TYPE_LIST };
-
-struct option_row {
-	const char *name;
-	char letter;
-	enum option_type type;
-	size_t offset; /* in struct run_options */
-	const char *argument; /* its name in the help; for a choice the words, separated by | */
-	const char *preset; /* text of the default, parsed like an argument; NULL: none */
-	u64 minimum, maximum; /* of sizes and numbers */
-	const char *help;
-};
-
 #define FIELD(name) offsetof(struct run_options, name)
-#define MIB BIT(20)
-#define FILE_MAX MIB
+#define FILE_MAX BIT(20)
 
 static const struct option_row rows[] = {
 	{ "kernel", 'k', TYPE_TEXT, FIELD(kernel), "FILE", NULL, 0, 0,
@@ -53,10 +39,10 @@ static const struct option_row rows[] = {
 	{ "name", 0, TYPE_TEXT, FIELD(name), "NAME", NULL, 0, 0,
 	  "what the machine is called by nadir list, stop, console and so on" },
 	{ "api-socket", 0, TYPE_TEXT, FIELD(api_socket), "PATH", NULL, 0, 0, "where its control socket is, if not at its name's place" },
-	{ "protocol", 0, TYPE_CHOICE, FIELD(protocol), "auto|linux64|linux32|pvh|multiboot1|multiboot2|firmware|flat", "auto", 0, 0,
+	{ "protocol", 0, TYPE_CHOICE, FIELD(protocol), OPTION_PROTOCOLS, "auto", 0, 0,
 	  "boot protocol" },
-	{ "memory", 'm', TYPE_SIZE, FIELD(memory), "SIZE", "512M", MIB, BIT(40), "guest memory, with a suffix K, M, G or T" },
-	{ "cpus", 'c', TYPE_NUMBER, FIELD(cpus), "N", "1", 1, 64, "number of virtual CPUs" },
+	{ "memory", 'm', TYPE_SIZE, FIELD(memory), "SIZE", "512M", OPTION_MEMORY_MIN, OPTION_MEMORY_MAX, "guest memory, with a suffix K, M, G or T" },
+	{ "cpus", 'c', TYPE_NUMBER, FIELD(cpus), "N", "1", 1, OPTION_CPUS_MAX, "number of virtual CPUs" },
 	{ "cpu", 0, TYPE_TEXT, FIELD(cpu), "MODEL[,+F|,-F]", "host", 0, 0,
 	  "CPU model, cut down to what this machine has, and features added or removed" },
 	{ "engine", 'e', TYPE_CHOICE, FIELD(engine), "auto|kvm|bt|step|lockstep", "auto", 0, 0, "how guest instructions are executed" },
@@ -77,7 +63,7 @@ static const struct option_row rows[] = {
 	{ "gdb", 0, TYPE_TEXT, FIELD(gdb), "tcp:HOST:PORT|PORT|unix:PATH[,arch=ARCH]", NULL, 0, 0,
 	  "let GDB debug the guest (target remote); a port alone is one of this machine" },
 	{ "gdb-wait", 0, TYPE_FLAG, FIELD(gdb_wait), NULL, NULL, 0, 0, "stop in front of the first instruction until GDB comes" },
-	{ "hang-timeout", 0, TYPE_NUMBER, FIELD(hang_timeout), "SECONDS", "30", 0, 86400,
+	{ "hang-timeout", 0, TYPE_NUMBER, FIELD(hang_timeout), "SECONDS", "30", 0, OPTION_HANG_TIMEOUT_MAX,
 	  "how long a guest may spin with interrupts disabled before it counts as crashed; 0: for ever" },
 	{ "no-reboot", 0, TYPE_FLAG, FIELD(no_reboot), NULL, NULL, 0, 0, "end when the guest reboots" },
 	{ "stats", 0, TYPE_FLAG, FIELD(stats), NULL, NULL, 0, 0, "print exit statistics to stderr at the end" },
@@ -110,90 +96,20 @@ static int complain(struct source from, const struct option_row *row, const char
 	return -1;
 }
 
-int options_unit_shift(const char *text)
-{
-	static const char prefixes[] = "KMGT";
-	const char *p = *text ? strchr(prefixes, toupper((unsigned char)*text)) : NULL;
-	text += p != NULL;
-	bool ends = !*text || !strcasecmp(text, "B") || (p && !strcasecmp(text, "iB"));
-	return !ends ? -1 : p ? 10 * (int)(p - prefixes + 1) : 0;
-}
-
-/* A decimal number or 0x and a hexadecimal one, with an optional unit for sizes. */
-static int parse_number(struct source from, const struct option_row *row, const char *text, u64 *value)
-{
-	char expected[96];
-	bool is_size = row->type == TYPE_SIZE;
-	snprintf(expected, sizeof(expected), is_size ? "a size from %lluM to %lluM, such as 512M or 2G" : "a number from %llu to %llu",
-		 (unsigned long long)(is_size ? row->minimum / MIB : row->minimum),
-		 (unsigned long long)(is_size ? row->maximum / MIB : row->maximum));
-	char *end;
-	errno = 0;
-	u64 n = strtoull(text, &end, text[0] == '0' && (text[1] | 0x20) == 'x' ? 16 : 10);
-	int shift = is_size ? options_unit_shift(end) : *end ? -1 : 0;
-	if (!isdigit((unsigned char)*text) || errno || shift < 0 || n > (~0ull >> shift))
-		return complain(from, row, text, expected);
-	if (n << shift < row->minimum || n << shift > row->maximum)
-		return complain(from, row, text, expected);
-	*value = n << shift;
-	return 0;
-}
-
 bool options_size(const char *text, u64 *size)
 {
-	char *end;
-	errno = 0;
-	u64 n = strtoull(text, &end, 10);
-	int shift = options_unit_shift(end);
-	if (!isdigit((unsigned char)*text) || errno || shift < 0 || n > (~0ull >> shift))
-		return false;
-	*size = n << shift;
-	return true;
-}
-
-static bool is_choice(const char *choices, const char *text)
-{
-	size_t length = strlen(text);
-	for (const char *c = choices; c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL)
-		if (!strncmp(c, text, length) && (c[length] == '|' || !c[length]))
-			return length && !strchr(text, '|');
-	return false;
-}
-
-static int append(const struct option_row *row, struct option_list *list, const char *text)
-{
-	if (list->count == OPTION_LIST_MAX) {
-		fprintf(stderr, "nadir: --%s can be given %d times at most\n", row->name, OPTION_LIST_MAX);
-		return -1;
-	}
-	list->item[list->count++] = text;
-	return 0;
+	return option_number(text, true, size);
 }
 
 static int set(struct run_options *options, struct source from, const struct option_row *row, const char *text)
 {
-	void *field = (char *)options + row->offset;
-	switch (row->type) {
-	case TYPE_FLAG:
-		*(bool *)field = true;
-		return 0;
-	case TYPE_SIZE:
-	case TYPE_NUMBER:
-		return parse_number(from, row, text, field);
-	case TYPE_LIST:
-		return append(row, field, text);
-	case TYPE_CHOICE:
-		if (!is_choice(row->argument, text)) {
-			char expected[160];
-			snprintf(expected, sizeof(expected), "one of %s", row->argument);
-			return complain(from, row, text, expected);
-		}
-		/* fall through */
-	case TYPE_TEXT:
-		*(const char **)field = text;
-		return 0;
+	char expected[160];
+	const struct option_list *list = (const struct option_list *)(const void *)((const char *)options + row->offset);
+	if (row->type == TYPE_LIST && list->count == OPTION_LIST_MAX) {
+		fprintf(stderr, "nadir: --%s can be given %d times at most\n", row->name, OPTION_LIST_MAX);
+		return -1;
 	}
-	return -1;
+	return option_set(row, options, text, expected, sizeof(expected)) ? 0 : complain(from, row, text, expected);
 }
 
 static const struct option_row *row_of_letter(int letter)

@@ -4,15 +4,7 @@
 
 #include <stdio.h>
 
-#include "arch/types.h"
-
-#define OPTION_LIST_MAX 16
-
-/* An option that may be given several times. */
-struct option_list {
-	const char *item[OPTION_LIST_MAX];
-	unsigned count;
-};
+#include "vm/option.h"
 
 struct run_options {
 	const char *name;
@@ -64,8 +56,6 @@ struct run_options {
  * sentence on stderr. Until options_release. */
 int options_parse(struct run_options *options, int argc, char **argv);
 void options_release(struct run_options *options);
-/* The binary unit that `text` names: nothing, B, K, KB, KiB, and so on up to T, in either case. Its shift, or -1. */
-int options_unit_shift(const char *text);
 /* The text of a VM description file with these options, with absolute paths; the caller frees it. NULL after one sentence on stderr. */
 char *options_describe(const struct run_options *options);
 /* A size as options take it, within an option or elsewhere; false if it is none. */

@@ -2,42 +2,31 @@
 #include "host/linux/stats_print.h"
 
 #include "host/port.h"
+#include "vm/stats_table.h"
 
 #include <json-c/json.h>
-
-#define SITES_SHOWN 20
 
 static double ticks_to_ns(u64 ticks)
 {
 	return (double)ticks * 1e9 / (double)host_tsc_hz();
 }
 
-static double mean_ns(const struct stats_counter *c)
+struct lines {
+	FILE *out;
+	const char *newline;
+};
+
+static void print_line(void *opaque, const char *text)
 {
-	return c->count ? ticks_to_ns(c->ticks) / (double)c->count : 0;
+	const struct lines *lines = opaque;
+	fprintf(lines->out, "%s%s", text, lines->newline);
 }
 
 void stats_print_table(FILE *out, struct stats *stats, const char *newline)
 {
-	fprintf(out, "%s%-28s %12s %12s %10s%s", newline, "exits by reason", "count", "time ms", "mean ns", newline);
-	for (unsigned i = 0; i < EXIT_REASON_COUNT; i++) {
-		const struct stats_counter *c = &stats->reason[i];
-		if (c->count)
-			fprintf(out, "%-28s %12llu %12.1f %10.0f%s", exit_reason_name((enum exit_reason)i), (unsigned long long)c->count,
-				ticks_to_ns(c->ticks) / 1e6, mean_ns(c), newline);
-	}
-	fprintf(out, "%-28s %12llu%s", "interrupts delivered", (unsigned long long)stats->interrupts, newline);
-	fprintf(out, "%-28s %25.1f%s", "halted", (double)stats->halted_ns / 1e6, newline);
-	if (!stats->by_site)
-		return;
-	unsigned n = stats_sort_sites(stats);
-	fprintf(out, "%sexits by guest address (the first %u of %u)%s", newline, MIN(n, SITES_SHOWN), n, newline);
-	for (unsigned i = 0; i < MIN(n, SITES_SHOWN); i++) {
-		const struct stats_site *s = &stats->site[i];
-		fprintf(out, "%016llx  %-24s %8x %12llu %10.0f ns%s", (unsigned long long)s->rip,
-			exit_reason_name((enum exit_reason)s->reason), s->detail, (unsigned long long)s->counter.count, mean_ns(&s->counter),
-			newline);
-	}
+	struct lines lines = { out, newline };
+	print_line(&lines, "");
+	stats_table(stats, print_line, &lines);
 }
 
 static void add_counter(struct json_object *to, const struct stats_counter *c)
