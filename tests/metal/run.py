@@ -21,7 +21,7 @@ END = 'all guests have ended'
 
 def qemu(options, guest):
     return ['qemu-system-x86_64', '-accel', 'tcg', '-cpu', 'max', '-m', '256', '-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot',
-            '-kernel', options.nadir, '-append', options.append, '-initrd', f'{options.images}/{guest}.img']
+            '-kernel', options.nadir, '-append', '--debug-exit --no-reboot ' + options.append, '-initrd', f'{options.images}/{guest}.img']
 
 
 def output_of(command, timeout):
@@ -54,7 +54,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--nadir', default='build/src/host/metal/nadir.elf')
     parser.add_argument('--images', default='build/tests/guest')
-    parser.add_argument('--append', default='', help="nadir's command line")
+    parser.add_argument('--append', default='--engine step', help="nadir's command line")
     parser.add_argument('--timeout', type=float, default=120)
     parser.add_argument('--jobs', type=int, default=2)
     parser.add_argument('--verbose', action='store_true')

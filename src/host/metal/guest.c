@@ -1,18 +1,24 @@
 /* Guests: from modules to machines, and what becomes of them. */
 #include "host/metal/guest.h"
 
+#include "host/metal/console.h"
 #include "host/metal/log.h"
+#include "host/metal/options.h"
 #include "host/metal/pages.h"
-#include "host/metal/serial.h"
 #include "host/metal/thread.h"
 #include "host/port.h"
 #include "lib/string.h"
 #include "vm/report.h"
+#include "vm/stats_table.h"
 #include "vm/vm.h"
 
+#define GUESTS_MAX 32
+
 struct guest {
+	struct guest_options options;
+	char name[24];
+	struct console console;
 	struct vm *vm;
-	u32 ended; /* atomic: 1 when the machine has ended */
 	u32 running; /* vCPU threads that have not returned; atomic */
 	struct guest_cpu {
 		struct guest *guest;
@@ -20,88 +26,293 @@ struct guest {
 	} cpu[VM_CPUS_MAX];
 };
 
-static struct guest guest;
+static struct {
+	struct guest *guest[GUESTS_MAX];
+	unsigned count;
+	u32 ended; /* counts vCPU threads that have returned; atomic */
+} guests;
+
+/* ---- what machines tell us ---- */
 
 static void guest_ended(void *opaque)
 {
-	struct guest *g = opaque;
-	__atomic_store_n(&g->ended, 1, __ATOMIC_SEQ_CST);
-	host_wake(&g->ended);
 }
 
 static void report_line(void *opaque, const char *line)
 {
-	log_line("%s", line);
+	const struct guest *g = opaque;
+	log_line("%s: %s", g->name, line);
 }
 
-static void put(void *opaque, u8 byte)
+static void serial_ready(void *opaque)
 {
-	serial_put(byte);
+	const struct guest *g = opaque;
+	if (g->vm && vm_ended(g->vm) == VM_RUNNING)
+		vm_serial_input(g->vm);
 }
 
-static bool get(void *opaque, u8 *byte)
+static void show_stats_of(struct guest *g)
 {
-	return serial_get(byte);
+	struct stats *sum = host_alloc(sizeof(*sum));
+	if (!sum || !g->vm)
+		return;
+	vm_stats(g->vm, sum);
+	stats_table(sum, report_line, g);
+	for (unsigned i = 0; i < g->vm->config.cpus && g->vm->config.engine->report; i++)
+		g->vm->config.engine->report(&g->vm->cpu[i]->vcpu, report_line, g);
+	host_free(sum);
 }
+
+/* Of every thread how long it ran, then of every guest why it left. */
+static void show_stats(void)
+{
+	log_line("%-24s %4s %6s %14s", "thread", "CPU", "weight", "ran ms");
+	for (const struct thread *t = thread_first(); t; t = t->all)
+		log_line("%-24s %4u %6u %14llu", t->name, t->cpu->index, t->weight, (unsigned long long)(t->ran / 1000000));
+	log_line("%llu of %llu MiB are free", (unsigned long long)pages_available() >> 8, (unsigned long long)pages_total() >> 8);
+	for (unsigned i = 0; i < guests.count; i++)
+		show_stats_of(guests.guest[i]);
+}
+
+static void panic_dump(void)
+{
+	for (unsigned i = 0; i < guests.count; i++)
+		for (unsigned n = 0; guests.guest[i]->vm && n < guests.guest[i]->vm->config.cpus; n++)
+			report_vcpu(&guests.guest[i]->vm->cpu[n]->vcpu, report_line, guests.guest[i]);
+}
+
+/* ---- making ---- */
+
+static bool is_description(const struct boot_module *m)
+{
+	size_t n = string_length(m->name);
+	return n > 3 && !memcmp(m->name + n - 3, ".vm", 3);
+}
+
+static const struct boot_module *find_module(const struct boot_info *info, const char *name)
+{
+	for (unsigned i = 0; i < info->modules; i++)
+		if (string_equal(info->module[i].name, name))
+			return &info->module[i];
+	return NULL;
+}
+
+#define fail(...) (log_line("error: " __VA_ARGS__), NULL)
+
+/* The name is what the description is called, unless it says otherwise. */
+static void name_guest(struct guest *g, const char *file)
+{
+	if (g->options.name)
+		host_snprintf(g->name, sizeof(g->name), "%s", g->options.name);
+	else
+		host_snprintf(g->name, sizeof(g->name), "%.*s", (int)string_length(file) - 3, file);
+}
+
+static enum host_log_level log_level(const char *name)
+{
+	return string_equal(name, "error") ? LOG_ERROR : string_equal(name, "info") ? LOG_INFO : string_equal(name, "debug") ? LOG_DEBUG : LOG_WARN;
+}
+
+static const struct engine_ops *find_engine(const char *name)
+{
+	const char *why;
+	const struct engine_ops *engine = engine_find(name);
+	if (!engine)
+		return fail("there is no engine '%s'", name);
+	if (!engine->available(&why))
+		return fail("the engine %s cannot run here: %s", name, why);
+	return engine;
+}
+
+/* Make the machine. Its kernel and initial RAM disk stay where the boot loader put them. */
+static struct vm *create_vm(struct guest *g, const struct boot_module *kernel, const struct boot_module *initrd)
+{
+	const struct guest_options *o = &g->options;
+	char error[256];
+	bool user_error;
+	const struct engine_ops *engine = find_engine(o->engine);
+	if (!engine)
+		return NULL;
+	struct vm_config config = {
+		.memory = o->memory & PAGE_MASK,
+		.cpus = (unsigned)o->cpus,
+		.cpu_model = o->cpu,
+		.engine = engine,
+		.direct = DIRECT_OFF,
+		.boot = { .kernel = physical(kernel->base), .kernel_size = kernel->size, .cmdline = o->append },
+		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = &g->console, .debug_put = console_put,
+			      .debug = &g->console, .debug_exit = o->debug_exit },
+		.on_crash = string_equal(o->on_crash, "reset") ? CRASH_RESET : CRASH_REPORT,
+		.hang_timeout = o->hang_timeout,
+		.no_reboot = o->no_reboot,
+		.stats_by_site = o->stats,
+		.ended = guest_ended,
+		.report = report_line,
+		.opaque = g,
+	};
+	if (initrd) {
+		config.boot.initrd = physical(initrd->base);
+		config.boot.initrd_size = initrd->size;
+	}
+	boot_protocol_find(o->protocol, &config.boot.protocol);
+	struct vm *vm = vm_create(&config, error, sizeof(error), &user_error);
+	return vm ? vm : fail("%s: %s", g->name, error);
+}
+
+static struct guest *new_guest(void)
+{
+	struct guest *g = guests.count < GUESTS_MAX ? host_alloc(sizeof(*g)) : NULL;
+	if (!g)
+		return fail("there is no room for another guest");
+	options_init(&g->options);
+	return g;
+}
+
+static void add_guest(struct guest *g, const struct boot_module *kernel, const struct boot_module *initrd)
+{
+	log_set_level(log_level(g->options.log_level));
+	g->console.name = g->name;
+	g->console.ready = serial_ready;
+	g->console.opaque = g;
+	g->vm = create_vm(g, kernel, initrd);
+	if (!g->vm) {
+		host_free(g);
+		return;
+	}
+	console_add(&g->console);
+	guests.guest[guests.count++] = g;
+}
+
+/* The command line is read anew for each, since reading changes it. False: it is wrong, for all. */
+static bool read_command_line(struct guest_options *options, const struct boot_info *info)
+{
+	char error[256], *copy = host_alloc(BOOT_TEXT_MAX); /* stays: options point into it */
+	if (!copy)
+		return fail("out of memory");
+	memcpy(copy, info->cmdline, BOOT_TEXT_MAX);
+	return options_read_line(options, copy, error, sizeof(error)) || fail("%s", error);
+}
+
+/* The text needs a byte more. */
+static bool read_description(struct guest *g, const struct boot_module *m)
+{
+	char error[256], *text = host_alloc(m->size + 1);
+	if (!text)
+		return fail("out of memory");
+	memcpy(text, physical(m->base), m->size);
+	return options_read_file(&g->options, m->name, text, m->size, error, sizeof(error)) || fail("%s", error);
+}
+
+static void make_described(const struct boot_info *info, const struct boot_module *m)
+{
+	struct guest *g = new_guest();
+	if (!g || !read_description(g, m) || !read_command_line(&g->options, info))
+		return;
+	const char *kernel_name = g->options.kernel, *initrd_name = g->options.initrd;
+	const struct boot_module *kernel = kernel_name ? find_module(info, kernel_name) : NULL;
+	const struct boot_module *initrd = initrd_name ? find_module(info, initrd_name) : NULL;
+	name_guest(g, m->name);
+	if (!kernel || (initrd_name && !initrd)) {
+		const char *missing = kernel ? initrd_name : kernel_name;
+		log_line("error: %s: there is no module '%s'", m->name, missing ? missing : "(kernel)");
+		return;
+	}
+	add_guest(g, kernel, initrd);
+}
+
+static void make_plain(const struct boot_info *info)
+{
+	struct guest *g = new_guest();
+	if (!g || !read_command_line(&g->options, info))
+		return;
+	if (!g->options.append)
+		g->options.append = info->module[0].arguments;
+	host_snprintf(g->name, sizeof(g->name), "%s", g->options.name ? g->options.name : "guest");
+	add_guest(g, &info->module[0], info->modules > 1 ? &info->module[1] : NULL);
+}
+
+static void make_guests(const struct boot_info *info)
+{
+	bool described = false;
+	for (unsigned i = 0; i < info->modules; i++)
+		described |= is_description(&info->module[i]);
+	for (unsigned i = 0; i < info->modules && described; i++)
+		if (is_description(&info->module[i]))
+			make_described(info, &info->module[i]);
+	if (!info->modules)
+		log_line("error: there is no guest: the boot loader loaded no module");
+	else if (!described)
+		make_plain(info);
+}
+
+/* ---- running ---- */
 
 static void run_cpu(void *opaque)
 {
 	const struct guest_cpu *cpu = opaque;
 	vm_run_vcpu(cpu->guest->vm, cpu->index);
 	__atomic_fetch_sub(&cpu->guest->running, 1, __ATOMIC_SEQ_CST);
-	host_wake(&cpu->guest->running);
-}
-
-static const char *end_name(const struct vm *vm)
-{
-	static const char *const names[] = { "runs", "powered itself off", "rebooted", "ended", "crashed", "was stopped", "could not go on" };
-	return names[vm_ended(vm)];
+	__atomic_fetch_add(&guests.ended, 1, __ATOMIC_SEQ_CST);
+	host_wake(&guests.ended);
 }
 
 static void start(struct guest *g)
 {
 	g->running = g->vm->config.cpus;
 	for (unsigned i = 0; i < g->vm->config.cpus; i++) {
+		char name[THREAD_NAME_MAX];
 		g->cpu[i] = (struct guest_cpu){ g, i };
-		struct thread_setup setup = { .name = "guest", .run = run_cpu, .opaque = &g->cpu[i], .vector = true, .pin = -1 };
+		host_snprintf(name, sizeof(name), "%s/%u", g->name, i);
+		const struct thread_setup setup = { .name = name, .run = run_cpu, .opaque = &g->cpu[i], .vector = true, .pin = -1,
+						    .weight = (u32)(g->options.weight * THREAD_WEIGHT / 100) };
 		if (!thread_create(&setup))
 			host_panic("no memory for a thread");
 	}
 }
 
-void guests_run(const struct boot_info *info)
+static void finish(struct guest *g)
 {
-	char error[256];
-	bool user_error;
-	if (!info->modules) {
-		log_line("there is no guest: the boot loader loaded no module");
-		return;
+	static const char *const how[] = { "runs", "powered itself off", "rebooted", "ended", "crashed", "was stopped", "could not go on" };
+	console_flush(&g->console);
+	if (vm_ended(g->vm) == VM_DEBUG_EXIT)
+		log_line("%s ended with status %d", g->name, g->vm->exit_status);
+	else
+		log_line("%s %s", g->name, how[vm_ended(g->vm)]);
+	if (g->options.stats)
+		show_stats_of(g);
+	struct vm *vm = g->vm;
+	g->vm = NULL;
+	vm_destroy(vm);
+}
+
+/* Finish those whose threads have all returned; how many still run. */
+static unsigned finish_ended(void)
+{
+	unsigned left = 0;
+	for (unsigned i = 0; i < guests.count; i++) {
+		struct guest *g = guests.guest[i];
+		if (g->vm && !__atomic_load_n(&g->running, __ATOMIC_SEQ_CST))
+			finish(g);
+		left += g->vm != NULL;
 	}
-	const struct boot_module *kernel = &info->module[0];
-	struct vm_config config = {
-		.memory = 64 << 20,
-		.cpus = 1,
-		.cpu_model = "host",
-		.engine = engine_find("step"),
-		.direct = DIRECT_OFF,
-		.boot = { .kernel = physical(kernel->base), .kernel_size = kernel->size, .cmdline = kernel->arguments },
-		.backends = { .serial_put = put, .serial_get = get, .debug_put = put, .debug_exit = true },
-		.hang_timeout = 30,
-		.no_reboot = true,
-		.ended = guest_ended,
-		.report = report_line,
-		.opaque = &guest,
-	};
-	guest.vm = vm_create(&config, error, sizeof(error), &user_error);
-	if (!guest.vm) {
-		log_line("%s", error);
-		return;
+	return left;
+}
+
+bool guests_run(struct boot_info *info)
+{
+	struct guest_options machine;
+	options_init(&machine);
+	log_set_panic_dump(panic_dump);
+	if (read_command_line(&machine, info))
+		make_guests(info);
+	for (unsigned i = 0; i < guests.count; i++)
+		start(guests.guest[i]);
+	console_start(show_stats);
+	for (;;) {
+		u32 ended = __atomic_load_n(&guests.ended, __ATOMIC_SEQ_CST);
+		if (!finish_ended())
+			break;
+		host_wait(&guests.ended, ended, HOST_NEVER);
 	}
-	start(&guest);
-	while (!__atomic_load_n(&guest.ended, __ATOMIC_SEQ_CST))
-		host_wait(&guest.ended, 0, HOST_NEVER);
-	for (u32 n; (n = __atomic_load_n(&guest.running, __ATOMIC_SEQ_CST));)
-		host_wait(&guest.running, n, HOST_NEVER);
-	log_line("the guest %s, status %d", end_name(guest.vm), guest.vm->exit_status);
-	vm_destroy(guest.vm);
+	return string_equal(machine.end, "reset");
 }

@@ -4,7 +4,9 @@
 
 #include "host/metal/boot_info.h"
 
-/* Make the guests that the boot loader's modules and command line describe, and run them. Returns when the last has ended. */
-void guests_run(const struct boot_info *info);
+/* Make the guests that the boot loader's modules and command line describe: one of each module whose name ends in ".vm" and is a description;
+ * without such, one of the first module as its kernel, with that module's arguments, and the second as its initial RAM disk. Run them all.
+ * Returns when the last has ended: whether the machine is to be reset then. */
+bool guests_run(struct boot_info *info);
 
 #endif

@@ -1,0 +1,33 @@
+/* What a guest of the bare machine is made of: keys of a description file (vm/description.h), or options on nadir.elf's command line, which hold
+ * for all guests and win. Their names and values are those of `nadir run`; files are the boot loader's modules, by their names. */
+#ifndef NADIR_HOST_METAL_OPTIONS_H
+#define NADIR_HOST_METAL_OPTIONS_H
+
+#include "vm/option.h"
+
+struct guest_options {
+	const char *name;
+	const char *kernel, *initrd; /* modules */
+	const char *append;
+	const char *protocol;
+	u64 memory; /* bytes */
+	u64 cpus;
+	const char *cpu;
+	const char *engine;
+	bool debug_exit;
+	const char *on_crash;
+	u64 hang_timeout; /* seconds; 0: never */
+	bool no_reboot;
+	bool stats;
+	u64 weight;
+	const char *log_level;
+	const char *end; /* of the machine, when the last guest has ended */
+};
+
+/* The defaults. */
+void options_init(struct guest_options *options);
+/* Read a description, or a command line; the text is changed, and must stay. False: there is one sentence in `error`. `what` names the text. */
+bool options_read_file(struct guest_options *options, const char *what, char *text, size_t size, char *error, size_t error_size);
+bool options_read_line(struct guest_options *options, char *text, char *error, size_t error_size);
+
+#endif
