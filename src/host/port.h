@@ -246,6 +246,8 @@ void host_barrier_all(void);
 
 /* Make GS-relative addresses of the calling thread relative to `base`, for generated code. */
 void host_set_gs_base(void *base);
+/* What it is; for trap handlers. */
+void *host_gs_base(void);
 
 /* A fault taken by generated code: the host stopped at `pc` with a hardware exception. The handler, called on the faulting
  * thread in a context where only the fields here may be used, returns true after changing pc to continue there, false if the
@@ -258,6 +260,7 @@ struct host_trap {
 	u64 rflags;
 };
 typedef bool (*host_trap_handler)(struct host_trap *trap);
+/* Of the calling thread at least, or of all. */
 void host_set_trap_handler(host_trap_handler handler);
 
 /* ---- diagnostics ---- */

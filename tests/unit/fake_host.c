@@ -290,6 +290,13 @@ void host_set_gs_base(void *base)
 	__asm__ volatile("wrgsbase %0" ::"r"(base));
 }
 
+void *host_gs_base(void)
+{
+	void *base;
+	__asm__ volatile("rdgsbase %0" : "=r"(base));
+	return base;
+}
+
 void host_log(enum host_log_level level, const char *fmt, ...)
 {
 	va_list args;

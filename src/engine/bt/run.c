@@ -431,8 +431,7 @@ static bool turn(struct vcpu *vcpu, struct exit *exit)
 /* A fault taken by translated code: the instruction is stepped, which raises it anew with all its rules. */
 static bool bt_trap(struct host_trap *trap)
 {
-	struct vcpu *vcpu;
-	__asm__ volatile("rdgsbase %0" : "=r"(vcpu));
+	struct vcpu *vcpu = host_gs_base();
 	struct bt *bt = vcpu && vcpu->engine_state ? bt_of(vcpu) : NULL;
 	const u8 *pc = (const u8 *)(uintptr_t)trap->pc;
 	u16 at;

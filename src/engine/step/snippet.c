@@ -211,8 +211,7 @@ bool snippet_emit(struct step *step, const struct insn *insns, unsigned count, s
 
 bool snippet_trap(struct host_trap *trap)
 {
-	struct vcpu *vcpu;
-	__asm__ volatile("rdgsbase %0" : "=r"(vcpu));
+	struct vcpu *vcpu = host_gs_base();
 	if (!vcpu || !vcpu->engine_state)
 		return false;
 	struct step *step = step_of(vcpu);

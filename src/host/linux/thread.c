@@ -78,3 +78,10 @@ void host_set_gs_base(void *base)
 	if (syscall(SYS_arch_prctl, ARCH_SET_GS, base) < 0)
 		host_panic("arch_prctl(ARCH_SET_GS) failed: errno %d", errno);
 }
+
+void *host_gs_base(void)
+{
+	void *base;
+	__asm__ volatile("rdgsbase %0" : "=r"(base));
+	return base;
+}

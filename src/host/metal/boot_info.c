@@ -73,7 +73,7 @@ static void read_memory_tag(struct boot_info *info, const u8 *tag, u32 size)
 static void read_acpi_tag(struct boot_info *info, const u8 *tag, u32 size)
 {
 	memcpy(info->rsdp_copy, tag + 8, MIN(size - 8, sizeof(info->rsdp_copy)));
-	info->rsdp = (u64)(uintptr_t)info->rsdp_copy;
+	info->rsdp = true;
 }
 
 static const char *read_multiboot2(struct boot_info *info, u64 address)

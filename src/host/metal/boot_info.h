@@ -26,7 +26,7 @@ struct boot_info {
 	unsigned ranges;
 	struct boot_module module[BOOT_MODULES_MAX];
 	unsigned modules;
-	u64 rsdp; /* physical address of a copy of ACPI's root pointer, or 0 */
+	bool rsdp; /* rsdp_copy holds ACPI's root pointer */
 	char text[8 * BOOT_TEXT_MAX]; /* of names and arguments */
 	size_t text_used;
 	u8 rsdp_copy[36];

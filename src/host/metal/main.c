@@ -1,4 +1,5 @@
 /* nadir on the bare machine: from the boot loader to running guests, in the order in which things can be set up. */
+#include "host/metal/acpi.h"
 #include "host/metal/apic.h"
 #include "host/metal/boot_info.h"
 #include "host/metal/cpu.h"
@@ -7,12 +8,14 @@
 #include "host/metal/map.h"
 #include "host/metal/pages.h"
 #include "host/metal/serial.h"
+#include "host/metal/smp.h"
 #include "host/metal/thread.h"
 #include "host/metal/time.h"
 #include "host/metal/timer.h"
 #include "host/port.h"
 
 static struct boot_info info;
+static struct acpi_info acpi;
 
 _Noreturn void metal_start(u32 magic, u64 address);
 
@@ -52,8 +55,11 @@ void metal_start(u32 magic, u64 address)
 	cpu_init(cpus[0]);
 	apic_init();
 	cpus[0]->apic_id = apic_id();
-	log_line("%u MiB of memory, by %s", (unsigned)(pages_total() >> 8), info.loader);
 	thread_adopt_idle(cpus[0]);
+	if (acpi_read(&acpi, info.rsdp ? info.rsdp_copy : NULL))
+		smp_start(&acpi);
+	log_line("%u MiB of memory, %u CPU%s, %u IOMMUs, by %s", (unsigned)(pages_total() >> 8), cpu_count, cpu_count > 1 ? "s" : "", acpi.iommus,
+		 info.loader);
 	const struct thread_setup setup = { .name = "main", .run = run, .pin = -1 };
 	if (!thread_create(&setup))
 		host_panic("no memory for a thread");

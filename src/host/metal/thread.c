@@ -29,6 +29,7 @@ static void schedule(void)
 static void enqueue(struct thread *t)
 {
 	t->queued = true;
+	t->since = host_now();
 	t->next = t->cpu->ready;
 	t->cpu->ready = t;
 }
@@ -174,6 +175,8 @@ static struct frame *enter(struct cpu *cpu, struct thread *t, u64 now)
 	cpu->current = t;
 	t->running = true;
 	t->yields = false;
+	if (t != cpu->idle)
+		t->waited += now - MIN(now, t->since);
 	t->since = now;
 	if (t->xsave)
 		vectors_load(cpu, t);
@@ -430,7 +433,17 @@ void host_set_gs_base(void *base)
 	wrmsr(MSR_GS_BASE, (u64)(uintptr_t)base);
 }
 
+void *host_gs_base(void)
+{
+	return (void *)(uintptr_t)this_thread()->gs_base;
+}
+
+void host_set_trap_handler(host_trap_handler handler)
+{
+	this_thread()->trap_handler = handler;
+}
+
 u64 host_run_delay(void)
 {
-	return 0; /* not counted */
+	return this_thread()->waited;
 }

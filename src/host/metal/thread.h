@@ -11,6 +11,7 @@
 
 #include "host/metal/cpu.h"
 #include "host/metal/trap_frame.h"
+#include "host/port.h"
 
 #define THREAD_WEIGHT 1024
 #define THREAD_NAME_MAX 24
@@ -33,7 +34,9 @@ struct thread {
 	struct thread *next; /* in the CPU's queue */
 	struct thread *all; /* in the list of all */
 	u64 virtual_time, ran; /* nanoseconds */
-	u64 since; /* when it began to run */
+	u64 waited; /* nanoseconds that it was ready and did not run */
+	u64 since; /* when it began to run, or to be ready */
+	host_trap_handler trap_handler;
 	u32 *word; /* what it waits for; NULL: nothing */
 	u64 deadline;
 	u8 *stack;

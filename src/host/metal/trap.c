@@ -9,16 +9,9 @@
 #include "host/metal/thread.h"
 #include "host/port.h"
 
-static host_trap_handler trap_handler;
-
-void host_set_trap_handler(host_trap_handler handler)
-{
-	__atomic_store_n(&trap_handler, handler, __ATOMIC_RELEASE);
-}
-
 static bool generated_code(struct frame *frame, u64 address)
 {
-	host_trap_handler handler = __atomic_load_n(&trap_handler, __ATOMIC_ACQUIRE);
+	host_trap_handler handler = this_thread() ? this_thread()->trap_handler : NULL;
 	struct host_trap trap = {
 		.pc = frame->rip, .vector = (u32)frame->vector, .error_code = (u32)frame->error, .address = address, .rflags = frame->rflags
 	};
