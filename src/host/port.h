@@ -63,8 +63,7 @@ struct host_space_regs {
 	u64 gpr[16];
 	u64 rip;
 	u64 rflags; /* in: status flags and DF; out: likewise */
-	/* In; out: for code in place, likewise (translated code cannot change FS, and has the window at GS). */
-	u64 fs_base, gs_base;
+	u64 fs_base, gs_base; /* in and out: the guest's (translated code cannot change them, and has the window at GS) */
 	u16 selector[6]; /* out, for code in place: ES, CS, SS, DS, FS, GS */
 	u16 unused[2];
 };
@@ -72,18 +71,31 @@ struct host_space_regs {
 /* The window, at GS in the space: first what translated code wants to find there (the engine's own layout), then this. All but the last
  * part is writable in the space. */
 #define HOST_SPACE_WINDOW_USER 4096
+#define HOST_SPACE_CROSSINGS 128
 struct host_space_window {
 	u8 user[HOST_SPACE_WINDOW_USER];
 	struct host_space_regs regs;
 	u64 xcr0_mask; /* components of extended state that go along */
 	u64 ran_from, ran_to; /* time-stamp counter when the code was entered, and when it left: how long the journey took beside */
+	u64 place_target, place_rcx; /* host_space_enter_place() */
 	alignas(64) u8 xsave[4096]; /* standard XSAVE format; in and out */
+	/* Where code in place goes on instead of trapping when it fetches at an address that it may not execute: translated code, which finds
+	 * every register as it was, but the window at GS. By host_space_crossing(). Not with TF or AC set. */
+	struct {
+		u64 rip, code;
+	} crossing[HOST_SPACE_CROSSINGS];
 	/* Read-only in the space. Translated code that finds `stop` set leaves soon. Any thread of the VMM may set it (vcpu_set_pending does);
 	 * the thread that runs the space clears it. It may be written as long as the program lives, even when the space is gone. A space that
 	 * does not leave within seconds of this is broken. */
 	alignas(4096) u32 stop;
 	u8 host[4 * 4096 - 4];
 };
+
+/* The entry of `crossing` for an address. */
+static inline unsigned host_space_crossing(u64 rip)
+{
+	return (unsigned)(rip ^ rip >> 7) % HOST_SPACE_CROSSINGS;
+}
 
 struct host_space {
 	struct host_space_window *window; /* here; in the space it is at GS */
@@ -96,7 +108,7 @@ enum host_space_exit {
 	SPACE_LEFT, /* translated code jumped to host_space_leave(); regs.rip means nothing */
 	SPACE_TRAP, /* a hardware exception: *trap says which; pc is regs.rip */
 	SPACE_SYSCALL, /* code in place executed SYSCALL or the like, or called what the host has for VSYSCALL: regs are as behind it, trap->address too */
-	SPACE_STOPPED, /* code in place was stopped before the instruction at regs.rip */
+	SPACE_STOPPED, /* code in place was stopped before the instruction at regs.rip, or translated code before it began there */
 	SPACE_AT_BREAK, /* code in place is before the instruction at regs.rip, which is one of host_space_break */
 	SPACE_BROKEN, /* the space is lost (its process ended, or said nonsense): destroy it. Nothing in the window counts. */
 	SPACE_GONE, /* likewise, but nothing was run (the host could not carry out a mapping, say): the state of before still holds */
@@ -114,6 +126,9 @@ u64 host_space_hole(const char **why);
 /* Where translated code jumps to leave; a constant address in the hole. All registers are kept as they are then; DF is cleared for the
  * host. */
 u64 host_space_leave(void);
+/* Where translated code jumps, during a run with in_place, to go on in place at window->place_target, below HOST_SPACE_END; window->place_rcx
+ * is RCX, all other registers and flags are the guest's. If that cannot be now, it is as a jump to host_space_leave(), with RCX undefined. */
+u64 host_space_enter_place(void);
 /* `ram` is what host_ram_create gave, of ram_size bytes; tables_size is a multiple of the page size. NULL: no space can be made (now). */
 struct host_space *host_space_create(const struct host_code *code, void *ram, u64 ram_size, size_t tables_size);
 void host_space_destroy(struct host_space *space);
@@ -127,8 +142,8 @@ int host_space_unmap(struct host_space *space, u64 gla, u64 size);
 /* Load window->xsave and window->regs, run at regs.rip until the code leaves or traps, and store them back. The thread sleeps meanwhile;
  * extended state of the calling thread is not touched. Kicks: vcpu_watch in vcpu/vcpu.h. What is in the window after it may change under
  * the reader's hands if the guest got hold of the space: copy first, then check. */
-/* With in_place, which host_space_runs_in_place() must allow, what is run is the guest's own code at its own addresses, with its own GS,
- * and ends by traps and when it is stopped; what such code can do to the VMM and to other spaces is the same as of translated code:
+/* With in_place, which host_space_runs_in_place() must allow, the guest's own code may be run at its own addresses, with its own GS. It ends
+ * by traps and when it is stopped. Translated code may begin and go on there (host_space_enter_place), and be come to (crossing); what such code can do to the VMM and to other spaces is the same as of translated code:
  * nothing. */
 enum host_space_exit host_space_run(struct host_space *space, struct host_trap *trap, bool in_place);
 bool host_space_runs_in_place(void);

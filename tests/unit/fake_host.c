@@ -95,6 +95,11 @@ u64 host_space_leave(void)
 	return 0;
 }
 
+u64 host_space_enter_place(void)
+{
+	return 0;
+}
+
 struct host_space *host_space_create(const struct host_code *code, void *ram, u64 ram_size, size_t tables_size)
 {
 	return NULL;

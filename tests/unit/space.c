@@ -1,47 +1,12 @@
 /* Address spaces of their own, on the real host: code put into the code area runs in a space, what it does and suffers comes back, and
  * nothing it does hurts us. */
 #define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "space_test.h"
 
-#include <cmocka.h>
-
-#include "arch/regs.h"
-#include "host/linux/space.h"
-#include "host/linux/space_layout.h"
-#include "vcpu/vcpu.h"
-
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#define RAM_SIZE (16u << 20)
-#define CODE_SIZE (64u << 10)
-#define TABLES_SIZE (64u << 10)
-#define GLA 0x400000 /* where we map most things, as an ordinary program's code */
-
-/* Code for a space; it leaves through a pointer that `run` puts at the start of the window. */
-#define SNIPPET(name, text)                                                                                        \
-	asm(".pushsection .rodata\n" #name ": " text "\n\tjmp *%gs:0\n" #name "_end:\n.popsection");               \
-	extern const u8 name[], name##_end[]
-
-SNIPPET(nothing, "");
 SNIPPET(shuffle, "xchg %rax, %r15\n\txchg %rbx, %r14\n\txchg %rcx, %r13\n\txchg %rdx, %r12\n\txchg %rsi, %r11\n\txchg %rdi, %r10\n\t"
 		 "xchg %rbp, %r9\n\txchg %rsp, %r8");
 SNIPPET(copy, "mov (%rsi), %rax\n\tmov %rax, (%rdi)");
 SNIPPET(store, "mov %rax, (%rdi)");
-SNIPPET(load, "mov (%rsi), %rax");
 SNIPPET(flip, "cmc\n\tstd");
 SNIPPET(red_zone, "mov %rax, -8(%rsp)\n\tmov %rax, -128(%rsp)");
 SNIPPET(vectors, "paddq %xmm0, %xmm0\n\tfld1\n\tfaddp");
@@ -51,48 +16,8 @@ SNIPPET(undefined, "ud2");
 SNIPPET(breakpoint, "int3");
 SNIPPET(wait_for_stop, "movl $1, %gs:8\n1:\tpause\n\tcmpl $0, %gs:0x3000\n\tje 1b");
 SNIPPET(deaf, "movl $1, %gs:8\n1:\tpause\n\tjmp 1b");
-SNIPPET(call_system, "syscall");
 SNIPPET(wreck, "rdgsbase %rdi\n\tmov $0x3000, %ecx\n\tmov %gs:0, %rbx\n\trep stosb\n\tlea 0x4000(%rdi), %rdi\n\tmov $0x800, %ecx\n\t"
 	       "rep stosb\n\tjmp *%rbx");
-
-static struct host_code code;
-static u8 *ram;
-static struct host_space *space;
-static struct host_trap trap;
-
-static struct host_space_regs *regs(void)
-{
-	return &space->window->regs;
-}
-
-static enum host_space_exit run_bytes(const u8 *start, const u8 *end)
-{
-	memcpy(code.rw, start, (size_t)(end - start));
-	regs()->rip = (u64)(uintptr_t)code.rx;
-	*(u64 *)(void *)space->window->user = host_space_leave();
-	return host_space_run(space, &trap, false);
-}
-
-#define RUN(name) run_bytes(name, name##_end)
-
-static int make_space(void **state)
-{
-	space = host_space_create(&code, ram, RAM_SIZE, TABLES_SIZE);
-	if (!space)
-		return -1;
-	space->window->xcr0_mask = 7;
-	/* The state after FNINIT and with MXCSR's default. */
-	memcpy(space->window->xsave, (const u8[]){ 0x7f, 3 }, 2);
-	memcpy(space->window->xsave + 24, (const u8[]){ 0x80, 0x1f }, 2);
-	return 0;
-}
-
-static int end_space(void **state)
-{
-	host_space_destroy(space);
-	memset(ram, 0, RAM_SIZE);
-	return 0;
-}
 
 /* ---- what works ---- */
 
@@ -344,22 +269,6 @@ static void test_stop(void **state)
 		space->window->stop = 0;
 	}
 }
-
-/* A kick at any moment around the entry ends the run: what is pending is noticed before it, what comes later during it. */
-#define KICKS 2000
-static struct vcpu vcpu;
-static u32 round_begun;
-
-static void *kick(void *opaque)
-{
-	for (u32 i = 1; i <= KICKS; i++) {
-		while (__atomic_load_n(&round_begun, __ATOMIC_ACQUIRE) != i)
-			sched_yield();
-		vcpu_set_pending(&vcpu, PENDING_KICK);
-	}
-	return NULL;
-}
-
 static void test_kicks(void **state)
 {
 	pthread_t thread;
@@ -375,129 +284,6 @@ static void test_kicks(void **state)
 	}
 	pthread_join(thread, NULL);
 }
-
-/* ---- code in place ---- */
-
-/* As SNIPPET, for a page of guest RAM. */
-#define IN_PLACE(name, text)                                                       \
-	asm(".pushsection .rodata\n" #name ": " text "\n" #name "_end:\n.popsection"); \
-	extern const u8 name[], name##_end[]
-
-IN_PLACE(place_syscall, "mov $39, %eax\n\tsyscall");
-IN_PLACE(place_gs, "mov %gs:8, %rax\n\tmov $0x1234560, %ecx\n\twrgsbase %rcx\n\tud2");
-IN_PLACE(place_loop, "1:\tinc %rax\n\tjmp 1b");
-IN_PLACE(place_write, "mov %rax, (%rip)");
-IN_PLACE(place_step, "pushf\n\torl $0x100, (%rsp)\n\tpopf\n\tnop\n\tnop");
-IN_PLACE(place_segment, "mov $0x2b, %ecx\n\tmov %ecx, %ds\n\tud2");
-IN_PLACE(place_forge, "jmp *%rbx");
-
-static enum host_space_exit place_bytes(const u8 *start, const u8 *end)
-{
-	memcpy(ram, start, (size_t)(end - start));
-	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, SPACE_EXEC), 0);
-	assert_int_equal(host_space_map(space, 2 * GLA, ram + PAGE_SIZE, PAGE_SIZE, SPACE_WRITE), 0);
-	regs()->rip = GLA;
-	regs()->gpr[RSP] = 2 * GLA + PAGE_SIZE;
-	return host_space_run(space, &trap, true);
-}
-
-#define PLACE(name) place_bytes(name, name##_end)
-
-static void test_place(void **state)
-{
-	if (!host_space_runs_in_place())
-		skip();
-	regs()->rflags = RFLAGS_CF | RFLAGS_AC | RFLAGS_ID;
-	assert_int_equal(PLACE(place_syscall), SPACE_SYSCALL);
-	assert_int_equal(regs()->rip, GLA + (u64)(place_syscall_end - place_syscall));
-	assert_int_equal(trap.address, regs()->rip);
-	assert_int_equal(regs()->gpr[RAX], 39);
-	assert_int_equal(regs()->rflags & (RFLAGS_CF | RFLAGS_AC | RFLAGS_ID), RFLAGS_CF | RFLAGS_AC | RFLAGS_ID);
-	regs()->rflags = 0;
-
-	u64 value = 77;
-	memcpy(ram + PAGE_SIZE + 8, &value, sizeof(value));
-	regs()->gs_base = 2 * GLA;
-	assert_int_equal(PLACE(place_gs), SPACE_TRAP);
-	assert_int_equal(trap.vector, 6);
-	assert_int_equal(regs()->gpr[RAX], 77);
-	assert_int_equal(regs()->gs_base, 0x1234560);
-	static const u16 selector[6] = { 0, HOST_SPACE_CS, HOST_SPACE_SS, 0, 0, 0 };
-	assert_memory_equal(regs()->selector, selector, sizeof(selector));
-
-	assert_int_equal(PLACE(place_write), SPACE_TRAP);
-	assert_int_equal(trap.vector, 14);
-	assert_int_equal(trap.error_code, 7);
-	assert_int_equal(PLACE(place_step), SPACE_TRAP);
-	assert_int_equal(trap.vector, 1);
-	assert_true(regs()->rflags & RFLAGS_TF);
-	assert_int_equal(PLACE(place_segment), SPACE_TRAP);
-	assert_int_equal(regs()->selector[3], 0x2b);
-	assert_int_equal(PLACE(place_gs), SPACE_TRAP);
-	assert_int_equal(regs()->selector[3], 0);
-	/* Not executable: a fetch faults. */
-	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, SPACE_WRITE), 0);
-	regs()->rip = GLA;
-	assert_int_equal(host_space_run(space, &trap, true), SPACE_TRAP);
-	assert_int_equal(trap.error_code & 0x14, 0x14);
-	/* Translated code is as it was. */
-	assert_int_equal(RUN(nothing), SPACE_LEFT);
-}
-
-/* A kick at any moment stops it between two instructions, and nothing is lost. */
-static void test_place_kicks(void **state)
-{
-	pthread_t thread;
-	u64 counted = 0;
-	if (!host_space_runs_in_place())
-		skip();
-	round_begun = 0;
-	assert_int_equal(pthread_create(&thread, NULL, kick, NULL), 0);
-	regs()->gpr[RAX] = 0;
-	memcpy(ram, place_loop, (size_t)(place_loop_end - place_loop));
-	assert_int_equal(host_space_map(space, GLA, ram, PAGE_SIZE, SPACE_EXEC), 0);
-	regs()->rip = GLA;
-	for (u32 i = 1; i <= KICKS; i++) {
-		__atomic_store_n(&round_begun, i, __ATOMIC_RELEASE);
-		do { /* a signal of the round before may still come */
-			vcpu_watch(&vcpu, &space->window->stop);
-			assert_int_equal(host_space_run(space, &trap, true), SPACE_STOPPED);
-			vcpu_watch(&vcpu, NULL);
-		} while (!vcpu_pending(&vcpu));
-		assert_true(regs()->gpr[RAX] >= counted);
-		counted = regs()->gpr[RAX];
-		assert_in_range(regs()->rip, GLA, GLA + 8);
-		vcpu_clear_pending(&vcpu, PENDING_KICK);
-	}
-	pthread_join(thread, NULL);
-	assert_true(counted > 0);
-}
-
-/* Guest code that jumps to the runtime's own system calls gets nothing by it. */
-static void test_place_forges(void **state)
-{
-	unsigned found = 0;
-	if (!host_space_runs_in_place())
-		skip();
-	for (u32 i = 0; i + 1 < space_runtime_size; i++) {
-		if (space_runtime[i] != 0x0f || space_runtime[i + 1] != 0x05)
-			continue;
-		found++;
-		regs()->gpr[RBX] = (host_space_leave() & PAGE_MASK) + i;
-		regs()->gpr[RAX] = SYS_mmap;
-		regs()->gpr[RDI] = 3 * GLA;
-		regs()->gpr[RSI] = PAGE_SIZE;
-		regs()->gpr[RDX] = PROT_READ | PROT_WRITE;
-		regs()->gpr[R10] = MAP_SHARED | MAP_FIXED;
-		regs()->gpr[R8] = SPACE_RAM_FD;
-		regs()->gpr[R9] = 8 * PAGE_SIZE;
-		assert_int_equal(PLACE(place_forge), SPACE_BROKEN);
-		host_space_destroy(space);
-		assert_int_equal(make_space(NULL), 0);
-	}
-	assert_true(found > 5);
-}
-
 /* Threads with spaces of their own do not meet, but in RAM. */
 #define THREADS 4
 #define RUNS 1000
@@ -573,127 +359,6 @@ static void test_wreck(void **state)
 }
 
 /* ---- many ---- */
-
-/* Those that were destroyed take their places until they have ended. */
-static struct host_space *create_patiently(void)
-{
-	struct host_space *s = NULL;
-	for (unsigned i = 0; !s && i < 500; i++) {
-		if (i)
-			usleep(10000);
-		s = host_space_create(&code, ram, RAM_SIZE, TABLES_SIZE);
-	}
-	return s;
-}
-
-/* ---- break points of code in place ---- */
-
-/* Eight instructions of a byte at GLA and at each page behind, and the end. */
-IN_PLACE(place_nops, "nop\n\tnop\n\tnop\n\tnop\n\tnop\n\tnop\n\tnop\n\tnop\n\tud2");
-
-/* Run from GLA: it comes back at these addresses, one after the other, then at the end. */
-static void expect_breaks(struct host_space *s, const u64 *at, unsigned count)
-{
-	s->window->regs.rip = GLA;
-	for (unsigned i = 0; i < count; i++) {
-		assert_int_equal(host_space_run(s, &trap, true), SPACE_AT_BREAK);
-		assert_int_equal(s->window->regs.rip, at[i]);
-		assert_int_equal(trap.pc, at[i]);
-		s->window->regs.rip++; /* past the NOP, as whoever steps it would */
-	}
-	assert_int_equal(host_space_run(s, &trap, true), SPACE_TRAP);
-	assert_int_equal(trap.vector, 6);
-	assert_int_equal(trap.pc, GLA + 8);
-}
-
-static void map_nops(struct host_space *s)
-{
-	memcpy(ram, place_nops, (size_t)(place_nops_end - place_nops));
-	assert_int_equal(host_space_map(s, GLA, ram, PAGE_SIZE, SPACE_EXEC), 0);
-}
-
-/* Whether there are any: the host may keep its debug registers for itself. */
-static bool breaks_work(void)
-{
-	return host_space_runs_in_place() && host_space_break(space, (const u64[]){ GLA }, 1);
-}
-
-static void test_breaks(void **state)
-{
-	static const u64 all[] = { GLA + 1, GLA + 3, GLA + 4, GLA + 7 }, other[] = { GLA, GLA + 5 };
-	if (!breaks_work())
-		skip();
-	map_nops(space);
-	for (unsigned round = 0; round < 20; round++) {
-		for (unsigned count = 1; count <= HOST_SPACE_BREAKS; count++) {
-			assert_true(host_space_break(space, all, count));
-			expect_breaks(space, all, count);
-			expect_breaks(space, all, count); /* they stay */
-		}
-		/* Instead of those before, fewer, and none. */
-		assert_true(host_space_break(space, other, ARRAY_SIZE(other)));
-		expect_breaks(space, other, ARRAY_SIZE(other));
-		assert_true(host_space_break(space, NULL, 0));
-		expect_breaks(space, NULL, 0);
-	}
-	/* Of instructions alone: data may be read and written there; and translated code is not concerned. */
-	assert_true(host_space_break(space, (const u64[]){ GLA + 2, (u64)(uintptr_t)code.rx + PAGE_SIZE }, 2));
-	regs()->gpr[RSI] = GLA + 2;
-	assert_int_equal(RUN(load), SPACE_LEFT);
-	expect_breaks(space, (const u64[]){ GLA + 2 }, 1);
-	/* Where nothing is mapped it or a page fault comes first. */
-	assert_true(host_space_break(space, (const u64[]){ 3 * GLA }, 1));
-	regs()->rip = 3 * GLA;
-	enum host_space_exit how = host_space_run(space, &trap, true);
-	assert_true(how == SPACE_AT_BREAK || (how == SPACE_TRAP && trap.vector == 14));
-	expect_breaks(space, NULL, 0);
-}
-
-/* What the debug registers cannot hold is refused, and then there are none. */
-static void test_breaks_refused(void **state)
-{
-	static const u64 good[] = { GLA + 1 }, bad[] = { GLA + 1, 0xffffffff81000000 }, hole[] = { 1ull << 63 };
-	if (!breaks_work())
-		skip();
-	map_nops(space);
-	assert_true(host_space_break(space, good, 1));
-	assert_false(host_space_break(space, bad, 2));
-	expect_breaks(space, NULL, 0);
-	assert_false(host_space_break(space, hole, 1));
-	assert_true(host_space_break(space, good, 1));
-	expect_breaks(space, good, 1);
-}
-
-/* Each space has its own, also those that come later in the same place, and those that are lost have none. */
-static void test_breaks_of_many(void **state)
-{
-	struct host_space *many[8] = { NULL };
-	if (!breaks_work())
-		skip();
-	for (unsigned i = 0; i < ARRAY_SIZE(many); i++) {
-		many[i] = create_patiently();
-		assert_non_null(many[i]);
-		many[i]->window->xcr0_mask = 7;
-		memcpy(many[i]->window->xsave, space->window->xsave, sizeof(space->window->xsave));
-		map_nops(many[i]);
-		assert_true(host_space_break(many[i], (const u64[]){ GLA + i }, 1));
-	}
-	for (unsigned round = 0; round < 3; round++)
-		for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
-			expect_breaks(many[i], (const u64[]){ GLA + i }, 1);
-	for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
-		host_space_destroy(many[i]);
-	host_space_destroy(space);
-	space = create_patiently();
-	assert_non_null(space);
-	space->window->xcr0_mask = 7;
-	memcpy(space->window->xsave, (const u8[]){ 0x7f, 3 }, 2);
-	memcpy(space->window->xsave + 24, (const u8[]){ 0x80, 0x1f }, 2);
-	map_nops(space);
-	expect_breaks(space, NULL, 0);
-	assert_int_equal(RUN(call_system), SPACE_BROKEN);
-	assert_false(host_space_break(space, (const u64[]){ GLA }, 1));
-}
 
 static void test_many_spaces(void **state)
 {
@@ -811,22 +476,15 @@ static void test_server_killed(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, make_space, end_space)
 	const struct CMUnitTest tests[] = {
 		TEST(test_registers), TEST(test_flags), TEST(test_fs_base), TEST(test_vectors), TEST(test_memory), TEST(test_red_zone),
 		TEST(test_tables), TEST(test_page_faults), TEST(test_other_traps), TEST(test_nothing_else), TEST(test_refused_mappings),
-		TEST(test_many_mappings), TEST(test_too_many), TEST(test_stop), TEST(test_kicks), TEST(test_place), TEST(test_place_kicks), TEST(test_place_forges), TEST(test_threads), TEST(test_deaf),
-		TEST(test_system_calls), TEST(test_wreck), TEST(test_breaks), TEST(test_breaks_refused), TEST(test_breaks_of_many), TEST(test_many_spaces),
+		TEST(test_many_mappings), TEST(test_too_many), TEST(test_stop), TEST(test_kicks), TEST(test_threads), TEST(test_deaf),
+		TEST(test_system_calls), TEST(test_wreck), TEST(test_many_spaces),
 		cmocka_unit_test(test_killed), cmocka_unit_test(test_server_killed),
 	};
-	const char *why;
-	space_start();
-	if (!host_space_hole(&why)) {
-		print_message("skipped: %s\n", why);
-		return 77;
-	}
-	ram = host_ram_create(RAM_SIZE);
-	if (!ram || host_code_create(&code, CODE_SIZE))
-		return 1;
+	int status = space_test_start();
+	if (status)
+		return status;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

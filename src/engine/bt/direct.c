@@ -46,9 +46,7 @@ static void load(struct vcpu *vcpu, struct direct_space *s)
 	window->regs.fs_base = vcpu->seg[SEG_FS].base;
 	window->xcr0_mask = step_of(vcpu)->xstate_mask & ~STATE_PKRU;
 	__builtin_memcpy(window->xsave, vcpu->xsave, sizeof(window->xsave));
-	s->window->gs_base = vcpu->seg[SEG_GS].base;
-	s->window->tsc_offset = vcpu->tsc_offset;
-	s->window->tsc_aux = vcpu->msr.tsc_aux;
+	window->regs.gs_base = vcpu->seg[SEG_GS].base;
 }
 
 /* The x87 recorded host addresses; data addresses are the guest's own. */
@@ -81,14 +79,18 @@ void space_store_extended(struct vcpu *vcpu, struct direct_space *s)
 static void store(struct vcpu *vcpu, struct direct_space *s, u64 rip, unsigned saved)
 {
 	const struct host_space_regs *regs = &s->host->window->regs;
-	__builtin_memcpy(vcpu->gpr, regs->gpr, sizeof(vcpu->gpr));
-	vcpu->rflags = (vcpu->rflags & ~REGS_FLAGS) | (regs->rflags & REGS_FLAGS);
-	vcpu->rip = rip;
+	if (s->in_place) {
+		place_store(vcpu, s, rip);
+	} else {
+		__builtin_memcpy(vcpu->gpr, regs->gpr, sizeof(vcpu->gpr));
+		vcpu->rflags = (vcpu->rflags & ~REGS_FLAGS) | (regs->rflags & REGS_FLAGS);
+		vcpu->rip = rip;
+		space_store_extended(vcpu, s);
+	}
 	if (saved & MAP_RCX)
-		vcpu->gpr[RCX] = s->window->rcx;
+		vcpu->gpr[RCX] = s->host->window->place_rcx;
 	if (saved & MAP_SCRATCH)
 		vcpu->gpr[((saved & MAP_SCRATCH) >> MAP_SCRATCH_SHIFT) - 1] = s->window->scratch;
-	space_store_extended(vcpu, s);
 }
 
 /* ---- one journey ---- */
@@ -121,8 +123,17 @@ static enum outcome go_to(struct vcpu *vcpu, struct direct_space *s, u64 rip, co
 	struct direct_site site = from ? *from : (struct direct_site){ 0 };
 	struct direct_block *block;
 	if (s->in_place && place_at(vcpu, s, rip)) {
-		store(vcpu, s, rip, saved);
-		return OUTCOME_LOOP;
+		if (from && site.kind == DIRECT_LINK)
+			code_link_place(s, &site);
+		if (vcpu_pending(vcpu) || !place_same_segments(vcpu, s)) {
+			store(vcpu, s, rip, saved);
+			return OUTCOME_LOOP;
+		}
+		if (saved & MAP_RCX)
+			s->host->window->regs.gpr[RCX] = s->host->window->place_rcx;
+		s->host->window->regs.rip = rip;
+		space_update(vcpu, s);
+		return OUTCOME_GO;
 	}
 	enum outcome outcome = find(vcpu, s, rip, &block);
 	if (block && from && flushes == direct_of(vcpu)->count[DIRECT_FLUSHES]) {
@@ -136,7 +147,7 @@ static enum outcome go_to(struct vcpu *vcpu, struct direct_space *s, u64 rip, co
 		return outcome == OUTCOME_GO ? OUTCOME_LOOP : outcome;
 	}
 	if (saved & MAP_RCX)
-		s->host->window->regs.gpr[RCX] = s->window->rcx;
+		s->host->window->regs.gpr[RCX] = s->host->window->place_rcx;
 	return go_on(s, block->body);
 }
 
@@ -144,7 +155,7 @@ static enum outcome left(struct vcpu *vcpu, struct direct_space *s)
 {
 	struct direct *d = direct_of(vcpu);
 	u32 number = __atomic_load_n(&s->window->site, __ATOMIC_RELAXED);
-	u64 target = __atomic_load_n(&s->window->target, __ATOMIC_RELAXED);
+	u64 target = __atomic_load_n(&s->host->window->place_target, __ATOMIC_RELAXED);
 	const struct direct_site *site = number < s->sites.used ? site_at(s, number) : NULL;
 	if (!site)
 		return OUTCOME_LOST;
@@ -238,24 +249,31 @@ static void lost(struct vcpu *vcpu, struct direct_space *s)
 	vcpu_raise_gp(vcpu, 0);
 }
 
-/* The space is lost, but what was to be run is still in the window. */
-static void gone(struct vcpu *vcpu, struct direct_space *s)
+/* What was to be run is still in the window. */
+static void store_unrun(struct vcpu *vcpu, struct direct_space *s)
 {
 	struct direct_map map;
-	struct direct_block *block = code_at(s, s->host->window->regs.rip, &map);
+	u64 pc = s->host->window->regs.rip;
+	struct direct_block *block = code_at(s, pc, &map);
 	if (block)
 		store(vcpu, s, block->rip + (map.guest & MAP_GUEST), map.guest);
-	space_lose(vcpu, s);
+	else if (s->in_place)
+		store(vcpu, s, pc, 0);
 }
 
-static enum host_space_exit run(struct vcpu *vcpu, struct direct_space *s, struct host_trap *trap, bool in_place)
+static bool in_code_area(const struct direct_space *s, u64 pc)
+{
+	return pc - code_address(s, 0) < s->code.size;
+}
+
+static enum host_space_exit run(struct vcpu *vcpu, struct direct_space *s, struct host_trap *trap)
 {
 	struct direct *d = direct_of(vcpu);
 	u64 entered = direct_now();
 	memory_update(vcpu, s); /* what was translated meanwhile is code now */
-	d->count[in_place ? DIRECT_RUNS_IN_PLACE : DIRECT_RUNS]++;
+	d->count[in_code_area(s, s->host->window->regs.rip) ? DIRECT_RUNS : DIRECT_RUNS_IN_PLACE]++;
 	vcpu_watch(vcpu, &s->host->window->stop);
-	enum host_space_exit how = host_space_run(s->host, trap, in_place);
+	enum host_space_exit how = host_space_run(s->host, trap, s->in_place);
 	vcpu_watch(vcpu, NULL);
 	space_account(d, s, entered);
 	return how;
@@ -269,47 +287,50 @@ static void fill_ahead(struct vcpu *vcpu, struct direct_space *s)
 	s->fault_rip = 0;
 }
 
-static enum outcome travel_in_place(struct vcpu *vcpu, struct direct_space *s)
+static enum outcome came_back(struct vcpu *vcpu, struct direct_space *s, enum host_space_exit how, const struct host_trap *trap)
 {
-	struct host_trap trap;
-	enum outcome outcome = OUTCOME_GO;
-	place_load(vcpu, s);
-	while (outcome == OUTCOME_GO) {
-		enum host_space_exit how = run(vcpu, s, &trap, true);
-		if (how == SPACE_GONE) {
-			/* Nothing was run, but something may have been before. */
-			place_store(vcpu, s, s->host->window->regs.rip);
-			space_lose(vcpu, s);
-			return OUTCOME_CHECKED;
-		}
-		outcome = how == SPACE_BROKEN ? OUTCOME_LOST : place_came_back(vcpu, s, how, &trap);
+	struct direct_map map;
+	switch (how) {
+	case SPACE_GONE:
+		store_unrun(vcpu, s);
+		space_lose(vcpu, s);
+		return OUTCOME_CHECKED;
+	case SPACE_BROKEN:
+		return OUTCOME_LOST;
+	case SPACE_LEFT:
+		return left(vcpu, s);
+	case SPACE_STOPPED:
+		if (!code_at(s, trap->pc, &map))
+			break;
+		store_unrun(vcpu, s);
+		return OUTCOME_LOOP;
+	case SPACE_TRAP:
+		if (s->in_place && !in_code_area(s, trap->pc))
+			break;
+		return trapped(vcpu, s, trap);
+	default:
+		break;
 	}
-	return outcome;
-}
-
-static enum outcome travel_translated(struct vcpu *vcpu, struct direct_space *s)
-{
-	struct host_trap trap;
-	enum outcome outcome = start(vcpu, s);
-	if (outcome == OUTCOME_GO)
-		load(vcpu, s);
-	while (outcome == OUTCOME_GO) {
-		enum host_space_exit how = run(vcpu, s, &trap, false);
-		if (how == SPACE_GONE) {
-			gone(vcpu, s);
-			return OUTCOME_CHECKED;
-		}
-		outcome = how == SPACE_BROKEN ? OUTCOME_LOST : how == SPACE_TRAP ? trapped(vcpu, s, &trap) : left(vcpu, s);
-	}
-	return outcome;
+	return s->in_place ? place_came_back(vcpu, s, how, trap) : OUTCOME_LOST;
 }
 
 static enum outcome travel(struct vcpu *vcpu, struct direct_space *s)
 {
+	struct host_trap trap;
+	enum outcome outcome = OUTCOME_GO;
 	fill_ahead(vcpu, s);
-	s->in_place = direct_now() >= s->not_in_place_before && place_allows(vcpu);
-	bool in_place = s->in_place && place_at(vcpu, s, vcpu->rip);
-	enum outcome outcome = in_place ? travel_in_place(vcpu, s) : travel_translated(vcpu, s);
+	s->in_place = place_allows(vcpu);
+	s->host->window->regs.rip = vcpu->rip;
+	s->window->tsc_offset = vcpu->tsc_offset;
+	s->window->tsc_aux = vcpu->msr.tsc_aux;
+	if (!s->in_place || !place_at(vcpu, s, vcpu->rip))
+		outcome = start(vcpu, s);
+	if (outcome == OUTCOME_GO && s->in_place)
+		place_load(vcpu, s);
+	else if (outcome == OUTCOME_GO)
+		load(vcpu, s);
+	while (outcome == OUTCOME_GO)
+		outcome = came_back(vcpu, s, run(vcpu, s, &trap), &trap);
 	if (outcome == OUTCOME_LOST) {
 		lost(vcpu, s);
 		return OUTCOME_FAULT;

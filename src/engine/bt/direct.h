@@ -12,7 +12,9 @@
  *           more cheaply, see direct_block.c)
  *   body:   chained jumps forwards come here
  *
- * `second` is a stub that looks into the second table, a hash table with linear probing, and leaves if the target is not there.
+ * `second` is a stub that looks into the second table, a hash table with linear probing, and, if the target is not there, goes on in
+ * place or leaves. So code in place and translated code take turns in one run: the former comes to the latter through the window's
+ * table of crossings (crossing_add).
  *
  * Code leaves by writing the number of a site to window.site and jumping to host_space_leave(); sites and all else that is known of code
  * lie in the VMM's own memory. A fault in translated code is found by its host address. What comes back from a space can be anything, but
@@ -33,16 +35,18 @@
 /* ---- the window, as translated code sees it ---- */
 
 struct direct_window {
-	u64 target; /* of a computed jump */
-	u64 rcx, rax, rdx; /* the guest's, while the register is used otherwise */
+	u64 rax, rdx; /* the guest's, while the register is used otherwise */
 	u64 scratch; /* of the register that a memory operand's address is in */
 	u64 flags, code; /* of `second` */
-	u64 gs_base, tsc_offset; /* the guest's */
-	u64 tsc_aux;
+	u64 tsc_offset, tsc_aux; /* the guest's */
 	u32 site;
 };
 _Static_assert(sizeof(struct direct_window) <= HOST_SPACE_WINDOW_USER, "the engine's part of the window");
 #define WINDOW(field) ((u32)offsetof(struct direct_window, field))
+/* The host's part: the target of a computed jump, RCX while the register is used otherwise, the guest's GS base. */
+#define WINDOW_TARGET ((u32)offsetof(struct host_space_window, place_target))
+#define WINDOW_RCX ((u32)offsetof(struct host_space_window, place_rcx))
+#define WINDOW_GS_BASE ((u32)offsetof(struct host_space_window, regs.gs_base))
 
 #define FIRST_ENTRIES 65536u /* of the first table: host addresses */
 #define SECOND_BITS 15
@@ -150,9 +154,6 @@ struct direct_space {
 	u64 unwritables; /* position in mmu->unwritable */
 	u8 *writable; /* a bit per guest page that may be mapped for writing */
 	bool full; /* the host refused a mapping */
-	u64 crossings; /* from code in place to pages that may not be run so, since it was judged last */
-	u64 not_in_place_before; /* time-stamp counter: there were too many of these, */
-	u8 too_often; /* so often */
 	bool in_place; /* this time code may run as it is */
 	u64 breaks[HOST_SPACE_BREAKS]; /* where sensitive instructions of code in place begin; the host traps there */
 	unsigned breaks_count;
@@ -270,8 +271,9 @@ bool memory_fill(struct vcpu *vcpu, struct direct_space *s, gla_t gla, bool writ
 
 /* Whether the page at gla, which the user may execute, is code that may be run in place; it is mapped so then, with some around it. */
 bool memory_place(struct vcpu *vcpu, struct direct_space *s, gla_t gla);
-/* Whether it was found that the page at gla may not. */
+/* Whether it was found that the page at gla may not; and that break points will not help. */
 bool memory_refused(struct direct_space *s, gla_t gla);
+bool memory_hopeless(struct direct_space *s, gla_t gla);
 /* Pages with code in place that were written are no longer executable. */
 void memory_follow_writes(struct vcpu *vcpu, struct direct_space *s);
 
@@ -288,6 +290,8 @@ enum outcome {
 	OUTCOME_LOST, /* what came back is nonsense */
 };
 
+/* The guest has loaded no segment registers: what goes on in the space has all of them as it begins there. */
+bool place_same_segments(const struct vcpu *vcpu, const struct direct_space *s);
 /* Whether the guest's user code may run as it is, as far as its state goes. */
 bool place_allows(struct vcpu *vcpu);
 /* Whether the code at rip may: it is mapped so then. */
@@ -295,6 +299,8 @@ bool place_at(struct vcpu *vcpu, struct direct_space *s, u64 rip);
 /* The guest's state into the window, and what came of it. */
 void place_store(struct vcpu *vcpu, struct direct_space *s, u64 rip);
 void place_load(struct vcpu *vcpu, struct direct_space *s);
+/* Go on with translated code of rip, where code in place did not get on; from the second time on without coming back. False: it cannot. */
+bool place_cross(struct vcpu *vcpu, struct direct_space *s, u64 rip);
 enum outcome place_came_back(struct vcpu *vcpu, struct direct_space *s, enum host_space_exit how, const struct host_trap *trap);
 
 /* ---- direct_code.c ---- */
@@ -343,6 +349,10 @@ void code_publish(struct direct_space *s, u32 index, u32 page, u32 second_page);
 /* Make computed jumps find the block. */
 void code_enter_tables(struct direct_space *s, const struct direct_block *block);
 void code_link(struct direct_space *s, const struct direct_site *site, const struct direct_block *to);
+/* Code in place that comes to the block's address, in a page that it may not execute, is to go on there. */
+void crossing_add(struct direct_space *s, const struct direct_block *block);
+/* The jump of a site is to go on in place. */
+void code_link_place(struct direct_space *s, const struct direct_site *site);
 /* The block whose code holds the offset, or NULL, and the map entry in force there. */
 struct direct_block *code_at(struct direct_space *s, u64 pc, struct direct_map *map);
 
@@ -351,6 +361,8 @@ struct direct_block *code_at(struct direct_space *s, u64 pc, struct direct_map *
 size_t direct_work_size(void);
 /* Write the stub of the second table at the start of the code area. */
 void direct_emit_stubs(struct direct_space *s);
+/* Write code that goes on in place at rip, at *code in the code area. False: there is no room. */
+bool direct_emit_enter_place(struct direct_space *s, u64 rip, u32 *code);
 /* Translate what is at rip, and some of what it leads to. NULL: vcpu->fault says why, or *no_code is set. */
 struct direct_block *direct_translate(struct vcpu *vcpu, struct direct_space *s, u64 rip, bool *no_code);
 

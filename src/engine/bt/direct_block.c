@@ -36,15 +36,20 @@ void direct_note(struct direct_translation *w, unsigned saved)
 	w->block->maps++;
 }
 
+static void emit_jump_to(const struct direct_space *s, struct emitter *e, u64 target)
+{
+	u64 next = code_address(s, (u32)(e->at + 5 - s->code.rw));
+	emit8(e, 0xe9);
+	emit32(e, (u32)(target - next));
+}
+
 static void emit_leave(struct direct_translation *w, u32 site)
 {
 	struct emitter *e = &w->e;
 	EMIT(e, 0x65, 0xc7, 0x04, 0x25); /* mov dword gs:[site], imm32 */
 	emit32(e, WINDOW(site));
 	emit32(e, site);
-	u64 next = code_address(w->s, (u32)(e->at + 5 - w->s->code.rw));
-	emit8(e, 0xe9);
-	emit32(e, (u32)(host_space_leave() - next));
+	emit_jump_to(w->s, e, host_space_leave());
 }
 
 static void add_stub(struct direct_translation *w, u8 *jump, u32 site, const struct insn *first)
@@ -166,12 +171,12 @@ static void emit_compare(struct direct_translation *w, u32 field, u32 value)
 static void emit_poll(struct direct_translation *w)
 {
 	struct emitter *e = &w->e;
-	emit_store_gs(e, RCX, WINDOW(rcx));
+	emit_store_gs(e, RCX, WINDOW_RCX);
 	emit_gs(e, false, 0x8b, RCX, STOP);
 	EMIT(e, 0xe3, 14); /* jrcxz over the next two */
-	emit_load_gs(e, RCX, WINDOW(rcx));
+	emit_load_gs(e, RCX, WINDOW_RCX);
 	add_stub(w, emit_jump(e, 0xe9, e->at), ~0u, NULL);
-	emit_load_gs(e, RCX, WINDOW(rcx));
+	emit_load_gs(e, RCX, WINDOW_RCX);
 }
 
 /* A block that jumps backwards polls on the way there at nearly no cost if there is an instruction that makes all status flags anew and
@@ -224,9 +229,9 @@ static void emit_entry(struct direct_translation *w)
 {
 	struct emitter *e = &w->e;
 	w->block->entry = (u32)(e->at - w->s->code.rw);
-	emit_compare(w, WINDOW(target), (u32)w->rip);
-	emit_compare(w, WINDOW(target) + 4, (u32)(w->rip >> 32));
-	emit_load_gs(e, RCX, WINDOW(rcx));
+	emit_compare(w, WINDOW_TARGET, (u32)w->rip);
+	emit_compare(w, WINDOW_TARGET + 4, (u32)(w->rip >> 32));
+	emit_load_gs(e, RCX, WINDOW_RCX);
 	w->block->poll = (u32)(e->at - w->s->code.rw);
 	emit_poll(w);
 	w->block->body = (u32)(e->at - w->s->code.rw);
@@ -367,6 +372,30 @@ struct direct_block *direct_translate(struct vcpu *vcpu, struct direct_space *s,
 	return code_find(s, block_at(s, index)->rip);
 }
 
+/* ---- back to code in place ---- */
+
+bool direct_emit_enter_place(struct direct_space *s, u64 rip, u32 *code)
+{
+	struct emitter emitter = { s->code.rw + s->used }, *e = &emitter;
+	u32 site = pool_add(&s->sites, sizeof(struct direct_site));
+	if (s->used + DIRECT_BLOCK_ROOM > s->code.size || site == ~0u)
+		return false;
+	*site_at(s, site) = (struct direct_site){ .kind = DIRECT_BRANCH, .rip = rip };
+	*code = s->used;
+	emit_store_gs(e, RCX, WINDOW_RCX);
+	for (unsigned i = 0; i < 2; i++) {
+		EMIT(e, 0x65, 0xc7, 0x04, 0x25); /* mov dword gs:[target], imm32 */
+		emit32(e, WINDOW_TARGET + 4 * i);
+		emit32(e, (u32)(rip >> 32 * i));
+	}
+	EMIT(e, 0x65, 0xc7, 0x04, 0x25); /* mov dword gs:[site], imm32 */
+	emit32(e, WINDOW(site));
+	emit32(e, site);
+	emit_jump_to(s, e, host_space_enter_place());
+	s->used = (u32)((e->at - s->code.rw + 15) & ~15);
+	return true;
+}
+
 /* ---- the stub of the second table ---- */
 
 static void restore(struct emitter *e)
@@ -386,7 +415,7 @@ void direct_emit_stubs(struct direct_space *s)
 	emit_store_gs(e, RDX, WINDOW(rdx));
 	EMIT(e, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
 	emit_store_gs(e, RAX, WINDOW(flags));
-	emit_load_gs(e, RCX, WINDOW(target));
+	emit_load_gs(e, RCX, WINDOW_TARGET);
 	EMIT(e, 0x69, 0xc1); /* imul eax, ecx, hash */
 	emit32(e, 0x9e3779b1);
 	EMIT(e, 0xc1, 0xe8, 32 - SECOND_BITS); /* shr eax, ... */
@@ -405,13 +434,17 @@ void direct_emit_stubs(struct direct_space *s)
 	EMIT(e, 0x48, 0x8b, 0x44, 0xc2, 8); /* mov rax, [rdx + rax * 8 + 8] */
 	emit_store_gs(e, RAX, WINDOW(code));
 	restore(e);
-	emit_load_gs(e, RCX, WINDOW(rcx));
+	emit_load_gs(e, RCX, WINDOW_RCX);
 	EMIT(e, 0x65, 0xff, 0x24, 0x25); /* jmp gs:[code] */
 	emit32(e, WINDOW(code));
 	emit_fix32(miss, e->at);
+	emit_mov(e, RAX, RCX);
+	EMIT(e, 0x48, 0xc1, 0xe8, 47); /* shr rax, 47 */
+	u8 *away = emit_jcc(e, 0x5);
 	restore(e);
-	u64 next = code_address(s, (u32)(e->at + 5 - s->code.rw));
-	emit8(e, 0xe9);
-	emit32(e, (u32)(host_space_leave() - next));
+	emit_jump_to(s, e, host_space_enter_place());
+	emit_fix32(away, e->at);
+	restore(e);
+	emit_jump_to(s, e, host_space_leave());
 	s->used = s->first_code = (u32)((e->at - s->code.rw + 63) & ~63);
 }

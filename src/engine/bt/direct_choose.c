@@ -169,8 +169,7 @@ void space_account(struct direct *d, struct direct_space *s, u64 entered)
 	d->count[DIRECT_TIME_RUNNING] += useful;
 }
 
-/* Code that goes to and fro between pages that may be run in place and others is better translated as a whole.
- * Where most of the time was spent waiting, the machine is too busy for two to hand over to each other, and that holds for every space. */
+/* Where most of the time was spent waiting, the machine is too busy for two to hand over to each other, and that holds for every space. */
 void space_judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
 {
 	bool always = vcpu->direct == DIRECT_ALWAYS;
@@ -183,13 +182,10 @@ void space_judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
 	} else if (s->total < direct_us(s->young ? 40000 : 20000)) {
 		return;
 	}
-	if (s->crossings > s->runs / 2 && s->useful < s->total / 2) {
-		s->too_often = (u8)MIN(s->too_often + 1, 8);
-		s->not_in_place_before = direct_now() + direct_us(100000ull << s->too_often);
-	} else if (crowded || (!always && s->useful < s->total / (s->young ? 20 : 12)))
+	if (crowded || (!always && s->useful < s->total / (s->young ? 20 : 12)))
 		demote(vcpu, d, s);
 	else
 		d->crowded = 0;
 	s->young = false;
-	s->useful = s->waited = s->total = s->runs = s->crossings = 0;
+	s->useful = s->waited = s->total = s->runs = 0;
 }

@@ -215,6 +215,25 @@ void code_link(struct direct_space *s, const struct direct_site *site, const str
 	emit_fix32(code_rw(s, site->field), code_rw(s, site->target <= site->rip && !site->polled ? to->poll : to->body));
 }
 
+void code_link_place(struct direct_space *s, const struct direct_site *site)
+{
+	u32 code;
+	if (direct_emit_enter_place(s, site->target, &code))
+		emit_fix32(code_rw(s, site->field), code_rw(s, code));
+}
+
+void crossing_add(struct direct_space *s, const struct direct_block *block)
+{
+	unsigned i = host_space_crossing(block->rip);
+	s->host->window->crossing[i].rip = block->rip;
+	s->host->window->crossing[i].code = code_address(s, block->body);
+}
+
+static void forget_crossings(struct direct_space *s)
+{
+	__builtin_memset(s->host->window->crossing, 0, sizeof(s->host->window->crossing));
+}
+
 /* ---- changes ---- */
 
 void code_flush(struct vcpu *vcpu, struct direct_space *s)
@@ -226,6 +245,7 @@ void code_flush(struct vcpu *vcpu, struct direct_space *s)
 	__builtin_memset(s->resume, 0, sizeof(s->resume));
 	s->used = s->first_code;
 	clear_tables(s);
+	forget_crossings(s);
 }
 
 void code_follow_writes(struct vcpu *vcpu, struct direct_space *s)

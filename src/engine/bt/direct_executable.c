@@ -72,10 +72,12 @@ static bool cross(struct vcpu *vcpu, struct direct_space *s, struct shadow_regio
 	struct looked *place = &r->place[index];
 	u8 *hva = ram_pointer(vcpu->ram, r->page[index] & PTE_ADDR, PAGE_SIZE);
 	u16 site[HOST_SPACE_BREAKS];
-	if (place->churn >= CHURN_MAX || ++place->crossed < s->break_after)
+	place->hopeless |= place->churn >= CHURN_MAX;
+	if (place->hopeless || ++place->crossed < s->break_after)
 		return false;
 	place->crossed = 0;
 	unsigned sites = sites_of(vcpu, s, gla, hva, site);
+	place->hopeless = sites > HOST_SPACE_BREAKS || s->break_after == ~0u;
 	if (sites > HOST_SPACE_BREAKS || !add_breaks(vcpu, s, gla, site, sites))
 		return false;
 	direct_of(vcpu)->count[DIRECT_BREAKS_SET]++;
@@ -109,6 +111,7 @@ static void look_at(struct vcpu *vcpu, struct direct_space *s, struct shadow_reg
 		place->seen = __atomic_load_n(t.generation, __ATOMIC_SEQ_CST);
 	} while (!(__atomic_load_n(t.flags, __ATOMIC_SEQ_CST) & PAGE_CODE));
 	u16 site[HOST_SPACE_BREAKS];
+	place->hopeless = false;
 	bool bad = place->churn >= CHURN_MAX || sites_of(vcpu, s, gla, page->hva, site);
 	r->page[index] = page->gpa | SHADOW_MAPPED | (bad ? SHADOW_SENSITIVE : SHADOW_EXEC);
 	direct_of(vcpu)->count[bad ? DIRECT_PLACES_REFUSED : DIRECT_PLACES]++;
@@ -152,6 +155,13 @@ bool memory_place(struct vcpu *vcpu, struct direct_space *s, gla_t gla)
 	}
 	shadow_flush(vcpu, s, &run);
 	return r->page[index] & SHADOW_EXEC;
+}
+
+bool memory_hopeless(struct direct_space *s, gla_t gla)
+{
+	const u64 *shadow = shadow_at(s, gla);
+	const struct shadow_region *r = shadow ? shadow_region_at(s, gla >> REGION_SHIFT, false) : NULL;
+	return r && r->place && (*shadow & SHADOW_SENSITIVE) && r->place[gla >> PAGE_SHIFT & (REGION_PAGES - 1)].hopeless;
 }
 
 bool memory_refused(struct direct_space *s, gla_t gla)

@@ -120,7 +120,7 @@ static void emit_address_of(struct direct_translation *w, unsigned reg, const Zy
 		return;
 	}
 	int base = insn_gpr(o->mem.base), index = insn_gpr(o->mem.index);
-	emit_load_gs(e, reg, WINDOW(gs_base));
+	emit_load_gs(e, reg, WINDOW_GS_BASE);
 	emit_lea(e, true, reg, reg, base < 0 ? NO_REGISTER : (unsigned)base, 0, (s32)disp);
 	if (index >= 0)
 		emit_lea(e, true, reg, reg, (unsigned)index, log2_scale(o->mem.scale), 0);
@@ -220,7 +220,7 @@ static void emit_tail(struct direct_translation *w, s32 moved)
 	emit32(e, WINDOW(site));
 	emit32(e, site);
 	EMIT(e, 0x65, 0x0f, 0xb7, 0x0c, 0x25); /* movzx ecx, word gs:[target] */
-	emit32(e, WINDOW(target));
+	emit32(e, WINDOW_TARGET);
 	EMIT(e, 0x65, 0xff, 0x24, 0xcd); /* jmp gs:[rcx * 8 + first table] */
 	emit32(e, (u32)(w->s->host->tables_there - w->s->host->window_there));
 }
@@ -231,15 +231,15 @@ static bool emit_load_target(struct direct_translation *w, const struct insn *in
 	const ZydisDecodedOperand *o = &insn->operand[0];
 	struct emitter *e = &w->e;
 	if (o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
-		save(e, RCX, WINDOW(rcx));
-		save(e, (unsigned)insn_gpr(o->reg.value), WINDOW(target));
+		save(e, RCX, WINDOW_RCX);
+		save(e, (unsigned)insn_gpr(o->reg.value), WINDOW_TARGET);
 		return true;
 	}
 	s64 disp = o->mem.disp.has_displacement ? o->mem.disp.value : 0;
 	bool relative = o->mem.base == ZYDIS_REGISTER_RIP;
 	if (insn->z.address_width != 64 || o->mem.segment == ZYDIS_REGISTER_FS || o->mem.segment == ZYDIS_REGISTER_GS || disp != (s32)disp)
 		return false;
-	save(e, RCX, WINDOW(rcx));
+	save(e, RCX, WINDOW_RCX);
 	if (relative) {
 		emit_constant(e, RCX, direct_next(w) + (u64)disp);
 		direct_note(w, MAP_RCX);
@@ -252,7 +252,7 @@ static bool emit_load_target(struct direct_translation *w, const struct insn *in
 		emit_address(e, RCX, b, i, log2_scale(o->mem.scale), (s32)disp);
 	}
 	direct_note(w, MAP_RCX);
-	save(e, RCX, WINDOW(target));
+	save(e, RCX, WINDOW_TARGET);
 	return true;
 }
 
@@ -304,10 +304,10 @@ static bool emit_ret(struct direct_translation *w, const struct insn *insn)
 		return false;
 	s32 release = is_direct(insn) ? (s32)(insn->operand[0].imm.value.u & 0xffff) : 0;
 	EMIT(e, 0x65, 0x8f, 0x04, 0x25); /* pop qword gs:[target] */
-	emit32(e, WINDOW(target));
+	emit32(e, WINDOW_TARGET);
 	if (release)
 		emit_lea(e, true, RSP, RSP, NO_REGISTER, 0, release);
-	save(e, RCX, WINDOW(rcx));
+	save(e, RCX, WINDOW_RCX);
 	emit_tail(w, 8 + release);
 	return true;
 }

@@ -57,7 +57,6 @@ void place_load(struct vcpu *vcpu, struct direct_space *s)
 {
 	struct host_space_window *window = s->host->window;
 	__builtin_memcpy(window->regs.gpr, vcpu->gpr, sizeof(window->regs.gpr));
-	window->regs.rip = vcpu->rip;
 	window->regs.rflags = (vcpu->rflags & PLACE_FLAGS) | RFLAGS_FIXED1 | RFLAGS_IF;
 	window->regs.fs_base = vcpu->seg[SEG_FS].base;
 	window->regs.gs_base = vcpu->seg[SEG_GS].base;
@@ -132,14 +131,32 @@ static enum outcome came_by_debug(struct vcpu *vcpu, struct direct_space *s, con
 	return OUTCOME_STEP;
 }
 
-/* The guest has loaded no segment registers: what would go on in the space has all of them as it begins there. */
-static bool same_segments(const struct vcpu *vcpu, const struct direct_space *s)
+bool place_same_segments(const struct vcpu *vcpu, const struct direct_space *s)
 {
 	const u16 *selector = s->host->window->regs.selector;
 	for (unsigned i = 0; i < ARRAY_SIZE(s->host->window->regs.selector); i++)
 		if (selector[i] != vcpu->seg[i].selector)
 			return false;
 	return true;
+}
+
+bool place_cross(struct vcpu *vcpu, struct direct_space *s, u64 rip)
+{
+	bool no_code = false;
+	struct direct_block *block = code_find(s, rip);
+	if (!block)
+		block = direct_translate(vcpu, s, rip, &no_code);
+	if (!block || block->stepped)
+		return false;
+	crossing_add(s, block);
+	s->host->window->regs.rip = code_address(s, block->body);
+	return true;
+}
+
+static enum outcome stop_before(struct vcpu *vcpu, struct direct_space *s, u64 rip)
+{
+	place_store(vcpu, s, rip);
+	return OUTCOME_LOOP;
 }
 
 static enum outcome came_by_page_fault(struct vcpu *vcpu, struct direct_space *s, const struct host_trap *trap)
@@ -159,9 +176,11 @@ static enum outcome came_by_page_fault(struct vcpu *vcpu, struct direct_space *s
 		s->fault_rip = trap->pc;
 		return OUTCOME_FAULT;
 	}
+	if (fetch && trap->address == trap->pc && memory_hopeless(s, trap->pc) && place_same_segments(vcpu, s) && place_cross(vcpu, s, trap->pc))
+		return vcpu_pending(vcpu) ? stop_before(vcpu, s, trap->pc) : OUTCOME_GO;
 	bool filled = t.hva && (fetch ? memory_place(vcpu, s, trap->address) : memory_fill(vcpu, s, trap->address, write));
 	d->count[filled ? DIRECT_FILLS : DIRECT_TRAPS_STEPPED]++;
-	if (filled && !vcpu_pending(vcpu) && same_segments(vcpu, s)) {
+	if (filled && !vcpu_pending(vcpu) && place_same_segments(vcpu, s)) {
 		space_update(vcpu, s);
 		return OUTCOME_GO;
 	}
@@ -170,7 +189,6 @@ static enum outcome came_by_page_fault(struct vcpu *vcpu, struct direct_space *s
 		return OUTCOME_LOOP;
 	/* An instruction that begins in a page that may be run in place and ends in one that may not is step's. */
 	bool crosses = fetch && !((trap->address ^ trap->pc) & PAGE_MASK);
-	s->crossings += fetch;
 	return crosses ? OUTCOME_ACROSS : OUTCOME_STEP;
 }
 

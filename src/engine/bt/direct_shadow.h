@@ -20,6 +20,7 @@ struct looked {
 	u32 seen; /* generation of what was looked at */
 	u16 crossed; /* how often code in place went there although it may not be run so */
 	u8 churn; /* how often it was written since */
+	bool hopeless; /* break points will not help */
 };
 
 struct shadow_region {

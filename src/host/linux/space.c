@@ -128,6 +128,11 @@ u64 host_space_leave(void)
 	return spaces.why ? 0 : spaces.hole + SPACE_RUNTIME + space_runtime_leave;
 }
 
+u64 host_space_enter_place(void)
+{
+	return spaces.why ? 0 : spaces.hole + SPACE_RUNTIME + space_runtime_enter_place;
+}
+
 /* ---- requests to the server ---- */
 
 static bool send_request(const struct space_request *request, const int *files)
@@ -387,28 +392,32 @@ static void read_trap(const struct slot *s, struct host_trap *trap)
 	};
 }
 
-/* Whether code can have been there: translated code in its area, the guest's own at the guest's addresses, or at any that it jumped to in
- * vain. */
-static bool may_trap(const struct slot *s, u64 pc, bool in_place)
+static bool translated(const struct slot *s, u64 pc)
 {
-	return in_place ? is_canonical(pc, 48) && pc - spaces.hole >= HOST_SPACE_HOLE : pc - s->code < s->code_size;
+	return pc - s->code < s->code_size;
+}
+
+/* Whether code in place can have been there: at the guest's addresses, or at any that it jumped to in vain. */
+static bool placed(u64 pc)
+{
+	return is_canonical(pc, 48) && pc - spaces.hole >= HOST_SPACE_HOLE;
 }
 
 static enum host_space_exit read_answer(const struct slot *s, struct host_trap *trap, bool in_place)
 {
 	read_trap(s, trap);
-	bool good = may_trap(s, trap->pc, in_place);
+	bool there = translated(s, trap->pc), place = in_place && placed(trap->pc);
 	switch (__atomic_load_n(&s->handoff.answer->kind, __ATOMIC_RELAXED)) {
 	case KIND_LEFT:
-		return in_place ? SPACE_BROKEN : SPACE_LEFT;
+		return SPACE_LEFT;
 	case KIND_TRAP:
-		return good && trap->vector < 32 ? SPACE_TRAP : SPACE_BROKEN;
+		return (there || place) && trap->vector < 32 ? SPACE_TRAP : SPACE_BROKEN;
 	case KIND_SYSCALL:
-		return good && in_place ? SPACE_SYSCALL : SPACE_BROKEN;
+		return place ? SPACE_SYSCALL : SPACE_BROKEN;
 	case KIND_BREAK:
-		return good && in_place ? SPACE_AT_BREAK : SPACE_BROKEN;
+		return place ? SPACE_AT_BREAK : SPACE_BROKEN;
 	case KIND_STOPPED:
-		return good && in_place ? SPACE_STOPPED : SPACE_BROKEN;
+		return place || (there && in_place) ? SPACE_STOPPED : SPACE_BROKEN;
 	case KIND_FAILED:
 		return SPACE_GONE;
 	default:
@@ -458,10 +467,9 @@ enum host_space_exit host_space_run(struct host_space *space, struct host_trap *
 	struct space_control *c = s->handoff.control;
 	u64 flags = RFLAGS_STATUS | RFLAGS_DF | (in_place ? RFLAGS_AC | RFLAGS_ID | RFLAGS_NT : 0);
 	regs->rflags = (regs->rflags & flags) | RFLAGS_FIXED1 | RFLAGS_IF;
-	if (!in_place)
-		regs->gs_base = space->window_there;
 	if (s->failed || handoff_dead(&s->handoff) || !is_canonical(regs->fs_base, 48) || !is_canonical(regs->gs_base, 48))
 		return SPACE_GONE;
+	c->gs_base = in_place && !translated(s, regs->rip) ? regs->gs_base : space->window_there;
 	__atomic_store_n(&c->in_place, in_place, __ATOMIC_SEQ_CST);
 	bool answered = request(s, true);
 	__atomic_store_n(&c->in_place, 0, __ATOMIC_SEQ_CST);

@@ -37,7 +37,11 @@
 #define WINDOW_XCR0_MASK (WINDOW_GPR + 176)
 #define WINDOW_RAN_FROM (WINDOW_GPR + 184)
 #define WINDOW_RAN_TO (WINDOW_GPR + 192)
+#define WINDOW_PLACE_TARGET (WINDOW_GPR + 200)
+#define WINDOW_PLACE_RCX (WINDOW_GPR + 208)
 #define WINDOW_XSAVE (WINDOW_GPR + 256)
+#define SPACE_CROSSINGS 128
+#define WINDOW_CROSSING (WINDOW_XSAVE + 4096)
 
 /* struct space_control, which begins with `stop` */
 #define CONTROL_STOP 0
@@ -53,6 +57,7 @@
 #define CONTROL_MOVE 32
 #define CONTROL_IN_PLACE 40
 #define CONTROL_BLOCK 44
+#define CONTROL_GS_BASE 48
 #define CONTROL_RING 64
 #define CONTROL_CPUS 128
 #define SPACE_CPUS 1024
@@ -109,6 +114,7 @@ struct space_control {
 	u32 dead; /* the process has ended */
 	u32 in_place; /* what runs is the guest's own code: it must be interrupted, since it does not look at `stop` */
 	u32 block; /* SYSCALL_DISPATCH_FILTER_*: no system calls but the runtime's */
+	u64 gs_base; /* to begin with */
 	alignas(64) u64 ring[2]; /* what the space rings with after requests of even and of odd number */
 	alignas(64) u64 cpus[SPACE_CPUS / 64];
 	alignas(64) struct space_command command[SPACE_COMMANDS];
@@ -128,6 +134,7 @@ struct space_answer {
 };
 
 static_assert(SPACE_HOLE == HOST_SPACE_HOLE, "the hole's size");
+static_assert(SPACE_CROSSINGS == HOST_SPACE_CROSSINGS, "crossings");
 static_assert(offsetof(struct host_space_window, regs.gpr) == WINDOW_GPR, "window");
 static_assert(offsetof(struct host_space_window, regs.rip) == WINDOW_RIP, "window");
 static_assert(offsetof(struct host_space_window, regs.rflags) == WINDOW_RFLAGS, "window");
@@ -137,6 +144,9 @@ static_assert(offsetof(struct host_space_window, regs.selector) == WINDOW_SELECT
 static_assert(offsetof(struct host_space_window, xcr0_mask) == WINDOW_XCR0_MASK, "window");
 static_assert(offsetof(struct host_space_window, ran_from) == WINDOW_RAN_FROM, "window");
 static_assert(offsetof(struct host_space_window, ran_to) == WINDOW_RAN_TO, "window");
+static_assert(offsetof(struct host_space_window, place_target) == WINDOW_PLACE_TARGET, "window");
+static_assert(offsetof(struct host_space_window, place_rcx) == WINDOW_PLACE_RCX, "window");
+static_assert(offsetof(struct host_space_window, crossing) == WINDOW_CROSSING, "window");
 static_assert(offsetof(struct host_space_window, xsave) == WINDOW_XSAVE, "window");
 static_assert(offsetof(struct host_space_window, stop) == SPACE_CONTROL - SPACE_WINDOW, "the window's read-only part");
 static_assert(sizeof(struct host_space_window) == SPACE_ANSWER - SPACE_WINDOW, "the window's end");
@@ -150,6 +160,7 @@ static_assert(offsetof(struct space_control, rdtscp) == CONTROL_RDTSCP, "control
 static_assert(offsetof(struct space_control, move) == CONTROL_MOVE, "control");
 static_assert(offsetof(struct space_control, block) == CONTROL_BLOCK, "control");
 static_assert(offsetof(struct space_control, in_place) == CONTROL_IN_PLACE, "control");
+static_assert(offsetof(struct space_control, gs_base) == CONTROL_GS_BASE, "control");
 static_assert(offsetof(struct space_control, ring) == CONTROL_RING, "control");
 static_assert(offsetof(struct space_control, cpus) == CONTROL_CPUS, "control");
 static_assert(offsetof(struct space_control, command) == CONTROL_COMMAND, "control");
@@ -166,7 +177,7 @@ static_assert(offsetof(struct space_answer, fs_base) == ANSWER_FS_BASE, "answer"
 
 /* space_runtime.S: the code, its size, and offsets of its entries. */
 extern const u8 space_runtime[];
-extern const u32 space_runtime_size, space_runtime_leave, space_runtime_trap, space_runtime_rung[2];
+extern const u32 space_runtime_size, space_runtime_leave, space_runtime_enter_place, space_runtime_trap, space_runtime_rung[2];
 #endif
 
 #endif

@@ -11,6 +11,9 @@
 /* linux/futex.h is for C alone. */
 #define FUTEX_WAIT 0
 #define FUTEX_WAKE 1
+/* Nor is signal.h. */
+#define SIG_BLOCK 0
+#define SIG_UNBLOCK 1
 
 #define AT(offset) begin - SPACE_RUNTIME + offset(%rip)
 #define WINDOW(field) AT(SPACE_WINDOW + field)
@@ -23,7 +26,7 @@
 	.section .rodata
 	.code64
 	.balign 64
-	.globl space_runtime, space_runtime_size, space_runtime_leave, space_runtime_trap, space_runtime_rung
+	.globl space_runtime, space_runtime_size, space_runtime_leave, space_runtime_enter_place, space_runtime_trap, space_runtime_rung
 
 /* The pass that the filter wants to see with every change of mappings. Nothing of it is left when guest code may run, or a signal may come,
  * which stores registers where guest code can read them. */
@@ -34,9 +37,36 @@
 
 	.macro forget_pass
 	xor	%r8d, %r8d
-	xor	%r10d, %r10d
 	mov	%r8, ANSWER(ANSWER_PASS)
 	mov	%r8, ANSWER(ANSWER_PASS + 8)
+	let_signals SIG_UNBLOCK
+	.endm
+
+	.macro let_signals how
+	mov	$\how, %edi
+	lea	stop_signal(%rip), %rsi
+	xor	%edx, %edx
+	mov	$8, %r10d
+	mov	$__NR_rt_sigprocmask, %eax
+	syscall
+	.endm
+
+	.macro load_gprs
+	mov	WINDOW(WINDOW_GPR + 8 * 0), %rax
+	mov	WINDOW(WINDOW_GPR + 8 * 1), %rcx
+	mov	WINDOW(WINDOW_GPR + 8 * 2), %rdx
+	mov	WINDOW(WINDOW_GPR + 8 * 3), %rbx
+	mov	WINDOW(WINDOW_GPR + 8 * 5), %rbp
+	mov	WINDOW(WINDOW_GPR + 8 * 6), %rsi
+	mov	WINDOW(WINDOW_GPR + 8 * 7), %rdi
+	mov	WINDOW(WINDOW_GPR + 8 * 8), %r8
+	mov	WINDOW(WINDOW_GPR + 8 * 9), %r9
+	mov	WINDOW(WINDOW_GPR + 8 * 10), %r10
+	mov	WINDOW(WINDOW_GPR + 8 * 11), %r11
+	mov	WINDOW(WINDOW_GPR + 8 * 12), %r12
+	mov	WINDOW(WINDOW_GPR + 8 * 13), %r13
+	mov	WINDOW(WINDOW_GPR + 8 * 14), %r14
+	mov	WINDOW(WINDOW_GPR + 8 * 15), %r15
 	.endm
 
 /* The process begins here: forget everything but the hole. */
@@ -121,6 +151,7 @@ answer_odd:
 	wait_behind 1, jz
 
 request:
+	lea	AT(SPACE_STACK_TOP), %rsp
 	movl	$0, ANSWER(ANSWER_SLEEPING)
 	cmpl	$0, CONTROL(CONTROL_RDTSCP)
 	je	1f
@@ -134,6 +165,9 @@ request:
 	mov	$__NR_sched_setaffinity, %eax
 	syscall
 1:	mov	CONTROL(CONTROL_COUNT), %ebp
+	test	%ebp, %ebp
+	jz	3f
+	let_signals SIG_BLOCK
 	lea	CONTROL(CONTROL_COMMAND), %rbx
 	jmp	2f
 1:	mov	(%rbx), %rdi
@@ -155,7 +189,7 @@ request:
 2:	sub	$1, %ebp
 	jns	1b
 	forget_pass
-	cmpl	$0, CONTROL(CONTROL_RUN)
+3:	cmpl	$0, CONTROL(CONTROL_RUN)
 	jne	run
 	movl	$KIND_DONE, ANSWER(ANSWER_KIND)
 	jmp	answer
@@ -173,23 +207,13 @@ run:
 	je	1f
 	cmpl	$0, CONTROL(CONTROL_IN_PLACE)
 	je	3f
-	/* From here on we are interrupted; who asked for it before has set `stop`. */
-	mov	$1, %edi	/* SIG_UNBLOCK */
-	lea	stop_signal(%rip), %rsi
-	xor	%edx, %edx
-	mov	$8, %r10d
-	mov	$__NR_rt_sigprocmask, %eax
-	syscall
-	cmpl	$0, CONTROL(CONTROL_STOP)
-	jne	stopped
 	xor	%eax, %eax
 	mov	%eax, %ds
 	mov	%eax, %es
 	mov	%eax, %fs
 	mov	%eax, %gs
-	mov	WINDOW(WINDOW_FS_BASE), %rsi
 3:	wrfsbase %rsi
-	mov	WINDOW(WINDOW_GS_BASE), %rsi
+	mov	CONTROL(CONTROL_GS_BASE), %rsi
 	wrgsbase %rsi
 	jmp	2f
 1:	cmp	%rsi, ANSWER(ANSWER_FS_BASE)
@@ -202,24 +226,33 @@ run:
 	mov	4 + WINDOW(WINDOW_XCR0_MASK), %edx
 	xrstor64 WINDOW(WINDOW_XSAVE)
 	push	WINDOW(WINDOW_RFLAGS)
-	mov	WINDOW(WINDOW_GPR + 8 * 0), %rax
-	mov	WINDOW(WINDOW_GPR + 8 * 1), %rcx
-	mov	WINDOW(WINDOW_GPR + 8 * 2), %rdx
-	mov	WINDOW(WINDOW_GPR + 8 * 3), %rbx
-	mov	WINDOW(WINDOW_GPR + 8 * 5), %rbp
-	mov	WINDOW(WINDOW_GPR + 8 * 6), %rsi
-	mov	WINDOW(WINDOW_GPR + 8 * 7), %rdi
-	mov	WINDOW(WINDOW_GPR + 8 * 8), %r8
-	mov	WINDOW(WINDOW_GPR + 8 * 9), %r9
-	mov	WINDOW(WINDOW_GPR + 8 * 10), %r10
-	mov	WINDOW(WINDOW_GPR + 8 * 11), %r11
-	mov	WINDOW(WINDOW_GPR + 8 * 12), %r12
-	mov	WINDOW(WINDOW_GPR + 8 * 13), %r13
-	mov	WINDOW(WINDOW_GPR + 8 * 14), %r14
-	mov	WINDOW(WINDOW_GPR + 8 * 15), %r15
-	popf
+	load_gprs
+	/* Whoever has set `stop` after this sends a signal, which finds us before the end of this part, and sees to it that we come to
+	 * `stopped`. */
+run_critical:
+	cmpl	$0, CONTROL(CONTROL_IN_PLACE)
+	je	1f
+	cmpl	$0, CONTROL(CONTROL_STOP)
+	jne	stopped
+1:	popf
 	mov	WINDOW(WINDOW_GPR + 8 * 4), %rsp
 	jmp	*WINDOW(WINDOW_RIP)
+run_end:
+
+/* Translated code jumps here to go on in place. Again a signal finds us before the end if `stop` was set later than we looked. */
+	.balign 16, 0x90
+enter_place:
+	mov	CONTROL(CONTROL_IN_PLACE), %ecx
+	jrcxz	leave
+enter_critical:
+	mov	CONTROL(CONTROL_STOP), %ecx
+	jrcxz	1f
+	jmp	leave
+1:	mov	WINDOW(WINDOW_GS_BASE), %rcx
+	wrgsbase %rcx
+	mov	WINDOW(WINDOW_PLACE_RCX), %rcx
+	jmp	*WINDOW(WINDOW_PLACE_TARGET)
+enter_end:
 
 /* Translated code jumps here; every register is the guest's. */
 	.balign 16, 0x90
@@ -254,21 +287,34 @@ leave:
 	jmp	answer
 
 /* The handler of all signals: EDI is the number, RSI tells of it, RDX is the context. The kernel has put the extended state there and
- * given us a fresh one. It never returns, since the next run loads all registers anyway; the signal that stops code in place stays
- * blocked until then. If that came while code in place was being entered, the guest's state is still where it was. */
+ * given us a fresh one. It returns from the signal that stops code in place if no such code was interrupted; `stop` is set anyway. From all
+ * others it does not return: they are answers. Until what was interrupted is copied RSP stays where it is, lest another signal's
+ * context take the place of this one. */
 #define KEEP(number, place) mov UCONTEXT(number)(%rdx), %rax; mov %rax, place
 #define KEEP_GPR(number, gpr) KEEP(number, WINDOW(WINDOW_GPR + 8 * gpr))
 
 	.balign 16, 0x90
 trap:
-	lea	AT(SPACE_STACK_TOP), %rsp
 	cmp	$SPACE_STOP_SIGNAL, %edi
 	jne	1f
 	mov	UCONTEXT(16)(%rdx), %rax
-	lea	begin(%rip), %rcx
+	lea	AT(0), %rcx
 	sub	%rcx, %rax
-	cmp	$SPACE_RUNTIME_SIZE, %rax
-	jb	stopped
+	cmp	$SPACE_HOLE, %rax
+	jae	1f
+	lea	stopped(%rip), %rsi
+	lea	-(SPACE_RUNTIME + run_critical - begin)(%rax), %rcx
+	cmp	$(run_end - run_critical), %rcx
+	jb	2f
+	lea	leave(%rip), %rsi
+	lea	-(SPACE_RUNTIME + enter_critical - begin)(%rax), %rcx
+	cmp	$(enter_end - enter_critical), %rcx
+	jae	3f
+2:	mov	%rsi, UCONTEXT(16)(%rdx)
+3:	add	$8, %rsp
+	mov	$__NR_rt_sigreturn, %eax
+	syscall
+	ud2
 1:	mov	%edi, %ebp
 	KEEP_GPR(0, 8)
 	KEEP_GPR(1, 9)
@@ -300,9 +346,17 @@ trap:
 	je	1f
 	rdfsbase %rax
 	mov	%rax, WINDOW(WINDOW_FS_BASE)
+	mov	UCONTEXT(16)(%rdx), %rax
+	lea	AT(0), %rcx
+	sub	%rcx, %rax
+	cmp	$SPACE_HOLE, %rax
+	jb	1f
 	rdgsbase %rax
 	mov	%rax, WINDOW(WINDOW_GS_BASE)
-1:	KEEP(19, ANSWER(ANSWER_ERROR))
+	cmp	$11, %ebp	/* SIGSEGV */
+	je	cross
+1:
+tell:	KEEP(19, ANSWER(ANSWER_ERROR))
 	KEEP(20, ANSWER(ANSWER_VECTOR))
 	KEEP(22, ANSWER(ANSWER_ADDRESS))
 	movl	$KIND_TRAP, ANSWER(ANSWER_KIND)
@@ -331,19 +385,50 @@ trap:
 	xsave64	WINDOW(WINDOW_XSAVE)
 	jmp	answer
 
+/* Code in place cannot fetch. Perhaps there is translated code instead. */
+cross:
+	cmpl	$0, CONTROL(CONTROL_IN_PLACE)
+	je	tell
+	cmpl	$14, UCONTEXT(20)(%rdx)
+	jne	tell
+	testl	$16, UCONTEXT(19)(%rdx)
+	jz	tell
+	testl	$0x40100, UCONTEXT(17)(%rdx)	/* AC, TF */
+	jnz	tell
+	mov	UCONTEXT(16)(%rdx), %rax
+	cmp	UCONTEXT(22)(%rdx), %rax
+	jne	tell
+	mov	%rax, %rcx
+	shr	$7, %rcx
+	xor	%eax, %ecx
+	and	$(SPACE_CROSSINGS - 1), %ecx
+	shl	$4, %ecx
+	lea	WINDOW(WINDOW_CROSSING), %rbx
+	add	%rcx, %rbx
+	cmp	(%rbx), %rax
+	jne	tell
+	mov	8(%rbx), %rax
+	test	%rax, %rax
+	jz	tell
+	mov	%rax, WINDOW(WINDOW_RIP)
+	mov	UCONTEXT(23)(%rdx), %rbx
+	mov	WINDOW(WINDOW_XCR0_MASK), %eax
+	mov	4 + WINDOW(WINDOW_XCR0_MASK), %edx
+	xrstor64 (%rbx)
+	lea	WINDOW(0), %rax
+	wrgsbase %rax
+	push	WINDOW(WINDOW_RFLAGS)
+	load_gprs
+	popf
+	mov	WINDOW(WINDOW_GPR + 8 * 4), %rsp
+	jmp	*WINDOW(WINDOW_RIP)
+
 /* Before anything was run. */
 stopped:
 	movl	$KIND_STOPPED, ANSWER(ANSWER_KIND)
 	rdtsc
 	mov	%eax, WINDOW(WINDOW_RAN_TO)
 	mov	%edx, 4 + WINDOW(WINDOW_RAN_TO)
-	/* The signal may still be let through. */
-	xor	%edi, %edi	/* SIG_BLOCK */
-	lea	stop_signal(%rip), %rsi
-	xor	%edx, %edx
-	mov	$8, %r10d
-	mov	$__NR_rt_sigprocmask, %eax
-	syscall
 	jmp	answer
 
 give_up:
@@ -361,6 +446,8 @@ space_runtime_size:
 	.long	end - begin
 space_runtime_leave:
 	.long	leave - begin
+space_runtime_enter_place:
+	.long	enter_place - begin
 space_runtime_trap:
 	.long	trap - begin
 space_runtime_rung:

@@ -68,12 +68,11 @@ static bool set_signals(void)
 {
 	static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SPACE_STOP_SIGNAL };
 	stack_t stack = { .ss_sp = in_hole(SPACE_SIGNAL_STACK), .ss_size = SPACE_SIGNAL_STACK_SIZE };
-	/* The handler does not return. What stops code in place is blocked until that is entered. */
+	/* What stops code in place is blocked while the runtime has the pass. */
 	struct sigaction action = { .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
 	sigset_t stop;
 	sigemptyset(&stop);
 	sigaddset(&stop, SPACE_STOP_SIGNAL);
-	action.sa_mask = stop;
 	action.sa_sigaction = (void (*)(int, siginfo_t *, void *))in_hole(SPACE_RUNTIME + space_runtime_trap);
 	bool good = !sigaltstack(&stack, NULL);
 	for (unsigned i = 0; good && i < ARRAY_SIZE(signals); i++)
