@@ -60,6 +60,7 @@
 #define PCI_SLOT_DISK 4 /* the first */
 #define PCI_SLOT_NET 20 /* the first */
 #define PCI_SLOT_SHARE 28 /* the first */
+#define PCI_SLOT_VSOCK 30
 #define PCI_SLOT_LPC 31
 #define PCI_FUNCTION_SATA 2 /* of the same */
 

@@ -138,6 +138,8 @@ void board_net_input(struct board *board)
 {
 	for (unsigned i = 0; i < board->backends.nets; i++)
 		virtio_net_resume(board->net[i]);
+	if (board->backends.vsock.cid)
+		virtio_vsock_ready(&board->vsock);
 }
 
 bool board_doorbell(struct board *board, gpa_t gpa, u64 now)
@@ -268,6 +270,14 @@ static int attach_shares(struct board *b, struct ram *ram)
 	return 0;
 }
 
+static int attach_vsock(struct board *b, struct ram *ram)
+{
+	if (!b->backends.vsock.cid)
+		return 0;
+	b->virtio[b->virtio_count++] = &b->vsock.virtio;
+	return virtio_vsock_attach(&b->vsock, &b->backends.vsock, &b->pci, ram, PCI_SLOT_VSOCK);
+}
+
 static int attach_console(struct board *b, struct ram *ram)
 {
 	if (!b->backends.consoles)
@@ -295,7 +305,8 @@ static int attach_virtio(struct board *b, struct ram *ram, unsigned cpus)
 	if (virtio_random_attach(&b->random, &b->pci, ram, PCI_SLOT_RANDOM) < 0)
 		return -1;
 	b->virtio[b->virtio_count++] = &b->random.virtio;
-	return attach_console(b, ram) | attach_balloon(b, ram) | attach_disks(b, ram, cpus) | attach_nets(b, ram) | attach_shares(b, ram);
+	return attach_console(b, ram) | attach_balloon(b, ram) | attach_disks(b, ram, cpus) | attach_nets(b, ram) | attach_shares(b, ram) |
+	       attach_vsock(b, ram);
 }
 
 int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, unsigned cpus, u64 now,

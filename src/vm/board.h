@@ -26,13 +26,14 @@
 #include "dev/virtio/fs.h"
 #include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
+#include "dev/virtio/vsock.h"
 #include "irq/ioapic.h"
 #include "irq/pic.h"
 
 #define BOARD_DISKS_MAX 16
 #define BOARD_NETS_MAX 8
 #define BOARD_SHARES_MAX 2
-#define BOARD_VIRTIO_MAX (3 + BOARD_DISKS_MAX + BOARD_NETS_MAX + BOARD_SHARES_MAX)
+#define BOARD_VIRTIO_MAX (4 + BOARD_DISKS_MAX + BOARD_NETS_MAX + BOARD_SHARES_MAX)
 
 /* The other ends of the board's cables, on the host. put is called under the board's lock and must not call back. */
 struct board_backends {
@@ -51,6 +52,7 @@ struct board_backends {
 	unsigned nets; /* BOARD_NETS_MAX at most */
 	const struct fs_backend *share; /* likewise */
 	unsigned shares; /* BOARD_SHARES_MAX at most */
+	struct vsock_backend vsock; /* fit the socket device, if it has a CID */
 	bool vga; /* fit a VGA; there is no RAM at its window then */
 	const u8 *vga_rom; /* a video BIOS, whose font text has where no firmware starts the machine; may be NULL */
 	size_t vga_rom_size;
@@ -87,6 +89,7 @@ struct board {
 	struct ahci_port *sata[BOARD_DISKS_MAX];
 	struct virtio_net *net[BOARD_NETS_MAX];
 	struct virtio_fs *share[BOARD_SHARES_MAX];
+	struct virtio_vsock vsock; /* if backends.vsock.cid */
 	struct virtio_device *virtio[BOARD_VIRTIO_MAX]; /* all of them */
 	unsigned virtio_count;
 	struct debug_console debug_console;
@@ -127,7 +130,7 @@ const struct block_backend *board_disk(const struct board *board, unsigned disk)
 void board_serial_input(struct board *board, u64 now);
 void board_console_input(struct board *board, unsigned port);
 
-/* Give the network cards what waits for them, after a time in which nobody looked. */
+/* Give the network cards and the socket device what waits for them, after a time in which nobody looked. */
 void board_net_input(struct board *board);
 
 /* A vCPU writes to `gpa`, which is no RAM. True: it was the doorbell of a device that takes it without the lock; nothing else is to be done. Any

@@ -119,6 +119,16 @@ void vm_share_completed(struct vm *vm, unsigned share)
 	host_unlock(&vm->lock);
 }
 
+void vm_vsock_ready(struct vm *vm)
+{
+	host_lock(&vm->lock);
+	if (!vm->time.stopped) {
+		virtio_vsock_ready(&vm->board.vsock);
+		vm_board_changed(vm, vm_now(vm));
+	}
+	host_unlock(&vm->lock);
+}
+
 bool vm_net_ready(struct vm *vm, unsigned net)
 {
 	host_lock(&vm->lock);

@@ -186,6 +186,9 @@ void vm_share_completed(struct vm *vm, unsigned share);
 /* A network has frames, room, or another state of its link. True: there is more; call again, soon. From any thread. */
 bool vm_net_ready(struct vm *vm, unsigned net);
 
+/* Packets wait for the socket device, or there is room for its own. From any thread. */
+void vm_vsock_ready(struct vm *vm);
+
 /* Nanoseconds of guest time since the VM was made. From any thread. */
 u64 vm_time(struct vm *vm);
 

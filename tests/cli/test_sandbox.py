@@ -61,6 +61,10 @@ class Sandbox(run.Case):
         with tempfile.TemporaryDirectory(prefix="nadir-share-") as folder:
             self.check_helper("nadir-share", ["pipe:[]", "pipe:[]", re.sub(r"\d+", "", folder)], "--share", f"path={folder}")
 
+    def test_vsock(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.check_helper("nadir-vsock", 2 * ["socket:[]"], "--vsock", f"cid=3,path={folder}/socket")
+
     @staticmethod
     def ends(pid):
         for _ in range(300):

@@ -6,6 +6,7 @@
 #include "dev/virtio/fs.h"
 #include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
+#include "dev/virtio/vsock.h"
 #include "host/port.h"
 #include "input.h"
 #include "lib/string.h"
@@ -27,10 +28,11 @@ static struct {
 	struct virtio_block block;
 	struct virtio_net net;
 	struct virtio_fs fs;
+	struct virtio_vsock vsock;
 	struct fs_request *asked[FS_REQUESTS_MAX], *answered;
 	unsigned asks;
 	struct virtio_device *device;
-	u8 frame[sizeof(struct net_header) + 2048]; /* the one that waits at the network */
+	u8 frame[sizeof(struct vsock_header) + 2049]; /* the one that waits at the network */
 	u32 frame_size; /* 0: none */
 	bool full; /* so that nothing can be sent */
 	u64 now;
@@ -218,6 +220,37 @@ static bool net_poll(void *net)
 static const struct net_backend network = { .send = net_send, .flush = net_flush, .peek = net_peek, .next = net_next, .accept = net_accept, .poll = net_poll, .wake = net_wake,
 					    .offloads = NET_OFFLOADS };
 
+/* ---- a cable with room for one packet: the frame that waits at the network ---- */
+
+static bool vsock_send(void *cable, const struct vsock_header *header, const struct virtq_piece *piece, unsigned pieces)
+{
+	u64 size = 0;
+	for (unsigned i = 0; i < pieces; i++) {
+		CHECK(!piece[i].size || (piece[i].data >= bytes && piece[i].data + piece[i].size <= bytes + RAM_SIZE) || piece[i].data >= rom);
+		size += piece[i].size;
+	}
+	CHECK(size == header->length && size <= VSOCK_PAYLOAD_MAX && header->from_cid == 3);
+	return !machine.full;
+}
+
+static void vsock_reset(void *cable)
+{
+}
+
+static const struct vsock_backend sockets = { .send = vsock_send, .peek = net_peek, .next = net_next, .reset = vsock_reset, .cid = 3 };
+
+static void vsock_step(struct input *in)
+{
+	u8 what = input_u8(in);
+	machine.full = what & 1;
+	if (!machine.frame_size && (what & 2)) {
+		const struct vsock_header header = { .length = (u32)input_take(in, 2) % 2048 };
+		memcpy(machine.frame, &header, sizeof(header));
+		machine.frame_size = (u32)sizeof(header) + header.length + (what >> 7);
+	}
+	virtio_vsock_ready(&machine.vsock);
+}
+
 static void net_step(struct input *in)
 {
 	u8 what = input_u8(in);
@@ -240,7 +273,7 @@ static void set(u64 address, unsigned size, u64 value)
 /* A driver that does everything right, up to DRIVER_OK. */
 static void start(u8 kind)
 {
-	bool net = machine.device == &machine.net.virtio || machine.device == &machine.balloon.virtio || machine.device == &machine.console.virtio;
+	bool net = machine.device == &machine.net.virtio || machine.device == &machine.vsock.virtio || machine.device == &machine.balloon.virtio || machine.device == &machine.console.virtio;
 	u64 features = (net ? machine.device->features & ~(VIRTIO_F_RING_PACKED | VIRTIO_F_EVENT_IDX) : 0) | VIRTIO_F_VERSION_1 | (kind & 1 ? VIRTIO_F_RING_PACKED : 0) | (kind & 2 ? VIRTIO_F_EVENT_IDX : 0);
 	set(BAR + 20, 1, 0);
 	for (u32 i = 0; i < 2; i++) {
@@ -326,6 +359,8 @@ static void step(struct input *in)
 		}
 		if (machine.device == &machine.net.virtio)
 			net_step(in);
+		if (machine.device == &machine.vsock.virtio)
+			vsock_step(in);
 		if (machine.device == &machine.fs.virtio && machine.asks) {
 			answer(input_u8(in) % machine.asks);
 			virtio_fs_completed(&machine.fs);
@@ -351,7 +386,7 @@ static void attach(u8 kind)
 {
 	struct block_backend backend = disk;
 	backend.readonly = kind & 2;
-	machine.device = (kind & 12) == 12 ? &machine.console.virtio : kind & 4 ? &machine.balloon.virtio : kind & 8 ? &machine.net.virtio : kind & 1 ? &machine.block.virtio : kind & 2 ? &machine.fs.virtio : &machine.random.virtio;
+	machine.device = (kind & 12) == 12 ? &machine.console.virtio : kind & 4 ? &machine.balloon.virtio : kind & 8 ? (kind & 1 ? &machine.vsock.virtio : &machine.net.virtio) : kind & 1 ? &machine.block.virtio : kind & 2 ? &machine.fs.virtio : &machine.random.virtio;
 	for (unsigned i = 0; i < CONSOLE_PORTS_MAX; i++)
 		machine.console.cable[i] = (struct console_cable){ cable_put, cable_get, NULL, "port" };
 	machine.console.ports = 1 + (kind >> 4) % CONSOLE_PORTS_MAX;
@@ -359,6 +394,8 @@ static void attach(u8 kind)
 		CHECK(!virtio_console_attach(&machine.console, &machine.pci, &ram, SLOT));
 	else if (kind & 4)
 		CHECK(!virtio_balloon_attach(&machine.balloon, &machine.pci, &ram, SLOT));
+	else if ((kind & 9) == 9)
+		CHECK(!virtio_vsock_attach(&machine.vsock, &sockets, &machine.pci, &ram, SLOT));
 	else if (kind & 8)
 		CHECK(!virtio_net_attach(&machine.net, &network, &machine.pci, &ram, SLOT));
 	else if (kind & 1)

@@ -56,8 +56,8 @@ int net_tap_open(const char *interface);
 void net_tap_accept(int fd, u32 offloads);
 
 /* Confine a process that does nothing but networking (net_sandbox.c): the switch, which needs no new sockets; a user-mode network, which makes those of
- * the internet and reads what is below /etc and /run; a keeper, which connects to Unix sockets. 0 or negative. */
-enum net_right { NET_MAY_SWITCH, NET_MAY_INTERNET, NET_MAY_CONNECT };
+ * the internet and reads what is below /etc and /run; a keeper, which connects to Unix sockets; a relay, which uses them, too. 0 or negative. */
+enum net_right { NET_MAY_SWITCH, NET_MAY_INTERNET, NET_MAY_CONNECT, NET_MAY_RELAY };
 int net_sandbox_enter(enum net_right right);
 
 #endif

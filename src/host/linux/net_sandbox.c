@@ -27,6 +27,7 @@ static const int internet[] = {
 };
 
 static const int connecting[] = { SCMP_SYS(connect), SCMP_SYS(sendmsg) };
+static const int relaying[] = { SCMP_SYS(shutdown), SCMP_SYS(sendto), SCMP_SYS(recvfrom), SCMP_SYS(dup2) /* to leave standard error */ };
 
 static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
 {
@@ -81,8 +82,10 @@ int net_sandbox_enter(enum net_right right)
 	error = error ? error : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	if (right == NET_MAY_INTERNET)
 		error = error ? error : allow_internet(filter);
-	if (right == NET_MAY_CONNECT)
+	if (right == NET_MAY_CONNECT || right == NET_MAY_RELAY)
 		error = error ? error : allow_connecting(filter);
+	if (right == NET_MAY_RELAY)
+		error = error ? error : allow(filter, relaying, ARRAY_SIZE(relaying));
 	error = error ? error : seccomp_load(filter);
 	if (filter)
 		seccomp_release(filter);

@@ -21,6 +21,7 @@ struct run_options {
 	const char *boot;
 	struct option_list net;
 	struct option_list share;
+	const char *vsock;
 	const char *vga;
 	const char *protocol;
 	u64 memory; /* bytes */

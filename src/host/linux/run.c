@@ -32,6 +32,7 @@
 #include "host/linux/terminal.h"
 #include "host/linux/trap.h"
 #include "host/linux/variables.h"
+#include "host/linux/vsock.h"
 #include "engine/engine.h"
 #include "host/port.h"
 #include "vm/report.h"
@@ -62,6 +63,7 @@ struct machine {
 	unsigned disks;
 	struct net_backend net[NETS_MAX];
 	struct fs_backend share[SHARES_MAX];
+	struct vsock_backend vsock;
 	struct display display;
 	u64 balloon; /* bytes asked of the guest at first */
 	struct snapshot snapshot; /* what the machine went on from; chunks of memory may still be there only */
@@ -139,6 +141,11 @@ static bool net_ready(void *opaque, unsigned index)
 static void share_completed(void *opaque, unsigned index)
 {
 	vm_share_completed(machine.vm, index);
+}
+
+static void vsock_ready(void *opaque)
+{
+	vm_vsock_ready(machine.vm);
 }
 
 static void debug_stopped(void *opaque)
@@ -329,7 +336,7 @@ static int open_files(struct machine *m)
 	if ((!o->restore || restore_boots(o)) && open_guest(m) < 0)
 		return -1;
 	int disks = disks_open(o, m->backend);
-	if (disks < 0 || open_nets(m) < 0 || open_shares(m) < 0)
+	if (disks < 0 || open_nets(m) < 0 || open_shares(m) < 0 || (o->vsock && vsock_open(o->vsock, confined(o), &m->vsock) < 0))
 		return -1;
 	m->disks = (unsigned)disks;
 	m->serial = console_open("serial", o->serial);
@@ -348,7 +355,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 			  .cmdline = o->append, .copied = file_settle_part },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
 			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = m->disks,
-			      .net = m->net, .nets = o->net.count, .share = m->share, .shares = o->share.count, .flash = m->variables },
+			      .net = m->net, .nets = o->net.count, .share = m->share, .shares = o->share.count, .vsock = m->vsock, .flash = m->variables },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
 		.no_reboot = o->no_reboot || (!m->kernel.data && !m->rom.data),
@@ -412,6 +419,14 @@ static int run_shares(struct machine *m)
 	return error ? -1 : 0;
 }
 
+static int start_vsock(struct machine *m)
+{
+	int error = vsock_start(vsock_ready, m);
+	if (error)
+		fprintf(stderr, "nadir: cannot start the thread of the guest's sockets: %s\n", strerror(error));
+	return error ? -1 : 0;
+}
+
 static int start_control(struct machine *m)
 {
 	if (control_wanted())
@@ -458,7 +473,7 @@ static int start_threads(struct machine *m)
 		fprintf(stderr, "nadir: cannot start the thread of the debugger: %s\n", strerror(error));
 		return -1;
 	}
-	return disks_start(disk_completed) < 0 || start_nets(m) < 0 || run_shares(m) < 0 ? -1 : start_control(m);
+	return disks_start(disk_completed) < 0 || start_nets(m) < 0 || run_shares(m) < 0 || start_vsock(m) < 0 ? -1 : start_control(m);
 }
 
 static int confine(const struct machine *m)
@@ -558,6 +573,7 @@ static int run_machine(struct machine *m)
 	gdb_finish(status);
 	nets_stop();
 	shares_stop();
+	vsock_stop();
 	disks_stop();
 	console_flush(m->serial);
 	console_flush(m->debug);
@@ -609,6 +625,7 @@ int run_main(const struct run_options *options)
 	vm_destroy(m->vm);
 	nets_close();
 	shares_close();
+	vsock_close();
 	disks_close();
 	console_close(m->serial);
 	console_close(m->debug);
