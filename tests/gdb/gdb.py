@@ -5,6 +5,7 @@ usage: gdb.py --nadir NADIR --images DIRECTORY --engine ENGINE [NAME...]
 
 DIRECTORY is that of the test guests: their ELF files, which have the symbols, and their images. NAMEs choose tests."""
 import argparse
+import json
 import os
 import re
 import signal
@@ -331,6 +332,13 @@ class Client(Case):
         self.assertEqual(done.returncode, 2)
 
 
+def obstacle():
+    """Why the engine cannot run here, or None."""
+    report = json.loads(subprocess.run([OPTIONS.nadir, "probe", "--json"], stdout=subprocess.PIPE, timeout=TIMEOUT, check=True).stdout)
+    engine = next(e for e in report["engines"] if e["name"] == OPTIONS.engine)
+    return None if engine["available"] else engine["why_not"]
+
+
 def main():
     global OPTIONS
     parser = argparse.ArgumentParser()
@@ -339,6 +347,10 @@ def main():
     parser.add_argument("--engine", required=True)
     parser.add_argument("names", nargs="*")
     OPTIONS = parser.parse_args()
+    why = obstacle()
+    if why:
+        print(f"skipped: the engine {OPTIONS.engine} cannot run here: {why}")
+        sys.exit(77)
     unittest.main(argv=[sys.argv[0]] + OPTIONS.names)
 
 

@@ -458,6 +458,60 @@ static void nmi(void **state)
 	assert_int_equal(vcpu_pending(v), 0);
 }
 
+/* ---- a debugger ---- */
+
+static int meets_break(struct fake_kvm *k)
+{
+	assert_int_equal(k->guest_debug.control, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP);
+	assert_int_equal(k->guest_debug.arch.debugreg[0], CODE + 3);
+	assert_int_equal(k->guest_debug.arch.debugreg[1], 0x2008);
+	assert_int_equal(k->guest_debug.arch.debugreg[7], DR7_FIXED1 | BIT(1) | BIT(3) | 9ull << 20); /* 8 bytes, written */
+	k->regs.rip = CODE + 3;
+	k->shared.run.exit_reason = KVM_EXIT_DEBUG;
+	k->shared.run.debug.arch.dr6 = DR6_B(0);
+	return 0;
+}
+
+static int meets_watch(struct fake_kvm *k)
+{
+	assert_int_equal(k->regs.rip, CODE + 4); /* step went past the break point: a NOP */
+	k->shared.run.exit_reason = KVM_EXIT_DEBUG;
+	k->shared.run.debug.arch.dr6 = DR6_B(1);
+	return 0;
+}
+
+static void points_in_debug_registers(void **state)
+{
+	const struct debug_point points[] = { { CODE + 3, 1, DEBUG_EXECUTE }, { 0x2008, 8, DEBUG_WRITE }, { 0x2001, 2, DEBUG_WRITE } };
+	struct exit e = { .reason = EXIT_NONE };
+	memset(guest->memory + CODE, 0x90, 16);
+	debug_insert(v, &points[0]);
+	debug_insert(v, &points[1]);
+	kvm.guest = meets_break;
+	v->engine->run(v, &e);
+	assert_int_equal(e.reason, EXIT_DEBUG);
+	assert_int_equal(e.debug.kind, DEBUG_EXECUTE);
+	assert_int_equal(e.debug.gla, CODE + 3);
+	kvm.guest = meets_watch;
+	v->engine->run(v, &e);
+	assert_int_equal(e.reason, EXIT_DEBUG);
+	assert_int_equal(e.debug.kind, DEBUG_WRITE);
+	assert_int_equal(e.debug.gla, 0x2008);
+	/* One that no register can hold: step runs everything, to the HLT. */
+	debug_insert(v, &points[2]);
+	guest->memory[CODE + 8] = 0xf4;
+	kvm.guest = NULL;
+	flat_mode(guest, 64, 0);
+	v->engine->state_changed(v);
+	v->engine->run(v, &e);
+	assert_int_equal(e.reason, EXIT_HLT);
+	v->activity = ACTIVITY_ACTIVE;
+	debug_clear(v);
+	kvm.guest = leave_hlt;
+	v->engine->run(v, &e);
+	assert_int_equal(kvm.guest_debug.control, 0);
+}
+
 /* ---- memory ---- */
 
 static unsigned slots_in_use(void)
@@ -560,6 +614,7 @@ int main(void)
 		TEST(waiting_interrupt_is_kept),
 		TEST(instruction_is_completed_first),
 		TEST(nmi),
+		TEST(points_in_debug_registers),
 		TEST(memory),
 		TEST(what_kvm_refuses),
 		TEST(availability),

@@ -188,6 +188,8 @@ static bool set_up(struct kvm_machine *m)
 	/* Without it KVM raises #UD for what it cannot emulate at CPL 3. */
 	enable(m->file, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
 	host_kvm_call(m->file, KVM_SET_IDENTITY_MAP_ADDR, (u64)(uintptr_t)&identity);
+	/* One that does not run what kernels do is not trusted with what only debuggers do. */
+	m->points = !host_kvm_trial();
 	m->has_sregs2 = host_kvm_call(m->file, KVM_CHECK_EXTENSION, KVM_CAP_SREGS2) > 0;
 	return host_kvm_call(m->file, KVM_SET_TSS_ADDR, TASK_STATE) >= 0 &&
 	       enable(m->file, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER) &&

@@ -48,6 +48,7 @@ struct kvm_machine {
 	int file;
 	unsigned vcpus;
 	bool has_sregs2;
+	bool points; /* it keeps to a debugger's points */
 	struct host_lock lock; /* of what follows */
 	struct kvm_slot slot[KVM_SLOTS_MAX];
 	u32 layout; /* ram->layout that the slots show */
@@ -65,7 +66,8 @@ struct kvm_vcpu {
 	bool tell_cr8; /* the local APIC's task priority may have changed */
 	u64 cr8, apic_base;
 	u64 tsc_offset; /* as KVM has been told */
-	bool tsc_told, dead, debugging;
+	bool tsc_told, dead;
+	bool debugging, no_points; /* KVM holds a debugger's points; it did not take them */
 	u64 emulated; /* instructions run by step, since KVM could not */
 	u64 careful; /* and since they needed care */
 	u64 fetched[GROUP_COUNT], written[GROUP_COUNT];
@@ -91,6 +93,14 @@ bool kvm_write(struct vcpu *vcpu, const char **what);
 void kvm_take_regs(struct vcpu *vcpu);
 /* MSRs that the guest may access without an exit: count of rows, and each. */
 unsigned kvm_native_msrs(const u32 **list);
+
+/* ---- debug.c: a debugger's points in debug registers ---- */
+
+/* Whether KVM could keep to all of them. */
+bool kvm_points_fit(struct vcpu *vcpu);
+bool kvm_tell_points(struct vcpu *vcpu);
+/* After KVM_EXIT_DEBUG, with all of struct vcpu known: true, and *exit says which was met; or none. */
+bool kvm_point_met(struct vcpu *vcpu, struct exit *exit);
 
 /* ---- memory.c ---- */
 

@@ -52,9 +52,10 @@ static enum next interpret(struct vcpu *v, struct exit *exit)
 }
 
 /* What KVM cannot be left alone with: the debugger's affairs, a trace of instructions, and debug traps of what step executed. */
-static bool needs_care(const struct vcpu *v)
+static bool needs_care(struct vcpu *v)
 {
-	return (v->trace & TRACE_EXEC) || v->debug.step || v->debug.points || (vcpu_pending(v) & (PENDING_TRAP | PENDING_DEBUG));
+	return (v->trace & TRACE_EXEC) || v->debug.step || (vcpu_pending(v) & (PENDING_TRAP | PENDING_DEBUG)) ||
+	       (unlikely(v->debug.points) && (v->debug.passing || !kvm_points_fit(v)));
 }
 
 /* ---- before entering ---- */
@@ -156,6 +157,8 @@ static enum next prepare(struct vcpu *v, struct kvm_vcpu *k, struct exit *exit)
 		exit->reason = EXIT_SHUTDOWN;
 		return NEXT_LEAVE;
 	}
+	if (unlikely(!kvm_tell_points(v)) && v->debug.points)
+		return prepare(v, k, exit); /* with care, then */
 	if (!kvm_map_memory(v))
 		return fail(exit, "KVM does not take the guest's memory as it is");
 	if (!write_state(v, k, &what))
@@ -261,6 +264,13 @@ static enum next not_known(struct vcpu *v, struct kvm_vcpu *k, struct exit *exit
 	return interpret(v, exit);
 }
 
+static enum next debugged(struct vcpu *v, struct exit *exit)
+{
+	if (!kvm_fetch(v, GROUP_ALL))
+		return fail(exit, "KVM does not tell the guest's registers");
+	return kvm_point_met(v, exit) ? NEXT_LEAVE : NEXT_ENTER;
+}
+
 static enum next left(struct vcpu *v, struct kvm_vcpu *k, struct exit *exit)
 {
 	switch (k->run->exit_reason) {
@@ -278,6 +288,8 @@ static enum next left(struct vcpu *v, struct kvm_vcpu *k, struct exit *exit)
 		return NEXT_ENTER;
 	case KVM_EXIT_HLT:
 		return halted(v, exit);
+	case KVM_EXIT_DEBUG:
+		return debugged(v, exit);
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 	case KVM_EXIT_SET_TPR:
