@@ -3,7 +3,7 @@ BUILD ?= build
 CACHE ?= $(HOME)/.cache/nadir
 NADIR = $(BUILD)/src/host/linux/nadir
 
-.PHONY: all run test test-long bench lint fuzz install deb clean
+.PHONY: all run iso test test-long bench lint fuzz install deb clean
 
 all:
 	@scripts/depend.sh build
@@ -15,12 +15,19 @@ run:
 	@scripts/build.sh $(BUILD) nadir
 	@scripts/run.sh $(NADIR) $(CACHE) $(ARGS)
 
+# An image that boots on the bare machine, by BIOS or UEFI, and runs Debian's cloud kernel to a shell there; or GUESTS: descriptions and the files they
+# name. ARGS are nadir's command line.
+iso:
+	@scripts/depend.sh build run iso
+	@scripts/build.sh $(BUILD) metal
+	@scripts/iso-shell.sh $(BUILD)/nadir.iso $(BUILD)/src/host/metal/nadir.elf $(CACHE) "$(ARGS)" $(GUESTS)
+
 test:
-	@scripts/depend.sh build run test lint package
+	@scripts/depend.sh build run test lint package iso
 	@scripts/test.sh $(BUILD) $(CACHE)
 
 test-long:
-	@scripts/depend.sh build run test lint package
+	@scripts/depend.sh build run test lint package iso
 	@scripts/test.sh $(BUILD) $(CACHE) --long
 
 bench:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Configure and build: build.sh BUILD nadir|all|tests. `nadir` is the program alone, `all` what BUILD is configured for, `tests` the tests
+# Configure and build: build.sh BUILD nadir|metal|all|tests. `nadir` is the program alone, `metal` nadir.elf, `all` what BUILD is configured for, `tests` the tests
 # too; a new BUILD is configured without tests unless they are wanted. Says one line when there is work, everything when it fails.
 set -eu
 build=$1
@@ -24,6 +24,7 @@ elif [ "$what" = tests ] && ! grep -q 'tests/unit' "$build/build.ninja"; then
 fi
 target=all
 [ "$what" != nadir ] || target=src/host/linux/nadir
+[ "$what" != metal ] || target=src/host/metal/nadir.elf
 ! ninja -C "$build" -n "$target" 2>/dev/null | grep -q 'no work to do' || exit 0
 echo "nadir: building"
 quietly ninja -C "$build" --quiet "$target"

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Install the Debian packages that a task needs and that are missing: depend.sh build|run|test|bench|lint|package ...
+# Install the Debian packages that a task needs and that are missing: depend.sh build|run|test|iso|bench|lint|package ...
 # Uses apt-get, through sudo where the user is not root. Prints nothing and takes no time when nothing is missing.
 set -eu
 
 build='gcc libc6-dev make meson ninja-build libzydis-dev libzycore-dev libseccomp-dev libjson-c-dev libslirp-dev libhttp-parser-dev zlib1g-dev libzstd-dev libnbd-dev python3'
 run='cpio gzip'
-test='libcmocka-dev clang iperf3 libclang-rt-dev acpica-tools util-linux cpio gzip git curl gdb qemu-utils qemu-system-x86 dpkg-dev e2fsprogs grub-common mtools xorriso'
+test='libcmocka-dev clang iperf3 libclang-rt-dev acpica-tools util-linux cpio gzip git curl gdb qemu-utils qemu-system-x86 dpkg-dev e2fsprogs grub-common mtools xorriso bochs bochs-term bochsbios'
+iso='dpkg-dev grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools cpio gzip'
 bench='qemu-system-x86 qemu-utils iperf3 cpio gzip'
 lint='clang clang-tidy clang-format cppcheck'
 package='build-essential debhelper'
@@ -16,6 +17,7 @@ for task; do
 	build) packages="$packages $build" ;;
 	run) packages="$packages $run" ;;
 	test) packages="$packages $test" ;;
+	iso) packages="$packages $iso" ;;
 	bench) packages="$packages $bench" ;;
 	lint) packages="$packages $lint" ;;
 	package) packages="$packages $package" ;;

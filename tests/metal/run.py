@@ -1,27 +1,68 @@
 #!/usr/bin/env python3
-"""Boot nadir.elf on an emulated machine, with test guests as multiboot modules, and judge what they print.
+"""Boot nadir.elf on emulated machines, with test guests as multiboot modules, and judge what they print.
 
-usage: run.py --nadir nadir.elf --images FOLDER [--machine qemu] [NAME...]
+usage: run.py --nadir nadir.elf --images FOLDER [NAME...]
+
+Guests run one after the other on QEMU, which loads nadir.elf itself. Then an image made by scripts/iso.sh, which GRUB boots: with several CPUs and
+several guests, by UEFI, and on Bochs as an Intel and as an AMD CPU.
 """
 import argparse
 import concurrent.futures
 import os
 import re
 import selectors
+import shlex
 import subprocess
 import sys
+import tempfile
 import time
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, '..', 'guest'))
+import bochs  # noqa: E402  (beside the guests)
+
+CACHE = os.environ.get('NADIR_CACHE', os.path.expanduser('~/.cache/nadir'))
 # Guests by what nadir needs for them: faults in generated code, interrupts and timers, every mode. (fpu_xsave fails here as in TCG itself, which
 # raises no floating-point exceptions.)
-GUESTS = ('flags-64', 'b1_ring-64', 'exceptions-32', 'exceptions-64', 'strings-64', 'paging-64', 'b5_interrupts-64', 'smc-64',
-          'segments-32', 'v86-32', 'task_switch-32', 'apic-64', 'pic_pit-32', 'alignment-64')
+GUESTS = ('flags-64', 'b1_ring-64', 'exceptions-32', 'exceptions-64', 'strings-64', 'paging-64', 'b5_interrupts-64', 'smc-64', 'segments-32',
+          'v86-32', 'task_switch-32', 'apic-64', 'pic_pit-32', 'alignment-64')
 END = 'all guests have ended'
 
+# Several guests on one machine, by description files: their names, and what they run.
+SEVERAL = {
+    'one': 'kernel = flags-64.img\nengine = step\n',
+    'two': 'kernel = exceptions-64.img\nengine = bt\n',
+    'three': 'kernel = smp-64.img\ncpus = 2\nappend = "cpus=2"\nweight = 50\n',
+}
 
-def qemu(options, guest):
-    return ['qemu-system-x86_64', '-accel', 'tcg', '-cpu', 'max', '-m', '256', '-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot',
-            '-kernel', options.nadir, '-append', '--debug-exit --no-reboot ' + options.append, '-initrd', f'{options.images}/{guest}.img']
+BOCHS = """\
+megs: 256
+romimage: file=/usr/share/bochs/BIOS-bochs-latest
+vgaromimage: file={folder}/vga.bin
+ata0-master: type=cdrom, path={iso}, status=inserted
+boot: cdrom
+display_library: term
+com1: enabled=1, mode=file, dev={folder}/serial
+log: {folder}/log
+panic: action=fatal
+error: action=ignore
+cpu: model={model}, count=1, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0
+clock: sync=none
+"""
+
+
+def qemu(*arguments, cpus=1):
+    return ['qemu-system-x86_64', '-accel', 'tcg', '-cpu', 'max', '-m', '512', '-smp', str(cpus), '-nodefaults', '-display', 'none', '-serial',
+            'stdio', '-no-reboot', *arguments]
+
+
+def on_qemu(options, guest):
+    return qemu('-kernel', options.nadir, '-append', '--debug-exit --no-reboot --end reset ' + options.append, '-initrd',
+                f'{options.images}/{guest}.img')
+
+
+def finished(text):
+    return END.encode() in text or b'nadir: stopped' in text
 
 
 def output_of(command, timeout):
@@ -30,7 +71,7 @@ def output_of(command, timeout):
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process, \
             selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        while END.encode() not in text and b'nadir: stopped' not in text and time.monotonic() < end:
+        while not finished(text) and time.monotonic() < end:
             if not selector.select(1):
                 continue
             data = os.read(process.stdout.fileno(), 65536)
@@ -41,32 +82,96 @@ def output_of(command, timeout):
     return text.decode(errors='replace')
 
 
-def verdict(output):
-    if 'nadir: bug' in output:
+def output_of_bochs(folder, iso, model, timeout):
+    """Likewise; Bochs writes the serial port to a file, and wants a terminal of its own."""
+    bochs.write_video_rom(folder)
+    with open(f'{folder}/bochsrc', 'w', encoding='ascii') as file:
+        file.write(BOCHS.format(folder=folder, iso=iso, model=model))
+    with open(f'{folder}/commands', 'w', encoding='ascii') as file:
+        file.write('c\n')  # Debian's Bochs has its debugger built in
+    line = f'exec bochs -q -f {shlex.quote(folder)}/bochsrc -rc {shlex.quote(folder)}/commands'
+    text, end = b'', time.monotonic() + timeout
+    with subprocess.Popen(['script', '-qfec', line, '/dev/null'], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as process:
+        while not finished(text) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.2)
+            if os.path.exists(f'{folder}/serial'):
+                with open(f'{folder}/serial', 'rb') as file:
+                    text = file.read()
+        process.terminate()
+    return text.decode(errors='replace')
+
+
+def verdict(output, guests=1):
+    """None, or what is wrong: every guest prints a count of checks, and none has failed."""
+    if 'nadir: bug' in output or 'nadir: error' in output:
         return 'nadir itself failed'
     if END not in output:
         return 'timed out'
     counts = re.findall(r'(\d+) passed, (\d+) failed', output)
-    return None if counts and all(failed == '0' and passed != '0' for passed, failed in counts) else 'no result, or failures'
+    if len(counts) != guests:
+        return f'{len(counts)} results, not {guests}'
+    return None if all(failed == '0' and passed != '0' for passed, failed in counts) else 'failures'
+
+
+def make_iso(options, folder, descriptions, append='--debug-exit --no-reboot --end reset'):
+    files = []
+    for name, text in descriptions.items():
+        files.append(f'{folder}/{name}.vm')
+        with open(files[-1], 'w', encoding='ascii') as file:
+            file.write(text)
+        files.append(options.images + '/' + re.search(r'kernel = (\S+)', text)[1])
+    subprocess.run([f'{HERE}/../../scripts/iso.sh', f'{folder}/nadir.iso', options.nadir, '--append', append, *files], check=True)
+    return f'{folder}/nadir.iso'
+
+
+def several(options, folder):
+    iso = make_iso(options, folder, SEVERAL)
+    output = output_of(qemu('-cdrom', iso, cpus=4), options.timeout)
+    return output, verdict(output, 3) or (None if '4 CPUs' in output else 'not all CPUs were started')
+
+
+def uefi(options, folder):
+    iso = make_iso(options, folder, {'one': SEVERAL['one']})
+    output = output_of(qemu('-bios', f'{CACHE}/ovmf/usr/share/ovmf/OVMF.fd', '-cdrom', iso, cpus=2), options.timeout)
+    return output, verdict(output)
+
+
+def on_bochs(model):
+    def run(options, folder):
+        iso = make_iso(options, folder, {'one': SEVERAL['one']}, '--debug-exit --no-reboot')
+        output = output_of_bochs(folder, iso, model, options.timeout)
+        return output, verdict(output)
+    return run
+
+
+MACHINES = {'4 CPUs, 3 guests': several, 'UEFI': uefi, 'Bochs Skylake-X': on_bochs('corei7_skylake_x'), 'Bochs Ryzen': on_bochs('ryzen')}
+
+
+def run_one(options, name):
+    if name in MACHINES:
+        with tempfile.TemporaryDirectory() as folder:
+            return MACHINES[name](options, folder)
+    output = output_of(on_qemu(options, name), options.timeout)
+    return output, verdict(output)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--nadir', default='build/src/host/metal/nadir.elf')
     parser.add_argument('--images', default='build/tests/guest')
-    parser.add_argument('--append', default='--engine step', help="nadir's command line")
-    parser.add_argument('--timeout', type=float, default=120)
+    parser.add_argument('--append', default='--engine step', help="nadir's command line, for guests on QEMU")
+    parser.add_argument('--timeout', type=float, default=180)
     parser.add_argument('--jobs', type=int, default=2)
     parser.add_argument('--verbose', action='store_true')
-    parser.add_argument('names', nargs='*', default=GUESTS)
+    parser.add_argument('names', nargs='*', default=[*GUESTS, *MACHINES])
     options = parser.parse_args()
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        for guest, output in zip(options.names, pool.map(lambda name: output_of(qemu(options, name), options.timeout), options.names)):
-            trouble = verdict(output)
+        for name, (output, trouble) in zip(options.names, pool.map(lambda name: run_one(options, name), options.names)):
             lines = output.strip().splitlines()
-            result = trouble or next(line for line in lines if ' passed, ' in line)
-            print(f'{"FAIL" if trouble else "ok  "} {guest:<20} {result}')
+            result = trouble or '; '.join(re.findall(r'\d+ passed, \d+ failed', output))
+            print(f'{"FAIL" if trouble else "ok  "} {name:<20} {result}')
             if trouble or options.verbose:
                 print('\n'.join('    ' + line for line in lines[-40:]))
             sys.stdout.flush()

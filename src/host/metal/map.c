@@ -109,6 +109,25 @@ void unmap_pages(u64 virtual, u64 size)
 	cpu_flush_all(start, size);
 }
 
+unsigned unmap_batch(u64 *virtual, u64 end, struct map_piece *piece)
+{
+	unsigned count = 0;
+	u64 start = *virtual, at = start, flags = spin_lock(&map.lock);
+	while (at < end && count < MAP_BATCH) {
+		u64 step, *entry = leaf_of(at, &step);
+		if (entry) {
+			piece[count++] = (struct map_piece){ *entry & PTE_ADDR & ~(step - 1), step };
+			__atomic_store_n(entry, 0, __ATOMIC_RELEASE);
+		}
+		at += entry ? step : PAGE_SIZE;
+	}
+	spin_unlock(&map.lock, flags);
+	*virtual = at;
+	if (count)
+		cpu_flush_all(start, at - start);
+	return count;
+}
+
 u64 map_find_run(u64 virtual, u64 *size)
 {
 	u64 page, flags = spin_lock(&map.lock);
@@ -184,12 +203,11 @@ u64 area_reserve(u64 size)
 
 static void free_mapped(u64 virtual, u64 size)
 {
-	for (u64 offset = 0; offset < size; offset += PAGE_SIZE) {
-		u64 page = map_find(virtual + offset);
-		if (page != NO_PAGE) {
-			unmap_pages(virtual + offset, PAGE_SIZE);
-			pages_free(page, 1);
-		}
+	struct map_piece piece[MAP_BATCH];
+	for (u64 end = virtual + size; virtual < end;) {
+		unsigned count = unmap_batch(&virtual, end, piece);
+		for (unsigned i = 0; i < count; i++)
+			pages_free(piece[i].address, piece[i].size >> PAGE_SHIFT);
 	}
 }
 

@@ -29,6 +29,13 @@ u64 area_reserve(u64 size);
 bool map_pages(u64 virtual, u64 address, u64 size, u64 rights);
 /* All CPUs forget the translations. */
 void unmap_pages(u64 virtual, u64 size);
+/* The same for whole pages, large ones included, from *virtual on: up to MAP_BATCH of them, with one interruption of the other CPUs, so that
+ * their owner can free them. Returns how many; *virtual moves on, to `end` when all is done. */
+#define MAP_BATCH 256
+struct map_piece {
+	u64 address, size; /* physical */
+};
+unsigned unmap_batch(u64 *virtual, u64 end, struct map_piece *piece);
 /* Where a virtual address lies in physical memory; NO_PAGE: nowhere. */
 u64 map_find(u64 virtual);
 /* The same, and how many bytes are left to the end of the page, which may be large. */

@@ -38,13 +38,15 @@ static bool map_guest_pages(u64 base, u64 size)
 
 static void free_guest_pages(u64 base, u64 size)
 {
-	for (u64 offset = 0; offset < size; offset += PAGE_SIZE) {
-		u64 page = map_find(base + offset);
-		memset((void *)(uintptr_t)(base + offset), 0, PAGE_SIZE);
-		unmap_pages(base + offset, PAGE_SIZE);
-		if (!map_pages((u64)(uintptr_t)physical(page), page, PAGE_SIZE, MAP_WRITE))
-			host_panic("no memory for page tables");
-		pages_free(page, 1);
+	struct map_piece piece[MAP_BATCH];
+	memset((void *)(uintptr_t)base, 0, size);
+	for (u64 end = base + size; base < end;) {
+		unsigned count = unmap_batch(&base, end, piece);
+		for (unsigned i = 0; i < count; i++) {
+			if (!map_pages((u64)(uintptr_t)physical(piece[i].address), piece[i].address, piece[i].size, MAP_WRITE))
+				host_panic("no memory for page tables");
+			pages_free(piece[i].address, piece[i].size >> PAGE_SHIFT);
+		}
 	}
 }
 

@@ -59,6 +59,13 @@ static struct thread *best_of(const struct cpu *cpu)
 	return best;
 }
 
+/* Virtual times of different CPUs have nothing in common but their distance from the least. The thread is in no queue. */
+static void move(struct thread *t, struct cpu *to)
+{
+	t->virtual_time = t->virtual_time - MIN(t->virtual_time, t->cpu->least) + to->least;
+	t->cpu = to;
+}
+
 /* Work for a CPU that has none: the first thread of another queue that may run here. */
 static struct thread *steal(struct cpu *cpu)
 {
@@ -67,8 +74,7 @@ static struct thread *steal(struct cpu *cpu)
 			if (t->pin >= 0)
 				continue;
 			dequeue(t);
-			t->virtual_time = t->virtual_time - MIN(t->virtual_time, cpus[i]->least) + cpu->least;
-			t->cpu = cpu;
+			move(t, cpu);
 			enqueue(t);
 			return t;
 		}
@@ -101,7 +107,7 @@ static void make_ready(struct thread *t)
 		return; /* it has not left its CPU yet, and will find itself ready */
 	struct cpu *idle = t->cpu->current == t->cpu->idle ? NULL : find_idle(t);
 	if (idle)
-		t->cpu = idle;
+		move(t, idle);
 	struct cpu *cpu = t->cpu;
 	t->virtual_time = MAX(t->virtual_time, cpu->least - MIN(cpu->least, AHEAD_NS));
 	enqueue(t);
@@ -166,8 +172,6 @@ static void account(struct cpu *cpu, struct thread *t, u64 now)
 	t->ran += ran;
 	t->virtual_time += ran * THREAD_WEIGHT / t->weight;
 	t->since = now;
-	if (t != cpu->idle)
-		cpu->least = MAX(cpu->least, t->virtual_time - MIN(t->virtual_time, SLICE_NS));
 }
 
 static struct frame *enter(struct cpu *cpu, struct thread *t, u64 now)
@@ -200,6 +204,8 @@ struct frame *thread_switch(struct frame *frame)
 		dequeue(next);
 	else
 		next = cpu->idle;
+	if (next != cpu->idle && !next->urgent)
+		cpu->least = MAX(cpu->least, next->virtual_time);
 	struct frame *result = frame;
 	if (next != old) {
 		old->frame = *frame;
