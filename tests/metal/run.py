@@ -145,7 +145,8 @@ def on_bochs(model):
     return run
 
 
-MACHINES = {'4 CPUs, 3 guests': several, 'UEFI': uefi, 'Bochs Skylake-X': on_bochs('corei7_skylake_x'), 'Bochs Ryzen': on_bochs('ryzen')}
+MACHINES = {'4 CPUs, 3 guests': several, 'UEFI': uefi, 'Bochs Skylake-X': on_bochs('corei7_skylake_x'), 'Bochs Ryzen': on_bochs('ryzen'),
+            'Bochs Penryn': on_bochs('core2_penryn_t9600')}
 
 
 def run_one(options, name):
