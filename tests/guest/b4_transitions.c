@@ -194,6 +194,12 @@ static void sysret_leaves(void)
 	s.r11 = FLAG_FIXED;
 	run(&s);
 	CHECK_END(s, user_landing32);
+	s = state_at(sysretq, 0); /* TF traps before the first instruction */
+	s.cx = (ulong)user_landing;
+	s.r11 = FLAG_FIXED | FLAG_TF;
+	run(&s);
+	CHECK_FAULT(s, VEC_DB, NO_ERROR, user_landing);
+	CHECK(s.cs == (SEL_USER_CODE64 | 3) && (s.flags & FLAG_TF));
 	s = state_at(sysretq, 0);
 	s.cx = 0x800000000000;
 	s.r11 = FLAG_FIXED;

@@ -203,6 +203,12 @@ static op_fn enter_handler(const struct insn *insn, struct op *op)
 	return op_enter;
 }
 
+static op_fn sysret_handler(const struct insn *insn, struct op *op)
+{
+	op->flags |= OP_INT;
+	return op_sysret;
+}
+
 static op_fn interrupt_handler(const struct insn *insn, struct op *op)
 {
 	op->flags |= OP_INT;
@@ -290,6 +296,7 @@ static const chooser choosers[KIND_COUNT] = {
 	[KIND_JCXZ] = jcxz_handler,
 	[KIND_LOOP] = jcxz_handler,
 	[KIND_INT] = interrupt_handler,
+	[KIND_SYSRET] = sysret_handler,
 	[KIND_INT3] = interrupt_handler,
 	[KIND_INT1] = interrupt_handler,
 	[KIND_INTO] = interrupt_handler,
@@ -327,7 +334,6 @@ static const op_fn fixed[KIND_COUNT] = {
 	[KIND_STD] = op_std,
 	[KIND_CLFLUSH] = op_clflush,
 	[KIND_SYSCALL] = op_syscall,
-	[KIND_SYSRET] = op_sysret,
 	[KIND_SYSENTER] = op_sysenter,
 	[KIND_SYSEXIT] = op_sysexit,
 	[KIND_PUSHF] = op_pushf,

@@ -48,7 +48,7 @@ typedef int (*op_fn)(struct vcpu *vcpu, const struct op *op);
 #define OP_REX_W BIT(9)
 #define OP_REGISTER BIT(10) /* the rm operand is a register */
 #define OP_ALIGNED BIT(11)  /* #GP(0) unless the memory operand is aligned to its size, before any page fault */
-#define OP_INT BIT(12)      /* delivers an event itself: no single-step trap after it */
+#define OP_INT BIT(12)      /* delivers an event itself, or sees to single step itself: no single-step trap after it */
 #define OP_WAITS BIT(13)    /* a pending x87 exception is raised before its memory operand is touched */
 
 /* One decoded operation: an instruction, or several innocuous register-only ones fused into one snippet. */
@@ -214,6 +214,11 @@ static inline int snippet_call(struct vcpu *vcpu, struct step *step, const struc
 		return OP_DONE;
 	return snippet_fault(vcpu, step);
 }
+
+/* ---- step.c ---- */
+
+/* The instruction being done is followed by a single-step trap. */
+void step_raise_single_step(struct vcpu *vcpu);
 
 /* ---- vector.c ---- */
 

@@ -142,7 +142,7 @@ static bool execute_breakpoint(struct vcpu *vcpu)
 	return hit != 0;
 }
 
-static void raise_single_step(struct vcpu *vcpu)
+void step_raise_single_step(struct vcpu *vcpu)
 {
 	if (!(vcpu_pending(vcpu) & PENDING_TRAP))
 		vcpu->trap = (struct guest_fault){ .vector = VEC_DB };
@@ -211,7 +211,7 @@ static enum boundary execute(struct vcpu *vcpu, struct exit *exit, bool pieces)
 	if (op->kind == KIND_SYSCALL)
 		trap = trap && (vcpu->rflags & RFLAGS_TF);
 	if (done && trap && !(op->flags & OP_INT))
-		raise_single_step(vcpu);
+		step_raise_single_step(vcpu);
 	if (result == OP_DONE) {
 		vcpu->rip = vcpu->next_rip;
 		return BOUNDARY_RUN;

@@ -48,7 +48,12 @@ int op_syscall(struct vcpu *vcpu, const struct op *op)
 
 int op_sysret(struct vcpu *vcpu, const struct op *op)
 {
-	return transfer_sysret(vcpu, op->flags & OP_REX_W);
+	/* Unlike IRET's, the TF that it loads traps at once, before the first instruction: as if SYSCALL had been stepped. That of before does
+	 * not count. */
+	bool done = transfer_sysret(vcpu, op->flags & OP_REX_W);
+	if (done && unlikely(vcpu->rflags & RFLAGS_TF))
+		step_raise_single_step(vcpu);
+	return done;
 }
 
 int op_sysenter(struct vcpu *vcpu, const struct op *op)
