@@ -12,7 +12,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 
 case $kind in
 address) sanitizers=address,undefined units='' guests='paging strings smc xstate task b4 chaos' ;;
-thread) sanitizers=thread units='unit-vm_threads unit-posted unit-disk unit-qcow2' guests=smp ;;
+thread) sanitizers=thread units='unit-vm_threads unit-bt_shared unit-posted unit-disk unit-qcow2' guests=smp ;;
 *) echo "run.sh: there is no sanitizer $kind" >&2; exit 2 ;;
 esac
 

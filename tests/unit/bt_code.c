@@ -245,12 +245,56 @@ static void test_end_of_code(void **state)
 	flat_destroy(g);
 }
 
+/* ---- where addresses are not canonical ---- */
+
+#define EDGE 0x7ffffffff000ull
+
+/* Each behind a computed jump, which is not the branch that faults. */
+#define JUMP_FIRST(number) "lea " #number "f(%rip), %rax\n jmp *%rax\n nop\n " #number ": "
+PROGRAM(edge_jmp, JUMP_FIRST(1) "jmp . + 0x1234");
+PROGRAM(edge_jcc, JUMP_FIRST(1) "xor %ecx, %ecx\n jz . + 0x1234");
+PROGRAM(edge_call, JUMP_FIRST(1) "call . + 0x1234");
+PROGRAM(edge_far_back, JUMP_FIRST(1) "jmp . - 0x1234");
+PROGRAM(edge_end, JUMP_FIRST(1) "nop"); /* overwritten: goes on to the end */
+PROGRAM(edge_ret, JUMP_FIRST(1) "mov $0x800000000000, %rcx\n push %rcx\n ret");
+
+static struct fault_frame fault_at_edge(const struct engine_ops *engine, const u8 *start, const u8 *end, u64 page, u64 offset)
+{
+	struct flat_guest *g = bt_guest(engine);
+	bt_load(g, 0, start, end);
+	memset(g->memory + CODE_GPA + (end - start) - 1, 0x90, PAGE_SIZE - (u64)(end - start) + 1); /* the HLT, too */
+	memmove(g->memory + CODE_GPA + offset, g->memory + CODE_GPA, PAGE_SIZE - offset);
+	flat_map(g, page, CODE_GPA, PTE_P | PTE_W);
+	struct fault_frame f = bt_fault_from(g, page + offset);
+	flat_destroy(g);
+	return f;
+}
+
+static void test_edge(void **state)
+{
+	static const struct {
+		const u8 *start, *end;
+		u64 page, offset;
+	} cases[] = {
+		{ edge_jmp_start, edge_jmp_end, EDGE, 0 }, { edge_jcc_start, edge_jcc_end, EDGE, 0 },
+		{ edge_call_start, edge_call_end, EDGE, 0 }, { edge_ret_start, edge_ret_end, EDGE, 0 },
+		{ edge_end_start, edge_end_end, EDGE, 4000 }, { edge_far_back_start, edge_far_back_end, 0xffff800000000000, 0 },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct fault_frame a = fault_at_edge(&engine_step, cases[i].start, cases[i].end, cases[i].page, cases[i].offset);
+		struct fault_frame b = fault_at_edge(&engine_bt, cases[i].start, cases[i].end, cases[i].page, cases[i].offset);
+		assert_int_equal(a.vector, VEC_GP);
+		assert_memory_equal(&a, &b, sizeof(a));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_remapped), cmocka_unit_test(test_guest_remaps), cmocka_unit_test(test_patches),
 		cmocka_unit_test(test_written_from_outside), cmocka_unit_test(test_code_becomes_data), cmocka_unit_test(test_eviction),
 		cmocka_unit_test(test_loops), cmocka_unit_test(test_limits), cmocka_unit_test(test_end_of_code),
+		cmocka_unit_test(test_edge),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,14 +96,13 @@ static inline void bt_run_at(struct flat_guest *g, const u8 *start, const u8 *en
 	assert_int_equal(g->vcpu.rip, CODE + offset + (u64)(end - start));
 }
 
-/* Run it to the fault that it must take. */
-static inline struct fault_frame bt_fault_at(struct flat_guest *g, const u8 *start, const u8 *end, u64 offset)
+/* Run from RIP to the fault that must be taken. */
+static inline struct fault_frame bt_fault_from(struct flat_guest *g, u64 rip)
 {
 	static const u32 with_error = BIT(VEC_DF) | BIT(VEC_TS) | BIT(VEC_NP) | BIT(VEC_SS) | BIT(VEC_GP) | BIT(VEC_PF) | BIT(VEC_AC);
 	struct fault_frame f = { 0 };
 	struct vcpu *v = &g->vcpu;
-	bt_load(g, offset, start, end);
-	assert_int_equal(bt_go(g, CODE + offset), EXIT_HLT);
+	assert_int_equal(bt_go(g, rip), EXIT_HLT);
 	assert_in_range(v->rip, HANDLERS, HANDLERS + PAGE_SIZE);
 	f.vector = (unsigned)(v->rip - HANDLERS) / 16;
 	bool error = with_error >> f.vector & 1;
@@ -116,6 +115,13 @@ static inline struct fault_frame bt_fault_at(struct flat_guest *g, const u8 *sta
 	for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
 		assert_true(mmu_read(v, rsp + i * 8, words[i], 8, ACCESS_READ));
 	return f;
+}
+
+/* The same for a program at an offset from CODE. */
+static inline struct fault_frame bt_fault_at(struct flat_guest *g, const u8 *start, const u8 *end, u64 offset)
+{
+	bt_load(g, offset, start, end);
+	return bt_fault_from(g, CODE + offset);
 }
 
 #define RUN(g, name) bt_run_at(g, name##_start, name##_end, 0)

@@ -32,16 +32,17 @@ enum access_entry {
 	ACCESS_ENTRIES
 };
 
-/* What a block was translated for, beside the bytes at its address: its key. In 64-bit mode it is zero. */
+/* What a block was translated for, beside the bytes at its address: its key. In 64-bit mode it is mostly zero. */
 #define KEY_MODE 7u /* enum insn_mode */
 #define KEY_STACK32 BIT(3)
 #define KEY_FLAT BIT(4) /* DS, ES and SS are writable data from 0 to 4 GBytes */
 #define KEY_FLAT_CS BIT(5) /* CS is readable and likewise */
 #define KEY_APART BIT(6) /* some of the page's offsets are not what jumps of this size reach: none within it are chained */
+#define KEY_EDGE BIT(7) /* 64-bit code from which jumps may lead to where addresses are not canonical */
 
 /* Which offsets of the page hold armed break points: a number of bt->breaks, or 0. A block ends in front of them and none begins there.
  * Only code in a linear page with break points has such a key, so that arming some leaves all other code alone. */
-#define KEY_BREAKS_SHIFT 7
+#define KEY_BREAKS_SHIFT 8
 
 #define BT_LINKS 4
 

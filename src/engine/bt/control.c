@@ -95,12 +95,27 @@ static void emit_tail(struct translation_work *w)
 	emit_tail_by(w, false);
 }
 
-/* Where the branch is and how it moved RSP, for a target that turns out not to be canonical. */
-static void note_branch(struct translation_work *w, s32 moved)
+static void emit_note(struct translation_work *w, u32 branch)
 {
 	EMIT(&w->e, 0x65, 0x48, 0xc7, 0x04, 0x25); /* mov qword gs:[BRANCH_SLOT], imm32 */
 	emit32(&w->e, BRANCH_SLOT);
-	emit32(&w->e, (u32)moved << 12 | w->at[w->current]);
+	emit32(&w->e, branch);
+}
+
+/* Where the branch is and how it moved RSP, for a target that turns out not to be canonical. */
+static void note_branch(struct translation_work *w, s32 moved)
+{
+	emit_note(w, (u32)moved << 12 | w->at[w->current]);
+}
+
+void note_far(struct translation_work *w, bool sequential, s32 moved)
+{
+	if (w->mode == INSN_MODE_64 ? !(w->key & KEY_EDGE) : w->key & KEY_FLAT_CS)
+		return;
+	if (sequential)
+		emit_note(w, NO_BRANCH);
+	else
+		note_branch(w, moved);
 }
 
 void emit_indirect(struct translation_work *w, s32 moved)
@@ -120,13 +135,13 @@ void emit_far_goto(struct translation_work *w, s64 target)
 
 static void emit_far_branch(struct translation_work *w, s64 target, s32 moved)
 {
+	note_far(w, false, moved);
 	if (w->mode == INSN_MODE_64) {
 		emit_far_goto(w, target);
 		return;
 	}
 	w->known.valid = false;
 	work_spill_far(w);
-	narrow_note_branch(w, false, moved);
 	emit_gs(&w->e, false, 0x8b, T0, VCPU(code_base));
 	emit_lea(&w->e, false, T0, T0, NO_REGISTER, 0, (s32)target);
 	if (work_insn(w)->z.operand_width == 16)
@@ -205,8 +220,7 @@ void emit_goto(struct translation_work *w, s64 target)
 		emit_near_goto(w, target);
 		return;
 	}
-	if (w->mode != INSN_MODE_64)
-		narrow_note_branch(w, true, 0);
+	note_far(w, true, 0);
 	emit_far_goto(w, target);
 }
 
@@ -390,6 +404,7 @@ static void emit_direct_call(struct translation_work *w, s64 target)
 {
 	struct emitter *e = &w->e;
 	if (!stays_in_page(w, target)) {
+		note_far(w, false, -8);
 		emit_lea(e, true, T0, T0, NO_REGISTER, 0, (s32)(target - work_next(w)));
 		emit_tail_by(w, true);
 		return;

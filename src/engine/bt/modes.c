@@ -111,6 +111,14 @@ u16 modes_key_of_breaks(struct vcpu *vcpu, gla_t gla)
 	return (u16)(n << KEY_BREAKS_SHIFT);
 }
 
+/* Whether a direct jump from the page of RIP, or its end, may lead to where addresses are not canonical. */
+static bool at_edge(const struct vcpu *vcpu)
+{
+	const u64 reach = BIT(31) + 2 * PAGE_SIZE;
+	unsigned bits = vcpu_linear_bits(vcpu);
+	return !is_canonical(vcpu->rip + reach, bits) || !is_canonical(vcpu->rip - reach, bits);
+}
+
 bool modes_fetch(struct vcpu *vcpu, gla_t *gla, u16 *key)
 {
 	const struct segment *cs = &vcpu->seg[SEG_CS];
@@ -126,6 +134,8 @@ bool modes_fetch(struct vcpu *vcpu, gla_t *gla, u16 *key)
 		bool wraps = vcpu_code_bits(vcpu) == 16 && vcpu->code_base + PAGE_SIZE > 0x10000;
 		if (vcpu->code_base > vcpu->rip || wraps)
 			*key |= KEY_APART;
+	} else if (unlikely(at_edge(vcpu))) {
+		*key |= KEY_EDGE;
 	}
 	return true;
 }

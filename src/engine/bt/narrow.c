@@ -124,16 +124,6 @@ bool narrow_branch_fits(const struct translation_work *w, const struct insn *ins
 	return insn->z.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR && (code16 || insn->z.operand_width == 32);
 }
 
-/* Where a jump that leaves the page came from, for one that turns out to lead beyond CS. */
-void narrow_note_branch(struct translation_work *w, bool sequential, s32 moved)
-{
-	if (w->key & KEY_FLAT_CS)
-		return;
-	EMIT(&w->e, 0x65, 0x48, 0xc7, 0x04, 0x25); /* mov qword gs:[BRANCH_SLOT], imm32 */
-	emit32(&w->e, BRANCH_SLOT);
-	emit32(&w->e, sequential ? NO_BRANCH : (u32)moved << 12 | w->at[w->current]);
-}
-
 /* A register = EIP of an offset in the page, cut to an operand size. */
 static void emit_eip(struct translation_work *w, unsigned reg, s64 offset, unsigned size)
 {

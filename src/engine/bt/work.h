@@ -232,6 +232,8 @@ void emit_branch(struct translation_work *w, s64 target, s32 moved);
 void emit_indirect(struct translation_work *w, s32 moved);
 /* The taken side of a conditional jump: `field` is its rel32. Flags are in the host. */
 void taken(struct translation_work *w, u8 *field, s64 target);
+/* What a direct jump out of the page leaves behind, where its target may be such; not `sequential`: it is a branch, and moved RSP. Keeps flags. */
+void note_far(struct translation_work *w, bool sequential, s32 moved);
 bool emit_jcc_insn(struct translation_work *w);
 bool emit_count_jump(struct translation_work *w);
 /* Where the code at an offset of this page wants the flags. */
@@ -251,8 +253,6 @@ bool narrow_plain(const struct translation_work *w, const struct insn *insn, con
 void narrow_segment(struct translation_work *w, unsigned segment, unsigned size, bool write);
 /* Whether a branch of this operand size is done here. */
 bool narrow_branch_fits(const struct translation_work *w, const struct insn *insn);
-/* What a jump out of the page leaves behind, in case that its target lies beyond CS; not `sequential`: it is a branch. */
-void narrow_note_branch(struct translation_work *w, bool sequential, s32 moved);
 bool narrow_control(struct translation_work *w);
 bool narrow_stack(struct translation_work *w);
 /* PUSH the low bytes of scratch[1]. */
