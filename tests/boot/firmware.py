@@ -106,10 +106,14 @@ class Machine:
 
 # ---- disks ----
 
+def loader_area(boot_code, gap, size, kind):
+    """What lies in front of a disk's one partition, of `size` bytes at 1 MiB: its table and a boot loader."""
+    table = struct.pack("<B3xB3xII", 0x80, kind, PARTITION // SECTOR, size // SECTOR) + bytes(48)
+    return (boot_code[:446].ljust(446, b"\0") + table + b"\x55\xaa" + gap).ljust(PARTITION, b"\0")
+
+
 def partitioned(boot_code, gap, content, kind):
-    """A disk with one partition at 1 MiB and a boot loader in front of it."""
-    table = struct.pack("<B3xB3xII", 0x80, kind, PARTITION // SECTOR, len(content) // SECTOR) + bytes(48)
-    return (boot_code[:446].ljust(446, b"\0") + table + b"\x55\xaa" + gap).ljust(PARTITION, b"\0") + content
+    return loader_area(boot_code, gap, len(content), kind) + content
 
 
 def ext2(machine, files):
@@ -132,13 +136,17 @@ def grub_image(machine, platform, package, config, *modules):
         return file.read()
 
 
-def bios_disk(machine, files, config):
-    """As grub-install makes it: boot.img in the first sector, the core image behind it."""
+def bios_loader(machine, config):
+    """As grub-install makes it: boot.img for the first sector, the core image for behind it."""
     core = grub_image(machine, "i386-pc", "grub-pc-bin", config, "biosdisk", "part_msdos", "ext2", "linux", "linux16", "echo")
     with open(cached("grub-pc-bin/usr/lib/grub/i386-pc/boot.img"), "rb") as file:
         code = bytearray(file.read())
     code[0x66:0x68] = b"\x90\x90"  # trust the BIOS's drive number
-    return machine.write("disk", partitioned(bytes(code), core, ext2(machine, files), 0x83))
+    return bytes(code), core
+
+
+def bios_disk(machine, files, config):
+    return machine.write("disk", partitioned(*bios_loader(machine, config), ext2(machine, files), 0x83))
 
 
 def efi_disk(machine, files, config):
