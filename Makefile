@@ -34,6 +34,8 @@ bench:
 	@scripts/depend.sh build run bench
 	@scripts/build.sh $(BUILD) nadir
 	@bench/run.py --nadir $(NADIR) --cache $(CACHE) $(ARGS)
+	@[ -n "$(ARGS)" ] || NADIR_CACHE=$(CACHE) bench/idle.py --nadir $(NADIR)
+	@[ -n "$(ARGS)" ] || NADIR_CACHE=$(CACHE) bench/snapshot.py --nadir $(NADIR)
 
 lint:
 	@scripts/depend.sh build test lint

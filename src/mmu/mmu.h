@@ -164,6 +164,7 @@ static inline void mmu_update_view(struct vcpu *vcpu)
 
 /* Flushes. Intel SDM volume 4/3, "Invalidation of TLBs and Paging-Structure Caches". */
 void mmu_flush_all(struct vcpu *vcpu);             /* every context, global pages too */
+void mmu_discard(struct vcpu *vcpu);               /* empty the TLB to give its memory back, though all in it holds; between instructions */
 void mmu_flush_nonglobal(struct vcpu *vcpu);       /* current PCID, not global pages */
 void mmu_flush_page(struct vcpu *vcpu, gla_t gla); /* INVLPG: current PCID, and global pages of every context */
 /* INVPCID; type 0 to 3, already checked by the caller. */

@@ -473,6 +473,13 @@ static void tables_discard(struct mmu *mmu, struct tlb *tlb)
 	tlb->regions = 0;
 }
 
+void mmu_discard(struct vcpu *vcpu)
+{
+	struct mmu *mmu = vcpu->mmu;
+	for (unsigned i = 0; i < mmu->context_used; i++)
+		tables_discard(mmu, mmu->context[i]);
+}
+
 /* There is enough memory in use: the address space that has most of it loses its, but the current one only if there is no other of any size. */
 static void make_room(struct mmu *mmu)
 {

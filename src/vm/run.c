@@ -310,9 +310,27 @@ static u64 sleep_deadline(const struct vm_cpu *cpu)
 	return listens ? vm_host_deadline(cpu->vm, lapic_deadline(&cpu->lapic)) : HOST_NEVER;
 }
 
+#define REST_PERIOD 5000000000ull
+#define REST_PART 20 /* it is idle if it runs less than one in so many moments */
+
+/* A vCPU that did next to nothing for a while gives back the memory of its TLB, which fills anew with what little is used; once, until it has worked. */
+static void rest(struct vm_cpu *cpu, u64 now)
+{
+	u64 period = now - cpu->rest.since, asleep = cpu->stats.halted_ns - cpu->rest.asleep;
+	if (period < REST_PERIOD)
+		return;
+	bool idle = period - MIN(asleep, period) < period / REST_PART;
+	if (idle && !cpu->rest.idle)
+		mmu_discard(&cpu->vcpu);
+	cpu->rest.idle = idle;
+	cpu->rest.since = now;
+	cpu->rest.asleep = cpu->stats.halted_ns;
+}
+
 static void sleep_until_work(struct vm_cpu *cpu)
 {
 	u64 start = host_now();
+	rest(cpu, start);
 	__atomic_store_n(&cpu->asleep, true, __ATOMIC_SEQ_CST);
 	steal_time_sleep(cpu);
 	for (;;) {

@@ -104,6 +104,10 @@ struct vm_cpu {
 	bool held; /* a debugger wants this vCPU to stay while others go on; atomic, changed with the VM's lock held */
 	struct stats stats; /* this vCPU's thread */
 	u64 progress; /* exits and interrupts so far: this vCPU's thread, read by the watchdog, atomic */
+	struct { /* since when it is looked at whether the vCPU is idle, how long it had slept by then, and what came of it the last time */
+		u64 since, asleep;
+		bool idle;
+	} rest; /* this vCPU's thread */
 	struct { /* the watchdog's: what it saw when it last looked */
 		u64 progress, registers;
 	} watch;
