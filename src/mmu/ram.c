@@ -43,7 +43,9 @@ bool ram_move(struct ram *ram, const u8 *hva, gpa_t base)
 		s++;
 	if ((base & ~PAGE_MASK) || base + s->size < base || slot_overlaps(ram, s, base, s->size))
 		return false;
+	ram_written(ram, s->base, s->size); /* whoever holds code of it looks again */
 	s->base = base;
+	__atomic_fetch_add(&ram->layout, 1, __ATOMIC_SEQ_CST);
 	return true;
 }
 

@@ -39,7 +39,7 @@ struct vcpu;
 struct ram {
 	struct ram_slot slot[RAM_SLOTS_MAX];
 	unsigned slots;
-	u32 layout; /* atomic; changes with what is read-only */
+	u32 layout; /* atomic; changes with what is read-only, and with places of slots */
 	void *engine; /* of an engine that has slots of its own, shared by its vCPUs */
 	u32 split_lock; /* atomic; held while a locked access that crosses a page is done in two pieces */
 	/* A translator runs: pages that hold code have no write tags, and lose PAGE_CODE when they are written. Constant. */

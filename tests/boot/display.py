@@ -7,7 +7,8 @@ text      Linux' vgacon in text mode, without firmware
 bochs     Linux' bochs-drm, with its console in the linear frame buffer
 seabios   SeaBIOS, which finds nothing to boot
 grub      SeaBIOS, and GRUB on a virtio disk
-memtest   SeaBIOS, which loads memtest86+"""
+memtest   SeaBIOS, which loads memtest86+
+vnc       Linux' vgacon, seen by two clients of VNC, which also type"""
 import argparse
 import glob
 import os
@@ -18,6 +19,7 @@ import time
 
 import boot
 import firmware
+import rfb
 import screen
 
 DRM = ["gpu/drm/drm", "gpu/drm/drm_kms_helper", "gpu/drm/ttm/ttm", "gpu/drm/drm_ttm_helper", "gpu/drm/drm_vram_helper", "gpu/drm/tiny/bochs"]
@@ -55,13 +57,13 @@ class Machine(firmware.Machine):
         raise firmware.Failure(f"the screen does not show {texts} in {size}: {seen and seen[0]}\n{seen and seen[1]}")
 
 
-def linux(machine, package, modules):
+def linux(machine, package, modules, *options):
     kernel = firmware.cached(f"{package}/boot/vmlinuz-*")
     drivers = glob.glob(os.path.join(firmware.CACHE, package, "lib", "modules", "*"))[0] + "/kernel/drivers/"
     listed = machine.write("modules", "".join(os.path.basename(name) + "\n" for name in modules).encode())
     subprocess.run([boot.INITRAMFS, firmware.cached("busybox/bin/busybox"), machine.path("initrd"), os.path.join(boot.HERE, "display.sh"), listed,
                     *[drivers + name + ".ko" for name in modules]], check=True)
-    machine.start("--kernel", kernel, "--initrd", machine.path("initrd"), "--append", "console=ttyS0 console=tty0 panic=-1")
+    machine.start("--kernel", kernel, "--initrd", machine.path("initrd"), "--append", "console=ttyS0 console=tty0 panic=-1", *options)
 
 
 def test_text(machine):
@@ -91,7 +93,37 @@ def test_memtest(machine):
     machine.wait_for(["Memtest86", "v6.10", "Testing:"], (720, 400))
 
 
-TESTS = {"text": test_text, "bochs": test_bochs, "seabios": test_seabios, "grub": test_grub, "memtest": test_memtest}
+def see(machine, client, texts):
+    """Until the client's picture shows the texts."""
+    end, seen, glyphs = time.monotonic() + machine.args.timeout, "", screen.font()
+    while time.monotonic() < end:
+        client.update()
+        seen = screen.text(client.width, client.height, [bytes(line) for line in client.lines], glyphs)
+        if all(text in seen for text in texts):
+            return
+    raise firmware.Failure(f"a client does not see {texts}:\n{seen}")
+
+
+def test_vnc(machine):
+    place = machine.path("vnc")
+    linux(machine, "linux-cloud", [], "--vnc", "unix:" + place)
+    clients = [rfb.Client(place, encoding, machine.args.timeout) for encoding in (rfb.RAW, rfb.ZRLE)]
+    for client in clients:
+        see(machine, client, ["line 60\nhello from tty0"])
+        machine.wait_for(["hello from tty0"], (720, 400))
+        with open(machine.path("screen.png"), "rb") as file:
+            if screen.decode_png(file.read()) != (client.width, client.height, [bytes(line) for line in client.lines]):
+                raise firmware.Failure("a client sees something else than the screenshot shows")
+    clients[0].type("nadir 42\n")
+    see(machine, clients[1], ["typed: nadir 42"])
+    clients[1].type("by symbol; /-=\n", by_code=False)
+    clients[1].pointer(100, 100, 1)
+    see(machine, clients[0], ["typed: by symbol; /-="])
+    if not all(client.codes for client in clients):
+        raise firmware.Failure("the server does not take codes of keys")
+
+
+TESTS = {"text": test_text, "bochs": test_bochs, "seabios": test_seabios, "grub": test_grub, "memtest": test_memtest, "vnc": test_vnc}
 
 
 def main():

@@ -29,7 +29,7 @@ static unsigned pieces(const struct ram *ram, struct kvm_slot *list)
 	unsigned n = 0;
 	for (unsigned i = 0; i < ram->slots; i++) {
 		const struct ram_slot *s = &ram->slot[i];
-		for (gpa_t gpa = s->base; gpa < s->base + s->size; gpa += list[n++].size) {
+		for (gpa_t gpa = s->base; s->base != RAM_NOWHERE && gpa < s->base + s->size; gpa += list[n++].size) {
 			if (n == KVM_SLOTS_MAX)
 				return 0;
 			list[n] = piece(s, gpa);

@@ -3,13 +3,17 @@
 
 #include "host/linux/png.h"
 #include "host/linux/rom.h"
+#include "host/linux/vnc.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 int display_open(struct display *display, const struct run_options *options)
 {
-	display->vga = strcmp(options->vga, "none");
+	display->vga = options->vnc || strcmp(options->vga, "none");
+	if (options->vnc && vnc_open(options->vnc, strcmp(options->sandbox, "off")) < 0)
+		return -1;
 	return display->vga ? rom_load_vga(&display->rom) : 0;
 }
 
@@ -40,6 +44,19 @@ const char *display_png(struct vm *vm, u8 **file, size_t *size)
 	*file = why ? NULL : png_encode(pixel, width, height, size);
 	free(pixel);
 	return why ? why : *file ? NULL : "out of memory";
+}
+
+int display_start(struct vm *vm)
+{
+	int error = vnc_start(vm);
+	if (error)
+		fprintf(stderr, "nadir: cannot start the thread of the display: %s\n", strerror(error));
+	return error ? -1 : 0;
+}
+
+void display_stop(void)
+{
+	vnc_stop();
 }
 
 void display_close(struct display *display)

@@ -18,6 +18,9 @@ void display_configure(const struct display *display, struct vm_config *config);
 bool display_draw(struct vm *vm, u32 *pixel, unsigned *width, unsigned *height);
 /* The picture as a PNG file, which the caller frees. NULL, and why. */
 const char *display_png(struct vm *vm, u8 **file, size_t *size);
+/* Let clients see it. 0, or -1 after one sentence on stderr. */
+int display_start(struct vm *vm);
+void display_stop(void);
 void display_close(struct display *display);
 
 #endif

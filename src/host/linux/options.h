@@ -23,6 +23,7 @@ struct run_options {
 	struct option_list share;
 	const char *vsock;
 	const char *vga;
+	const char *vnc;
 	const char *protocol;
 	u64 memory; /* bytes */
 	u64 cpus;

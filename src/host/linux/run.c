@@ -473,7 +473,7 @@ static int start_threads(struct machine *m)
 		fprintf(stderr, "nadir: cannot start the thread of the debugger: %s\n", strerror(error));
 		return -1;
 	}
-	return disks_start(disk_completed) < 0 || start_nets(m) < 0 || run_shares(m) < 0 || start_vsock(m) < 0 ? -1 : start_control(m);
+	return display_start(m->vm) < 0 || disks_start(disk_completed) < 0 || start_nets(m) < 0 || run_shares(m) < 0 || start_vsock(m) < 0 ? -1 : start_control(m);
 }
 
 static int confine(const struct machine *m)
@@ -572,6 +572,7 @@ static int run_machine(struct machine *m)
 	int status = ended_by_signal ? 128 + ended_by_signal : exit_status(m);
 	gdb_finish(status);
 	nets_stop();
+	display_stop();
 	shares_stop();
 	vsock_stop();
 	disks_stop();

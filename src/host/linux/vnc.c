@@ -1,0 +1,163 @@
+/* VNC, the VMM's side (vnc.h). Nothing is drawn unless the process asks, which it does while a client looks. What the process says is not trusted: the
+ * worst that it can do is to press keys. */
+#define _GNU_SOURCE
+#include "host/linux/vnc.h"
+
+#include "host/linux/display.h"
+#include "host/linux/runtime.h"
+#include "host/linux/trap.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PORT_FIRST 5900
+#define DISPLAYS_MAX 1000
+#define KEY_TRIES 100 /* ten milliseconds each: a guest that does not read its keyboard loses keys */
+
+/* The one display of the process. */
+static struct {
+	int socket, wake; /* socket: 0 if there is none */
+	u32 *picture; /* shared with the process */
+	struct vm *vm;
+	pthread_t thread;
+	bool started;
+	u32 x, y; /* where the pointer was */
+} vnc;
+
+/* ---- listening ---- */
+
+static int complain(const char *where, const char *why)
+{
+	fprintf(stderr, "nadir: --vnc: '%s': %s\n", where, why);
+	return -1;
+}
+
+static int listen_loopback(const char *where, unsigned long port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u16)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) && !bind(fd, (void *)&address, sizeof(address)) && !listen(fd, 8))
+		return fd;
+	complain(where, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+/* :N is display N of this machine, at port 5900 + N; or an address of this machine and a port. */
+static int listen_tcp(const char *where)
+{
+	const char *colon = strrchr(where, ':');
+	size_t host = colon ? (size_t)(colon - where) : 0;
+	char *end = NULL;
+	unsigned long number = colon && colon[1] >= '0' && colon[1] <= '9' ? strtoul(colon + 1, &end, 10) : 0;
+	if (!end || *end)
+		return complain(where, "this is not one of :DISPLAY, 127.0.0.1:PORT or unix:PATH");
+	if (!host)
+		return number < DISPLAYS_MAX ? listen_loopback(where, PORT_FIRST + number) : complain(where, "there is no such display; :0 to :999");
+	if (host != strlen("127.0.0.1") || (strncmp(where, "127.0.0.1", host) && strncmp(where, "localhost", host)))
+		return complain(where, "clients are not asked for a password, so that only this machine's can be served; lead others here by SSH");
+	return number && number < 65536 ? listen_loopback(where, number) : complain(where, "there is no such port");
+}
+
+int vnc_open(const char *where, bool confine)
+{
+	int ends[2], listening = strncmp(where, "unix:", 5) ? listen_tcp(where) : runtime_listen("vnc", where + 5);
+	if (listening < 0)
+		return -1;
+	vnc.picture = mmap(NULL, VGA_PICTURE_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	vnc.wake = eventfd(0, EFD_CLOEXEC);
+	if (vnc.picture == MAP_FAILED || vnc.wake < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		return complain(where, strerror(errno));
+	pid_t pid = fork();
+	if (!pid)
+		vnc_serve(ends[1], listening, vnc.picture, confine);
+	close(ends[1]);
+	close(listening);
+	vnc.socket = ends[0];
+	return pid < 0 ? complain(where, strerror(errno)) : 0;
+}
+
+/* ---- what the process says ---- */
+
+static void take_key(u16 code, bool down)
+{
+	for (unsigned i = 0; i < KEY_TRIES && !vm_key(vnc.vm, code, down); i++)
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+}
+
+/* The mouse is told how far the pointer moved. Its buttons: left, right, middle. */
+static void take_pointer(u32 x, u32 y, u32 buttons)
+{
+	s32 dx = (s32)(u16)x - (s32)vnc.x, dy = (s32)vnc.y - (s32)(u16)y;
+	vm_mouse(vnc.vm, dx, dy, (u8)((buttons & 1) | (buttons >> 1 & 2) | (buttons << 1 & 4)));
+	vnc.x = (u16)x;
+	vnc.y = (u16)y;
+}
+
+static bool send_picture(void)
+{
+	struct vnc_message m = { .kind = VNC_PICTURE };
+	display_draw(vnc.vm, vnc.picture, &m.a, &m.b);
+	return write(vnc.socket, &m, sizeof(m)) == sizeof(m);
+}
+
+static bool take_message(const struct vnc_message *m)
+{
+	switch (m->kind) {
+	case VNC_KEY:
+		take_key((u16)m->a, m->b);
+		return true;
+	case VNC_POINTER:
+		take_pointer(m->a, m->b, m->c);
+		return true;
+	case VNC_WANTED:
+		return send_picture();
+	default:
+		return false;
+	}
+}
+
+static void *thread(void *opaque)
+{
+	struct pollfd ready[] = { { .fd = vnc.socket, .events = POLLIN }, { .fd = vnc.wake, .events = POLLIN } };
+	struct vnc_message m;
+	trap_thread_init();
+	for (;;) {
+		if (poll(ready, ARRAY_SIZE(ready), -1) < 0 && errno != EINTR)
+			break;
+		if (ready[1].revents || (ready[0].revents && (read(vnc.socket, &m, sizeof(m)) != sizeof(m) || !take_message(&m))))
+			break;
+	}
+	return NULL;
+}
+
+int vnc_start(struct vm *vm)
+{
+	if (!vnc.socket)
+		return 0;
+	vnc.vm = vm;
+	int error = pthread_create(&vnc.thread, NULL, thread, NULL);
+	vnc.started = !error;
+	return error;
+}
+
+void vnc_stop(void)
+{
+	u64 one = 1;
+	if (!vnc.started)
+		return;
+	if (write(vnc.wake, &one, sizeof(one)) == sizeof(one))
+		pthread_join(vnc.thread, NULL);
+	close(vnc.socket);
+}
