@@ -36,7 +36,7 @@ KVM_SOFTWARE = {
     'user code runs with RFLAGS of the host: neither IOPL nor IF as set': ('b3_sensitive', ),
     'no paging but in long mode': ('alignment-32', 'flags-32', 'strings-32', 'mmio-32', 'double_fault-32', 'debug-32', 'b5_interrupts-32',
                                    'b7_hidden-32', 'task_switch', 'real_mode'),
-    'an open interrupt window is noticed only after many instructions': ('apic', 'pic_pit'),
+    'an open interrupt window is noticed only after many instructions': ('apic', 'pic_pit', 'paravirt 1', 'paravirt 2 CPUs', 'paravirt 4'),
     'CPUID shows features of the host that KVM was told to hide': ('msr_cpuid', 'fpu_xsave', 'torture'),
     'too slow, with interpreted kernel code': ('litmus', 'smp 4', 'startup 4 CPUs'),
 }
