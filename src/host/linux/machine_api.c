@@ -166,11 +166,15 @@ static void count(void *opaque, struct counters *c)
 
 /* ---- life ---- */
 
+void machine_api_open(void)
+{
+	machine.statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+}
+
 void machine_api_init(struct api_vm *api, struct vm *vm, const struct run_options *options, const pthread_t *thread)
 {
 	machine.vm = vm;
 	machine.thread = thread;
-	machine.statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	*api = (struct api_vm){
 		.info = { .name = options->name,
 			  .engine = vm->config.engine->name,

@@ -8,6 +8,8 @@
 
 #include <pthread.h>
 
+/* Open what counters are read from: files, which confined threads cannot open. */
+void machine_api_open(void);
 /* Fill *api. The VM, the options and the threads of the vCPUs stay the caller's, and must be there as long as the API is used. Before confinement. */
 void machine_api_init(struct api_vm *api, struct vm *vm, const struct run_options *options, const pthread_t *thread);
 /* How a VM ended, in a word. */
