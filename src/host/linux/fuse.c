@@ -54,7 +54,8 @@ static size_t gather(void *to, size_t size, const struct iovec *piece, unsigned 
 	size_t done = 0;
 	for (unsigned i = 0; i < pieces && done < size; i++) {
 		size_t n = MIN(piece[i].iov_len, size - done);
-		memcpy((u8 *)to + done, piece[i].iov_base, n);
+		if (n)
+			memcpy((u8 *)to + done, piece[i].iov_base, n);
 		done += n;
 	}
 	return done;
@@ -65,7 +66,8 @@ static void scatter(const struct iovec *piece, unsigned pieces, const void *from
 	size_t done = 0;
 	for (unsigned i = 0; i < pieces && done < size; i++) {
 		size_t n = MIN(piece[i].iov_len, size - done);
-		memcpy(piece[i].iov_base, (const u8 *)from + done, n);
+		if (n)
+			memcpy(piece[i].iov_base, (const u8 *)from + done, n);
 		done += n;
 	}
 }
