@@ -91,7 +91,8 @@ def output_of_bochs(folder, iso, model, timeout):
         file.write('c\n')  # Debian's Bochs has its debugger built in
     line = f'exec bochs -q -f {shlex.quote(folder)}/bochsrc -rc {shlex.quote(folder)}/commands'
     text, end = b'', time.monotonic() + timeout
-    with subprocess.Popen(['script', '-qfec', line, '/dev/null'], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    environment = dict(os.environ, TERM='linux')
+    with subprocess.Popen(['script', '-qfec', line, '/dev/null'], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL) as process:
         while not finished(text) and process.poll() is None and time.monotonic() < end:
             time.sleep(0.2)
