@@ -442,7 +442,8 @@ static int start_vcpus(struct machine *m)
 {
 	unsigned cpus = m->vm->config.cpus;
 	run_delay_init();
-	machine_api_open();
+	if (control_wanted())
+		machine_api_open();
 	if (confined(m->options))
 		sandbox_leave_namespaces();
 	pthread_barrier_init(&m->ready, NULL, cpus + 1);
