@@ -22,7 +22,7 @@ static const struct {
 u16 rfb_key_code(u32 symbol)
 {
 	if (symbol && symbol < 0x80) {
-		for (u16 code = 2; code < sizeof(plain) - 1; code++)
+		for (u16 code = 2; code < (u16)(sizeof(plain) - 1); code++)
 			if (symbol == (u8)plain[code] || symbol == (u8)shifted[code])
 				return code;
 		return 0;

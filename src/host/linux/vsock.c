@@ -181,8 +181,10 @@ int vsock_open(const char *option, bool confine, struct vsock_backend *backend)
 	struct wishes w = { 0 };
 	char *text = strdup(option);
 	cable.message = malloc(VSOCK_MESSAGE_MAX);
-	if (!text || !cable.message)
+	if (!text || !cable.message) {
+		free(text);
 		return complain(option, strerror(ENOMEM));
+	}
 	int error = parse(text, &w);
 	int listener = error ? -1 : runtime_listen("vsock", w.path);
 	if (!error)
