@@ -79,10 +79,6 @@ void host_unmap_pair(u8 *pair)
 {
 }
 
-void host_barrier_all(void)
-{
-}
-
 /* Spaces cannot be had here. */
 u64 host_space_hole(const char **why)
 {
