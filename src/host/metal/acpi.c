@@ -11,6 +11,8 @@
 #define TABLE_MAX BIT(20)
 #define BIOS_START 0xe0000u
 #define BIOS_SIZE 0x20000u
+#define RSDP_SIZE 36 /* of the newer, larger one */
+#define TABLES_MAX 256
 
 static bool sum_is_zero(const u8 *p, size_t size)
 {
@@ -31,11 +33,16 @@ static const u8 *map_table(u64 address, u32 *size)
 	return table && sum_is_zero(table, *size) ? table : NULL;
 }
 
+static bool is_rsdp(const u8 *p)
+{
+	return !memcmp(p, "RSD PTR ", 8) && sum_is_zero(p, 20);
+}
+
 static const u8 *find_rsdp(void)
 {
 	const u8 *bios = map_device(BIOS_START, BIOS_SIZE);
-	for (u32 offset = 0; bios && offset < BIOS_SIZE; offset += 16)
-		if (!memcmp(bios + offset, "RSD PTR ", 8) && sum_is_zero(bios + offset, 20))
+	for (u32 offset = 0; bios && offset + RSDP_SIZE <= BIOS_SIZE; offset += 16)
+		if (is_rsdp(bios + offset))
 			return bios + offset;
 	return NULL;
 }
@@ -137,14 +144,14 @@ bool acpi_read(struct acpi_info *info, const u8 *rsdp)
 {
 	u32 size;
 	*info = (struct acpi_info){ 0 };
-	if (!rsdp)
+	if (!rsdp || !is_rsdp(rsdp))
 		rsdp = find_rsdp();
 	if (!rsdp)
 		return false;
 	u64 xsdt = rsdp[15] >= 2 ? get_u64(rsdp + 24) : 0;
 	const u8 *list = map_table(xsdt ? xsdt : get_u32(rsdp + 16), &size);
 	unsigned width = xsdt ? 8 : 4;
-	for (u32 offset = HEADER; list && offset + width <= size; offset += width)
+	for (u32 offset = HEADER, i = 0; list && offset + width <= size && i < TABLES_MAX; offset += width, i++)
 		read_table(info, xsdt ? get_u64(list + offset) : get_u32(list + offset));
 	return list != NULL;
 }

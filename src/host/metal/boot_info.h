@@ -32,8 +32,11 @@ struct boot_info {
 	u8 rsdp_copy[36];
 };
 
-/* Read the tables at `address`, which the loader's `magic` in EAX says the kind of. They are below 4 GiB and mapped to themselves. NULL, or
- * what is wrong. */
+/* Read the tables at `address`, which the loader's `magic` in EAX says the kind of, into `info`, which is zeroed. Whatever they hold, ranges and
+ * modules do not wrap around, and texts end. NULL, or what is wrong. */
 const char *boot_info_read(struct boot_info *info, u32 magic, u64 address);
+
+/* What it reads by (main.c): [address, address + size) of physical memory; NULL: that is not all mapped. */
+const u8 *boot_at(u64 address, u64 size);
 
 #endif

@@ -59,6 +59,15 @@ void host_log(enum host_log_level level, const char *fmt, ...)
 	va_end(args);
 }
 
+int host_snprintf(char *buf, size_t size, const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	int n = print_format(buf, size, fmt, args);
+	va_end(args);
+	return n;
+}
+
 /* ---- the panic ---- */
 
 static _Noreturn void stop(void)

@@ -13,11 +13,18 @@
 #include "host/metal/time.h"
 #include "host/metal/timer.h"
 #include "host/port.h"
+#include "lib/bytes.h"
 
 static struct boot_info info;
 static struct acpi_info acpi;
 
 _Noreturn void metal_start(u32 magic, u64 address);
+
+/* entry.S maps the first 4 GiB to themselves. */
+const u8 *boot_at(u64 address, u64 size)
+{
+	return range_within(address, size, BIT(32)) ? (const u8 *)(uintptr_t)address : NULL;
+}
 
 /* By the reset control register of PC chipsets. */
 static void reset_machine(void)

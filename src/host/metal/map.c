@@ -1,11 +1,13 @@
 /* Page tables (map.h). */
 #include "host/metal/map.h"
 
+#include "cpu/host_cpuid.h"
 #include "host/metal/asm.h"
 #include "host/metal/cpu.h"
 #include "host/metal/pages.h"
 #include "host/metal/spinlock.h"
 #include "host/port.h"
+#include "lib/bytes.h"
 #include "lib/string.h"
 
 #define AREA_BASE 0xffffc00000000000ull
@@ -232,8 +234,17 @@ void area_free(void *area, u64 size)
 		free_mapped((u64)(uintptr_t)area, round_up(size));
 }
 
+/* What is beyond the CPU's physical addresses would be reserved bits of an entry. */
+static bool is_physical(u64 address, u64 size)
+{
+	u32 bits = host_cpuid_checked(0x80000008, 0).reg[CPUID_EAX] & 0xff;
+	return range_within(address, size, BIT(bits ? MIN(bits, 52u) : 36));
+}
+
 void *map_device(u64 address, u64 size)
 {
+	if (!is_physical(address, size))
+		return NULL;
 	u64 offset = address & ~PAGE_MASK, base = area_reserve(offset + size);
 	return map_pages(base, address - offset, round_up(offset + size), MAP_DEVICE) ? (void *)(uintptr_t)(base + offset) : NULL;
 }

@@ -44,7 +44,7 @@ u64 map_find_run(u64 virtual, u64 *size);
 /* Zeroed memory in an area of its own, of pages that lie anywhere. NULL: there is none. */
 void *area_alloc(u64 size);
 void area_free(void *area, u64 size);
-/* Registers of a device. */
+/* Registers of a device, or tables of the firmware's. NULL: there is no memory for page tables, or no such address. */
 void *map_device(u64 address, u64 size);
 
 /* A table of which each page is there once it was touched (host_table_create); and whether a page fault was only that. */

@@ -1,8 +1,10 @@
-/* host_snprintf (print.h). */
+/* Formatted text (print.h). */
 #include "host/metal/print.h"
 
-#include "host/port.h"
+#include "arch/types.h"
 #include "lib/string.h"
+
+#define NUMBER_MAX 100000 /* of widths and precisions */
 
 struct output {
 	char *buffer;
@@ -69,7 +71,7 @@ static int read_number(const char **fmt, va_list *args)
 		return va_arg(*args, int);
 	}
 	for (; **fmt >= '0' && **fmt <= '9'; ++*fmt)
-		n = n * 10 + (**fmt - '0');
+		n = MIN(n * 10 + (**fmt - '0'), NUMBER_MAX);
 	return n;
 }
 
@@ -89,7 +91,7 @@ static struct spec read_spec(const char **fmt, va_list *args)
 	s.width = read_number(fmt, args);
 	if (s.width < 0) {
 		s.left = true;
-		s.width = -s.width;
+		s.width = -MAX(s.width, -NUMBER_MAX);
 	}
 	if (**fmt == '.') {
 		++*fmt;
@@ -171,13 +173,4 @@ int print_format(char *buffer, size_t size, const char *fmt, va_list given)
 	if (size)
 		buffer[MIN(o.used, size - 1)] = 0;
 	return (int)o.used;
-}
-
-int host_snprintf(char *buf, size_t size, const char *fmt, ...)
-{
-	va_list args;
-	va_start(args, fmt);
-	int n = print_format(buf, size, fmt, args);
-	va_end(args);
-	return n;
 }
