@@ -27,6 +27,9 @@ struct engine_ops {
 	void (*sync)(struct vcpu *vcpu);
 	/* The vCPU's state was changed from outside (reset, restore, debugger): drop what was derived from it. */
 	void (*state_changed)(struct vcpu *vcpu);
+	/* Optional, where hardware stores to guest memory: tell by ram_log_add what it logged since the last time; no vCPU runs, any thread. Called for each
+	 * vCPU of the VM. What is asked of such an engine besides: that stores to clean pages of slots with log_dirty are seen. ram->layout tells of changes. */
+	void (*gather_dirty)(struct vcpu *vcpu);
 	/* Optional: the engine's own counters of a vCPU, line by line: "  VALUE  NAME". While the vCPU runs they may be a moment old. */
 	void (*report)(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);
 };

@@ -256,6 +256,8 @@ bool mmu_may_store(struct vcpu *vcpu, const struct translation *page);
 void mmu_protect_code(struct vcpu *vcpu, const struct translation *page);
 /* Do what others asked for by mmu_protect_code. To be called often, at least before a vCPU goes on after PENDING_CODE. */
 void mmu_serve(struct vcpu *vcpu);
+/* Every right to store is to be asked for again: drop the write tags of a vCPU that does not run, on any thread. */
+void mmu_drop_writes(struct vcpu *vcpu);
 /* The vCPU begins or stops to run guest code with write tags. */
 void mmu_set_running(struct vcpu *vcpu, bool running);
 

@@ -33,6 +33,11 @@ void mmu_serve(struct vcpu *vcpu)
 	__atomic_store_n(&mmu->drop_done, wanted, __ATOMIC_SEQ_CST);
 }
 
+void mmu_drop_writes(struct vcpu *vcpu)
+{
+	drop_write_tags(vcpu->mmu, NULL);
+}
+
 void mmu_set_running(struct vcpu *vcpu, bool running)
 {
 	__atomic_store_n(&vcpu->mmu->running, running, __ATOMIC_SEQ_CST);

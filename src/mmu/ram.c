@@ -171,6 +171,63 @@ static bool page_written(struct ram *ram, struct ram_slot *s, u64 page)
 	return true;
 }
 
+/* ---- the dirty log ---- */
+
+static bool is_logged(const struct ram *ram, const struct ram_slot *s)
+{
+	return (u64)(s->hva - ram->memory) < ram->memory_size;
+}
+
+void ram_log(struct ram *ram, bool on)
+{
+	for (unsigned i = 0; i < ram->slots; i++) {
+		struct ram_slot *s = &ram->slot[i];
+		s->log_dirty = on && is_logged(ram, s);
+		for (u64 page = 0; page < s->size >> PAGE_SHIFT; page++)
+			__atomic_fetch_and(&s->flags[page], (u8)~PAGE_DIRTY, __ATOMIC_RELAXED);
+	}
+	__atomic_fetch_add(&ram->layout, 1, __ATOMIC_SEQ_CST);
+}
+
+void ram_log_add(struct ram_slot *slot, u64 first, u64 pages, const u64 *bitmap)
+{
+	for (u64 i = 0; i < pages; i += 64)
+		for (u64 left = bitmap[i / 64]; left; left &= left - 1) {
+			u64 page = i + (unsigned)__builtin_ctzll(left);
+			if (page < pages)
+				__atomic_fetch_or(&slot->flags[first + page], PAGE_DIRTY, __ATOMIC_SEQ_CST);
+		}
+}
+
+static u64 harvest_slot(const struct ram *ram, struct ram_slot *s, u64 *bitmap)
+{
+	u64 first = (u64)(s->hva - ram->memory) >> PAGE_SHIFT, pages = s->size >> PAGE_SHIFT, count = 0, word;
+	for (u64 page = 0; page < pages; page++) {
+		/* Most pages are clean: eight at a time. */
+		if (!(page & 7) && page + 8 <= pages) {
+			__builtin_memcpy(&word, &s->flags[page], sizeof(word));
+			if (!(word & PAGE_DIRTY * 0x0101010101010101)) {
+				page += 7;
+				continue;
+			}
+		}
+		if (!(__atomic_fetch_and(&s->flags[page], (u8)~PAGE_DIRTY, __ATOMIC_SEQ_CST) & PAGE_DIRTY))
+			continue;
+		bitmap[(first + page) / 64] |= BIT((first + page) % 64);
+		count++;
+	}
+	return count;
+}
+
+u64 ram_log_harvest(struct ram *ram, u64 *bitmap)
+{
+	u64 count = 0;
+	for (unsigned i = 0; i < ram->slots; i++)
+		if (ram->slot[i].log_dirty)
+			count += harvest_slot(ram, &ram->slot[i], bitmap);
+	return count;
+}
+
 bool ram_written(struct ram *ram, gpa_t gpa, u64 size)
 {
 	bool code = false;

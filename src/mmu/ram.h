@@ -3,7 +3,8 @@
  * One byte of flags per guest page (E6 and self-modifying code hang on it): PAGE_CODE says that some vCPU holds decoded
  * or translated code of this page; PAGE_DIRTY that it was written since the last harvest. Every store into RAM, by a
  * vCPU or by a device, must end in ram_written() unless the page's flags are known to be clear of PAGE_CODE and, with
- * dirty logging on, already PAGE_DIRTY.
+ * dirty logging on, already PAGE_DIRTY. So whoever keeps a right to store (a write tag, a writable mapping) keeps it for dirty pages only, and
+ * loses it with a harvest.
  *
  * Slots are added before the vCPUs run. Afterwards they are constant, but that one may move while no vCPU runs (ram_move). Flags and generations
  * are atomic bytes and words. */
@@ -26,7 +27,7 @@ struct ram_slot {
 	u64 size;
 	u8 *hva;
 	bool readonly; /* writes are ignored: ROM */
-	bool log_dirty;
+	bool log_dirty; /* changes while no vCPU runs (ram_log) */
 	u8 *flags;       /* one per page */
 	u32 *generation; /* one per page: counts writes into pages with PAGE_CODE */
 };
@@ -39,7 +40,7 @@ struct vcpu;
 struct ram {
 	struct ram_slot slot[RAM_SLOTS_MAX];
 	unsigned slots;
-	u32 layout; /* atomic; changes with what is read-only, and with places of slots */
+	u32 layout; /* atomic; changes with what is read-only or logged, and with places of slots */
 	void *engine; /* of an engine that has slots of its own, shared by its vCPUs */
 	u32 split_lock; /* atomic; held while a locked access that crosses a page is done in two pieces */
 	/* A translator runs: pages that hold code have no write tags, and lose PAGE_CODE when they are written. Constant. */
@@ -103,6 +104,22 @@ void ram_set_readonly(struct ram *ram, gpa_t gpa, u64 size, bool readonly);
 
 /* The page of these flags, which hold PAGE_CODE, was written. */
 void ram_code_written(struct ram *ram, u8 *flags, u32 *generation);
+
+/* ---- the dirty log: which pages of ram->memory were written ----
+ * Whoever starts or harvests it holds the VM still, and takes the rights to store away afterwards (vm_log_dirty, vm_harvest_dirty do all that). */
+
+/* Log from now on, with no page dirty, or no more. */
+void ram_log(struct ram *ram, bool on);
+/* Words of a bitmap with a bit for each page of ram->memory, in the order of their addresses there. */
+static inline u64 ram_log_words(const struct ram *ram)
+{
+	return ((ram->memory_size >> PAGE_SHIFT) + 63) / 64;
+}
+/* Add the pages written since the log was started or harvested last to the bitmap; none is dirty then. Their number. */
+u64 ram_log_harvest(struct ram *ram, u64 *bitmap);
+/* What else than ram_written knows that these pages of the slot were written (an engine's hardware) says so: a bit for each page from the slot's page
+ * `first` on. */
+void ram_log_add(struct ram_slot *slot, u64 first, u64 pages, const u64 *bitmap);
 
 /* Tell that [gpa, gpa + size) was written: marks dirty, and bumps the generation of pages that hold code. Returns true
  * if any of them held code. */

@@ -164,6 +164,10 @@ bool vm_settle(struct vm *vm);
 void vm_release(struct vm *vm);
 /* Make the files of all disks whole, for who wants to copy them. Between vm_settle and vm_release. 0 or negative. */
 int vm_flush_disks(struct vm *vm);
+/* The log of pages of memory that are written, by whom ever, for who keeps copies of it (mmu/ram.h): start it, with no page dirty, or stop it; and take
+ * what was written since it was started or harvested last, added to a bitmap of ram_log_words words. Between vm_settle and vm_release. */
+void vm_log_dirty(struct vm *vm, bool on);
+u64 vm_harvest_dirty(struct vm *vm, u64 *bitmap);
 /* The user's pause: a holder of its own, on or off. */
 void vm_pause(struct vm *vm, bool pause);
 

@@ -60,6 +60,17 @@ static int set_memory(u64 argument)
 	return 0;
 }
 
+static int get_dirty_log(u64 argument)
+{
+	const struct kvm_dirty_log *log = (const void *)argument;
+	if (log->slot >= FAKE_KVM_SLOTS || !(fake->slot[log->slot].flags & KVM_MEM_LOG_DIRTY_PAGES))
+		return -ENOENT;
+	memset(log->dirty_bitmap, 0, ((fake->slot[log->slot].memory_size >> 12) + 63) / 64 * 8);
+	memcpy(log->dirty_bitmap, &fake->dirty[log->slot], sizeof(u64));
+	fake->dirty[log->slot] = 0;
+	return 0;
+}
+
 static int get_msrs(u64 argument)
 {
 	struct kvm_msrs *list = (void *)argument;
@@ -155,6 +166,7 @@ static const struct row {
 	{ KVM_SET_IDENTITY_MAP_ADDR, FILE_VM, .carry_out = nothing },
 	{ KVM_X86_SET_MSR_FILTER, FILE_VM, .carry_out = nothing },
 	{ KVM_SET_USER_MEMORY_REGION, FILE_VM, .carry_out = set_memory },
+	{ KVM_GET_DIRTY_LOG, FILE_VM, .carry_out = get_dirty_log },
 	{ KVM_SET_CPUID2, FILE_VCPU, .carry_out = set_cpuid },
 	{ KVM_GET_MSRS, FILE_VCPU, .carry_out = get_msrs },
 	{ KVM_SET_MSRS, FILE_VCPU, .carry_out = set_msrs },

@@ -25,6 +25,7 @@ struct fake_kvm {
 		u64 value;
 	} msr[FAKE_KVM_MSRS];
 	struct kvm_userspace_memory_region slot[FAKE_KVM_SLOTS];
+	u64 dirty[FAKE_KVM_SLOTS]; /* the first word of each slot's log */
 	u64 tsc_offset;
 	unsigned cpuid_entries;
 	unsigned count[FAKE_KVM_REQUESTS];

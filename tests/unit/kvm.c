@@ -546,6 +546,41 @@ static void memory(void **state)
 	assert_int_equal(FAKE_KVM_COUNT(&kvm, KVM_SET_USER_MEMORY_REGION), 4);
 }
 
+static u64 harvest(u64 *bitmap)
+{
+	engine_kvm.gather_dirty(v);
+	return ram_log_harvest(&guest->ram, memset(bitmap, 0, FLAT_RAM / PAGE_SIZE / 8));
+}
+
+static void dirty_log(void **state)
+{
+	u64 bitmap[FLAT_RAM / PAGE_SIZE / 64];
+	guest->ram.memory = guest->memory;
+	guest->ram.memory_size = FLAT_RAM;
+	run();
+	ram_log(&guest->ram, true);
+	counts_are_reset();
+	run();
+	assert_int_equal(kvm.slot[0].flags, KVM_MEM_LOG_DIRTY_PAGES);
+	assert_int_equal(FAKE_KVM_COUNT(&kvm, KVM_SET_USER_MEMORY_REGION), 1); /* in place */
+	kvm.dirty[0] = 5;
+	ram_write(&guest->ram, 0x7000, "x", 1); /* a device */
+	assert_int_equal(harvest(bitmap), 3);
+	assert_int_equal(bitmap[0], 5 | BIT(7));
+	assert_int_equal(harvest(bitmap), 0);
+	/* What KVM knew of a slot that is cut goes with it: all its pages count. */
+	ram_set_readonly(&guest->ram, 0xc0000, 0x8000, true);
+	run();
+	assert_int_equal(harvest(bitmap), FLAT_RAM / PAGE_SIZE);
+	kvm.refuse = KVM_GET_DIRTY_LOG;
+	assert_int_equal(harvest(bitmap), FLAT_RAM / PAGE_SIZE);
+	kvm.refuse = 0;
+	ram_log(&guest->ram, false);
+	run();
+	assert_int_equal(kvm.slot[0].flags & KVM_MEM_LOG_DIRTY_PAGES, 0);
+	assert_int_equal(harvest(bitmap), 0);
+}
+
 /* ---- refusals ---- */
 
 static void what_kvm_refuses(void **state)
@@ -616,6 +651,7 @@ int main(void)
 		TEST(nmi),
 		TEST(points_in_debug_registers),
 		TEST(memory),
+		TEST(dirty_log),
 		TEST(what_kvm_refuses),
 		TEST(availability),
 		TEST(features),

@@ -202,34 +202,32 @@ static void revalidate_range(struct vcpu *vcpu, struct direct_space *s, gla_t st
 	code_revalidate(vcpu, s, start, end);
 }
 
-static u8 *shadow_hva(struct vcpu *vcpu, u64 shadow, u8 **flags)
+/* Where the page is, and whether it may stay writable. A page that held code and was written since holds none, but lost PAGE_STORED: when code is
+ * found there again, nobody will be told. */
+static u8 *shadow_hva(struct vcpu *vcpu, u64 shadow, bool *writable)
 {
 	struct ram_slot *slot = ram_find(vcpu->ram, shadow & PTE_ADDR);
 	u64 offset = (shadow & PTE_ADDR) - slot->base;
-	*flags = &slot->flags[offset >> PAGE_SHIFT];
+	u8 flags = __atomic_load_n(&slot->flags[offset >> PAGE_SHIFT], __ATOMIC_SEQ_CST);
+	*writable = (flags & (PAGE_CODE | PAGE_STORED)) == PAGE_STORED && (!slot->log_dirty || (flags & PAGE_DIRTY));
 	return slot->hva + offset;
-}
-
-/* A page that held code and was written since holds none, but lost PAGE_STORED: when code is found there again, nobody will be told. */
-static bool is_writable(const u8 *flags)
-{
-	return (__atomic_load_n(flags, __ATOMIC_SEQ_CST) & (PAGE_CODE | PAGE_STORED)) == PAGE_STORED;
 }
 
 /* One page, or all that lost their write tags (NULL), is no longer writable. */
 static void protect_region(struct vcpu *vcpu, struct direct_space *s, struct shadow_region *r, const u8 *hva)
 {
+	struct run run = { 0 };
 	for (unsigned i = 0; i < REGION_PAGES; i++) {
-		u8 *flags;
+		bool writable;
 		if (!(r->page[i] & SHADOW_WRITE))
 			continue;
-		u8 *own = shadow_hva(vcpu, r->page[i], &flags);
-		if (hva ? own != hva : is_writable(flags))
+		u8 *own = shadow_hva(vcpu, r->page[i], &writable);
+		if (hva ? own != hva : writable)
 			continue;
 		r->page[i] &= ~SHADOW_WRITE;
-		struct run run = { .gla = r->number << REGION_SHIFT | (u64)i << PAGE_SHIFT, .size = PAGE_SIZE, .hva = own };
-		shadow_flush(vcpu, s, &run);
+		shadow_add(vcpu, s, &run, r->number << REGION_SHIFT | (u64)i << PAGE_SHIFT, own, SPACE_READ);
 	}
+	shadow_flush(vcpu, s, &run);
 }
 
 static bool may_be_writable(struct vcpu *vcpu, const struct direct_space *s, const u8 *hva)

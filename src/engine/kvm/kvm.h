@@ -40,7 +40,7 @@ struct kvm_slot {
 	gpa_t gpa;
 	u64 size; /* 0: free */
 	u8 *hva;
-	bool readonly;
+	bool readonly, logged;
 };
 
 /* What the vCPUs of a VM share; made with the first, gone with the last. */
@@ -106,6 +106,8 @@ bool kvm_point_met(struct vcpu *vcpu, struct exit *exit);
 
 /* Let KVM's slots be what vcpu->ram shows now. False: KVM refused. */
 bool kvm_map_memory(struct vcpu *vcpu);
+/* engine_ops.gather_dirty */
+void kvm_gather_dirty(struct vcpu *vcpu);
 
 /* ---- create.c ---- */
 

@@ -397,5 +397,6 @@ const struct engine_ops engine_kvm = {
 	.run = run,
 	.sync = sync,
 	.state_changed = state_changed,
+	.gather_dirty = kvm_gather_dirty,
 	.report = report,
 };
