@@ -388,6 +388,7 @@ bool direct_run(struct vcpu *vcpu, struct exit *exit, bool *go)
 		s->modes = direct_modes(vcpu);
 	}
 	space_update(vcpu, s);
+	memory_forgive(s, began);
 	u64 lost_before = d->count[DIRECT_SPACES_LOST];
 	enum outcome outcome = travel(vcpu, s);
 	*go = outcome != OUTCOME_ACROSS || step_across(vcpu, s, exit);

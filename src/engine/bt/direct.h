@@ -159,11 +159,13 @@ struct direct_space {
 	unsigned breaks_count;
 	u32 break_after; /* so many crossings to a page make it one with break points */
 	u64 tsc_offset; /* of the guest, that pages were looked at for */
+	bool churned; /* pages were refused because they were written again and again, */
+	u64 forgiven; /* and since then they are */
 	bool huge; /* pages of 1 GByte are mapped, or hold code */
 	/* use */
 	bool young; /* never judged: most of the time goes into making its code and mappings */
 	u64 runs; /* since it was judged last */
-	u64 made, last_used, useful, waited, total; /* cycles */
+	u64 made, last_used, useful, waited, wasted, total; /* cycles */
 };
 
 enum direct_counter {
@@ -254,6 +256,8 @@ void space_lose(struct vcpu *vcpu, struct direct_space *s);
 /* The time of a run that began at `entered`. */
 void space_account(struct direct *d, struct direct_space *s, u64 entered);
 /* Whether journeys have been worth it lately: consequences are drawn. */
+/* What was looked at, translated and mapped is of no use any more. */
+void space_wasted(struct direct_space *s);
 void space_judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s);
 
 /* ---- direct_memory.c ---- */
@@ -274,6 +278,8 @@ bool memory_place(struct vcpu *vcpu, struct direct_space *s, gla_t gla);
 /* Whether it was found that the page at gla may not; and that break points will not help. */
 bool memory_refused(struct direct_space *s, gla_t gla);
 bool memory_hopeless(struct direct_space *s, gla_t gla);
+/* Pages that were refused because they were written again and again are looked at anew, now and then: a compiler may have finished. */
+void memory_forgive(struct direct_space *s, u64 now);
 /* Pages with code in place that were written are no longer executable. */
 void memory_follow_writes(struct vcpu *vcpu, struct direct_space *s);
 
@@ -351,6 +357,7 @@ void code_enter_tables(struct direct_space *s, const struct direct_block *block)
 void code_link(struct direct_space *s, const struct direct_site *site, const struct direct_block *to);
 /* Code in place that comes to the block's address, in a page that it may not execute, is to go on there. */
 void crossing_add(struct direct_space *s, const struct direct_block *block);
+void crossings_forget(struct direct_space *s);
 /* The jump of a site is to go on in place. */
 void code_link_place(struct direct_space *s, const struct direct_site *site);
 /* The block whose code holds the offset, or NULL, and the map entry in force there. */

@@ -77,7 +77,7 @@ static void demote(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
 	c->failures = (u8)MIN(c->failures + 1, 8);
 	c->not_before = direct_now() + direct_us(30000ull << c->failures);
 	c->busy = 0;
-	s->useful = s->waited = s->total = s->runs = 0;
+	s->useful = s->waited = s->wasted = s->total = s->runs = 0;
 	d->count[DIRECT_DEMOTED]++;
 }
 
@@ -169,7 +169,15 @@ void space_account(struct direct *d, struct direct_space *s, u64 entered)
 	d->count[DIRECT_TIME_RUNNING] += useful;
 }
 
-/* Where most of the time was spent waiting, the machine is too busy for two to hand over to each other, and that holds for every space. */
+void space_wasted(struct direct_space *s)
+{
+	s->wasted = s->total - MIN(s->total, s->useful + s->waited);
+}
+
+/* What counts against a space is what recurs: journeys, and what was made for a program that has ended. What is made for code and memory that are
+ * new lasts, and checked code would have had to be made for them too.
+ *
+ * Where most of the time was spent waiting, the machine is too busy for two to hand over to each other, and that holds for every space. */
 void space_judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
 {
 	bool always = vcpu->direct == DIRECT_ALWAYS;
@@ -182,10 +190,10 @@ void space_judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
 	} else if (s->total < direct_us(s->young ? 40000 : 20000)) {
 		return;
 	}
-	if (crowded || (!always && s->useful < s->total / (s->young ? 20 : 12)))
+	if (crowded || (!always && s->useful < (s->waited + s->wasted) / (s->young ? 25 : 15)))
 		demote(vcpu, d, s);
 	else
 		d->crowded = 0;
 	s->young = false;
-	s->useful = s->waited = s->total = s->runs = 0;
+	s->useful = s->waited = s->wasted = s->total = s->runs = 0;
 }

@@ -229,7 +229,7 @@ void crossing_add(struct direct_space *s, const struct direct_block *block)
 	s->host->window->crossing[i].code = code_address(s, block->body);
 }
 
-static void forget_crossings(struct direct_space *s)
+void crossings_forget(struct direct_space *s)
 {
 	__builtin_memset(s->host->window->crossing, 0, sizeof(s->host->window->crossing));
 }
@@ -245,7 +245,7 @@ void code_flush(struct vcpu *vcpu, struct direct_space *s)
 	__builtin_memset(s->resume, 0, sizeof(s->resume));
 	s->used = s->first_code;
 	clear_tables(s);
-	forget_crossings(s);
+	crossings_forget(s);
 }
 
 void code_follow_writes(struct vcpu *vcpu, struct direct_space *s)

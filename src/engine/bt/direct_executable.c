@@ -7,7 +7,8 @@
 
 #define EXEC_FILL 16 /* pages, naturally aligned */
 #define CHURN_MAX 16
-#define BREAK_AFTER_MAX 4096
+#define FORGIVE 100000 /* microseconds */
+#define BREAK_AFTER_MAX 128
 
 /* ---- sensitive instructions ---- */
 
@@ -51,7 +52,7 @@ static bool add_breaks(struct vcpu *vcpu, struct direct_space *s, gla_t gla, con
 	take_breaks(vcpu, s, false);
 	if (s->breaks_count + sites > HOST_SPACE_BREAKS) {
 		take_breaks(vcpu, s, true);
-		s->break_after = MIN(2 * s->break_after, BREAK_AFTER_MAX);
+		s->break_after *= 2;
 	}
 	for (unsigned i = 0; i < sites; i++)
 		s->breaks[s->breaks_count + i] = gla + site[i];
@@ -65,7 +66,7 @@ static bool add_breaks(struct vcpu *vcpu, struct direct_space *s, gla_t gla, con
 }
 
 /* Code in place goes to a page with sensitive instructions. If it does so often, and they are few, break points make it a page like
- * others. */
+ * others; but where pages have taken them from each other again and again, those that have none are translated from then on. */
 static bool cross(struct vcpu *vcpu, struct direct_space *s, struct shadow_region *r, unsigned index)
 {
 	gla_t gla = r->number << REGION_SHIFT | (u64)index << PAGE_SHIFT;
@@ -77,8 +78,8 @@ static bool cross(struct vcpu *vcpu, struct direct_space *s, struct shadow_regio
 		return false;
 	place->crossed = 0;
 	unsigned sites = sites_of(vcpu, s, gla, hva, site);
-	place->hopeless = sites > HOST_SPACE_BREAKS || s->break_after == ~0u;
-	if (sites > HOST_SPACE_BREAKS || !add_breaks(vcpu, s, gla, site, sites))
+	place->hopeless = sites > HOST_SPACE_BREAKS || s->break_after > BREAK_AFTER_MAX;
+	if (place->hopeless || !add_breaks(vcpu, s, gla, site, sites))
 		return false;
 	direct_of(vcpu)->count[DIRECT_BREAKS_SET]++;
 	r->page[index] ^= SHADOW_SENSITIVE | SHADOW_EXEC;
@@ -112,6 +113,7 @@ static void look_at(struct vcpu *vcpu, struct direct_space *s, struct shadow_reg
 	} while (!(__atomic_load_n(t.flags, __ATOMIC_SEQ_CST) & PAGE_CODE));
 	u16 site[HOST_SPACE_BREAKS];
 	place->hopeless = false;
+	s->churned |= place->churn >= CHURN_MAX;
 	bool bad = place->churn >= CHURN_MAX || sites_of(vcpu, s, gla, page->hva, site);
 	r->page[index] = page->gpa | SHADOW_MAPPED | (bad ? SHADOW_SENSITIVE : SHADOW_EXEC);
 	direct_of(vcpu)->count[bad ? DIRECT_PLACES_REFUSED : DIRECT_PLACES]++;
@@ -168,6 +170,22 @@ bool memory_refused(struct direct_space *s, gla_t gla)
 {
 	const u64 *shadow = shadow_at(s, gla);
 	return shadow && *shadow & SHADOW_SENSITIVE;
+}
+
+void memory_forgive(struct direct_space *s, u64 now)
+{
+	if (likely(!s->churned || now - s->forgiven < direct_us(FORGIVE)))
+		return;
+	s->churned = false;
+	s->forgiven = now;
+	for (unsigned i = 0; i < SHADOW_HASH; i++)
+		for (struct shadow_region *r = s->shadow[i]; r; r = r->next)
+			for (unsigned j = 0; r->place && j < REGION_PAGES; j++) {
+				if (r->place[j].churn >= CHURN_MAX)
+					r->page[j] &= ~(u64)SHADOW_SENSITIVE;
+				r->place[j].churn /= 2;
+			}
+	crossings_forget(s);
 }
 
 /* What was written is data until it is executed again. */

@@ -178,13 +178,26 @@ bool memory_fill(struct vcpu *vcpu, struct direct_space *s, gla_t gla, bool writ
 
 /* ---- invalidations ---- */
 
+static unsigned pages_of_code(const struct direct_space *s)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < SHADOW_HASH; i++)
+		for (const struct shadow_region *r = s->shadow[i]; r; r = r->next)
+			for (unsigned j = 0; r->place && j < REGION_PAGES; j++)
+				count += !!(r->page[j] & SHADOW_KNOWN);
+	return count;
+}
+
 static void revalidate_all(struct vcpu *vcpu, struct direct_space *s)
 {
+	unsigned before = pages_of_code(s);
 	direct_of(vcpu)->count[DIRECT_REVALIDATED]++;
 	for (unsigned i = 0; i < SHADOW_HASH; i++)
 		for (struct shadow_region *r = s->shadow[i]; r; r = r->next)
 			sync_region(vcpu, s, r, 0, REGION_PAGES, false);
 	code_revalidate(vcpu, s, 0, HOST_SPACE_END);
+	if (pages_of_code(s) < before / 2) /* it is another program */
+		space_wasted(s);
 }
 
 static void revalidate_range(struct vcpu *vcpu, struct direct_space *s, gla_t start, gla_t end)

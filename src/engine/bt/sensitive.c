@@ -7,6 +7,7 @@
 
 #define STARTS 16 /* one more than the longest instruction has bytes, so one of so many addresses in a row begins an instruction */
 #define DECODE_BYTES 15
+#define NEAR 48
 
 /* Behind 0F 01: SGDT, SIDT and SMSW, and of what has a byte of its own all that does not trap at CPL 3 wherever the guest's CPUID does
  * not tell of it, but for XEND, XTEST, SERIALIZE and the like, which depend on nothing: VMCALL and its kind, XGETBV, VMFUNC, ENCLU,
@@ -55,9 +56,9 @@ static bool is_prefix(u8 byte)
 
 struct text {
 	u8 byte[SENSITIVE_BEFORE + PAGE_SIZE + SENSITIVE_BEHIND];
-	u8 reached[SENSITIVE_BEFORE + PAGE_SIZE + 2 * SENSITIVE_BEHIND]; /* whether an instruction can begin there */
 	u32 start, end; /* what is known of it */
-	u32 followed; /* up to here */
+	u32 from; /* where the code was followed from, and from there on whether an instruction can begin */
+	u8 reached[SENSITIVE_BEFORE + STARTS];
 	ZydisDecoder decoder;
 };
 
@@ -71,27 +72,32 @@ static u32 length_at(const struct text *t, u32 at)
 	return insn.length;
 }
 
-/* Follow the code up to `to`, from so far before that the ways from all starts but the real one have come to an end or met that. */
-static void follow(struct text *t, u32 to)
+/* Follow the code to `to` from all starts `before` bytes before. False: no way comes to an address from `first` to `to`. */
+static bool follow(struct text *t, u32 first, u32 to, u32 before)
 {
-	u32 from = to >= t->start + SENSITIVE_BEFORE ? to - SENSITIVE_BEFORE : t->start;
-	if (from > t->followed) {
-		__builtin_memset(t->reached + from, 1, STARTS);
-		t->followed = from;
-	}
-	for (; t->followed < to; t->followed++)
-		if (t->reached[t->followed])
-			t->reached[t->followed + length_at(t, t->followed)] = 1;
+	t->from = to >= t->start + before ? to - before : t->start;
+	__builtin_memset(t->reached, 0, sizeof(t->reached));
+	__builtin_memset(t->reached, 1, STARTS);
+	for (u32 at = t->from; at < to; at++)
+		if (t->reached[at - t->from])
+			t->reached[at - t->from + length_at(t, at)] = 1;
+	for (u32 at = first; at <= to; at++)
+		if (t->reached[at - t->from])
+			return true;
+	return false;
 }
 
-/* Add where instructions with the opcode at `hit` begin: there, and at prefixes before. False: too many. */
-static bool add_sites(const struct text *t, u32 hit, u16 *site, unsigned *sites, unsigned max)
+/* Add where instructions with the opcode at `hit` begin: there, and at prefixes before. The nearer the start, the more ways there are: most of
+ * what only looks like an instruction is on none even so; from far away the ways have met the real one. False: too many. */
+static bool add_sites(struct text *t, u32 hit, u16 *site, unsigned *sites, unsigned max)
 {
 	u32 first = hit;
 	while (first > t->start && hit - first < DECODE_BYTES && is_prefix(t->byte[first - 1]))
 		first--;
+	if (!follow(t, first, hit, NEAR) || !follow(t, first, hit, SENSITIVE_BEFORE))
+		return true;
 	for (u32 at = first; at <= hit; at++) {
-		if (!t->reached[at])
+		if (!t->reached[at - t->from])
 			continue;
 		if (at < SENSITIVE_BEFORE || *sites == max)
 			return false;
@@ -100,9 +106,29 @@ static bool add_sites(const struct text *t, u32 hit, u16 *site, unsigned *sites,
 	return true;
 }
 
+/* Eight bytes at a time: 80h in the lowest that is `byte`, and perhaps in higher ones. */
+static u64 equal_bytes(u64 eight, u8 byte)
+{
+	u64 x = eight ^ 0x0101010101010101ull * byte;
+	return (x - 0x0101010101010101ull) & ~x & 0x8080808080808080ull;
+}
+
+/* The first address from `at` on where an opcode that may be sensitive can begin, or one behind `to`. */
+static u32 next_opcode(const struct text *t, u32 at, u32 to)
+{
+	for (; at < to; at += 8) {
+		u64 eight;
+		__builtin_memcpy(&eight, t->byte + at, sizeof(eight));
+		u64 found = equal_bytes(eight, 0x0f) | equal_bytes(eight, 0xcd);
+		if (found)
+			return at + ((u32)__builtin_ctzll(found) >> 3);
+	}
+	return at;
+}
+
 static void read_text(struct text *t, const u8 *page, const u8 *before, const u8 *behind)
 {
-	t->start = t->followed = before ? 0 : SENSITIVE_BEFORE;
+	t->start = before ? 0 : SENSITIVE_BEFORE;
 	t->end = SENSITIVE_BEFORE + PAGE_SIZE + (behind ? SENSITIVE_BEHIND : 0);
 	if (before)
 		__builtin_memcpy(t->byte, before + PAGE_SIZE - SENSITIVE_BEFORE, SENSITIVE_BEFORE);
@@ -110,8 +136,6 @@ static void read_text(struct text *t, const u8 *page, const u8 *before, const u8
 	__builtin_memset(t->byte + SENSITIVE_BEFORE + PAGE_SIZE, 0, SENSITIVE_BEHIND);
 	if (behind)
 		__builtin_memcpy(t->byte + SENSITIVE_BEFORE + PAGE_SIZE, behind, SENSITIVE_BEHIND);
-	__builtin_memset(t->reached, 0, sizeof(t->reached));
-	__builtin_memset(t->reached + t->start, 1, STARTS);
 	ZydisDecoderInit(&t->decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	ZydisDecoderEnableMode(&t->decoder, ZYDIS_DECODER_MODE_MINIMAL, ZYAN_TRUE);
 }
@@ -123,12 +147,8 @@ unsigned sensitive_sites(const u8 *page, const u8 *before, const u8 *behind, boo
 	read_text(&t, page, before, behind);
 	/* From where an opcode of the page before may reach into this one. */
 	u32 from = before ? SENSITIVE_BEFORE - 2 : SENSITIVE_BEFORE, to = SENSITIVE_BEFORE + PAGE_SIZE;
-	for (u32 at = from; at < to && at + 2 <= t.end; at++) {
-		if ((t.byte[at] != 0x0f && t.byte[at] != 0xcd) || !looks_sensitive(t.byte + at, same_tsc))
-			continue;
-		follow(&t, at);
-		if (!add_sites(&t, at, site, &sites, max))
+	for (u32 at = next_opcode(&t, from, to); at < to && at + 2 <= t.end; at = next_opcode(&t, at + 1, to))
+		if (looks_sensitive(t.byte + at, same_tsc) && !add_sites(&t, at, site, &sites, max))
 			return max + 1;
-	}
 	return sites;
 }
