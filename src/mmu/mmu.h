@@ -113,6 +113,15 @@ static inline unsigned tlb_page_shift(u8 info)
 #define MMU_CONTEXTS 8 /* how many PCIDs are held at once */
 #define UNWRITABLE_LOG 16
 
+/* What was invalidated since somebody looked last, for translations that are kept elsewhere (engine/hw): in the current address space, whatever its PCID. */
+#define INVALID_PAGES 8
+struct invalid {
+	bool all;
+	bool local; /* what is not global */
+	u8 pages;
+	gla_t page[INVALID_PAGES];
+};
+
 struct mmu {
 	struct tlb *current;
 	struct tlb_table *explicit; /* current's table of `view`: where explicit accesses look first */
@@ -135,6 +144,7 @@ struct mmu {
 	/* Other threads ask this vCPU to drop its write tags (mmu_protect_code). Atomic. */
 	u32 drop_wanted, drop_done;
 	bool running; /* it may store through its tags */
+	struct invalid invalid;
 	struct journal *journal; /* of its stores (mmu/journal.h), or NULL: a write tag is then for a page noted there */
 };
 

@@ -156,6 +156,16 @@ static void stale_page(struct stale *s, gla_t gla)
 	}
 }
 
+/* ---- what engines must hear of that let the hardware translate ---- */
+
+static void invalid_page(struct invalid *invalid, gla_t gla)
+{
+	if (invalid->pages < INVALID_PAGES)
+		invalid->page[invalid->pages++] = gla;
+	else
+		invalid->all = true;
+}
+
 /* ---- flushing ---- */
 
 #define LIST_NONGLOBAL BIT(0)
@@ -261,6 +271,8 @@ static void sweep_all(struct vcpu *vcpu, unsigned lists)
 {
 	struct mmu *mmu = vcpu->mmu;
 	mmu->flushes++;
+	mmu->invalid.local = true;
+	mmu->invalid.all |= !!(lists & LIST_GLOBAL);
 	for (unsigned i = 0; i < mmu->context_used; i++)
 		tlb_flush(vcpu, mmu->context[i], lists);
 }
@@ -273,12 +285,14 @@ void mmu_flush_all(struct vcpu *vcpu)
 void mmu_flush_nonglobal(struct vcpu *vcpu)
 {
 	vcpu->mmu->flushes++;
+	vcpu->mmu->invalid.local = true;
 	tlb_flush(vcpu, vcpu->mmu->current, LIST_NONGLOBAL);
 }
 
 void mmu_flush_page(struct vcpu *vcpu, gla_t gla)
 {
 	struct mmu *mmu = vcpu->mmu;
+	invalid_page(&mmu->invalid, gla);
 	for (unsigned i = 0; i < mmu->context_used; i++)
 		tlb_drop_page(vcpu, mmu->context[i], gla, mmu->context[i] == mmu->current ? LIST_BOTH : LIST_GLOBAL);
 }
@@ -298,11 +312,13 @@ void mmu_invpcid(struct vcpu *vcpu, unsigned type, u16 pcid, gla_t gla)
 	struct tlb *tlb = context_find(vcpu->mmu, pcid);
 	switch (type) {
 	case INVPCID_ADDRESS:
+		invalid_page(&vcpu->mmu->invalid, gla);
 		if (tlb)
 			tlb_drop_page(vcpu, tlb, gla, LIST_NONGLOBAL);
 		break;
 	case INVPCID_CONTEXT:
 		vcpu->mmu->flushes++;
+		vcpu->mmu->invalid.local = true;
 		if (tlb)
 			tlb_flush(vcpu, tlb, LIST_NONGLOBAL);
 		break;
@@ -369,6 +385,7 @@ void mmu_load_cr3(struct vcpu *vcpu, bool noflush)
 	struct mmu *mmu = vcpu->mmu;
 	u16 pcid = (vcpu->cr4 & CR4_PCIDE) ? vcpu->cr3 & CR3_PCID_MASK : 0;
 	struct tlb *tlb = context_find(mmu, pcid);
+	mmu->invalid.local = true;
 	if (mmu->supervisor_local)
 		salt_renew(vcpu, &mmu->supervisor);
 	if (!tlb) {

@@ -289,7 +289,10 @@ bool walk_inspect(struct vcpu *vcpu, gla_t gla, struct walk *out)
 		identity(gla, out);
 		return true;
 	}
-	return descend(vcpu, gla, &path, out);
+	if (!descend(vcpu, gla, &path, out))
+		return false;
+	out->dirty = path.entry[path.levels - 1].value & PTE_D;
+	return true;
 }
 
 /* What the entry of a level says of a page; false: nothing usable. */

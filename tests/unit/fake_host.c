@@ -50,10 +50,18 @@ void host_table_discard(void *table, u64 size)
 	madvise(table, size, MADV_DONTNEED);
 }
 
+/* Aligned to 2 MiB. */
 void *host_ram_create(u64 size)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	return p == MAP_FAILED ? NULL : p;
+	u64 large = 2 << 20, rounded = (size + PAGE_SIZE - 1) & PAGE_MASK;
+	u8 *p = mmap(NULL, rounded + large, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return NULL;
+	u64 before = -(u64)(uintptr_t)p & (large - 1);
+	if (before)
+		munmap(p, before);
+	munmap(p + before + rounded, large - before);
+	return p + before;
 }
 
 void host_ram_destroy(void *hva, u64 size)

@@ -23,6 +23,7 @@
 
 struct machine {
 	struct vcpu vcpu[2];
+	struct mmu mmu[2];
 	struct ram ram;
 	u8 *memory, *high, *rom;
 	struct hw_memory *m, *other;
@@ -51,6 +52,7 @@ static struct machine *machine_create(const struct hw_format *format)
 	assert_int_equal(ram_add(&g->ram, HIGH_BASE, HIGH_SIZE, high, false), 0);
 	assert_int_equal(ram_add(&g->ram, ROM_BASE, PAGE_SIZE, rom, true), 0);
 	g->vcpu[0].ram = g->vcpu[1].ram = &g->ram;
+	g->vcpu[0].mmu = &g->mmu[0], g->vcpu[1].mmu = &g->mmu[1];
 	fake_host_set_run(LARGE);
 	g->pages = fake_host_pages();
 	g->m = hw_memory_nested.create(&g->vcpu[0], format);
@@ -306,6 +308,15 @@ static void odd_memory_is_left_to_step(struct machine *g)
 	assert_int_equal(g->m->ops->fault(g->m, 1ull << 33, 0), HW_FAULT_EMULATE);
 }
 
+static void the_guest_invalidates(struct machine *g)
+{
+	assert_true(stale(g->m));
+	g->mmu[0].invalid.page[g->mmu[0].invalid.pages++] = 0x1000;
+	assert_false(stale(g->other) && stale(g->other));
+	assert_true(stale(g->m));
+	assert_false(stale(g->m));
+}
+
 static void moves_between_cpus(struct machine *g)
 {
 	assert_true(hw_memory_stale(g->m, 0));
@@ -317,7 +328,7 @@ static void moves_between_cpus(struct machine *g)
 #define TESTS(X)                                                                                                                                   \
 	X(fills_on_faults) X(what_is_not_ram_faults) X(huge_pages) X(smallest_pages) X(rom_is_read_only) X(read_only_pages_split)                  \
 	X(a_whole_large_page_read_only) X(slots_move) X(dirty_pages_are_logged) X(logging_without_a_word) X(without_memory_step_works)             \
-	X(odd_memory_is_left_to_step) X(moves_between_cpus)
+	X(odd_memory_is_left_to_step) X(the_guest_invalidates) X(moves_between_cpus)
 
 #define X(name)                                                                                                                                    \
 	static void test_##name(void **state)                                                                                                      \

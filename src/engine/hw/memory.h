@@ -1,6 +1,7 @@
 /* How guest memory reaches the hardware's virtualization (E): the tables that the CPU walks while a guest runs, made by one of several back ends.
  *
  *	nested	EPT or NPT: guest physical addresses to host physical ones, one set of tables for all vCPUs of a VM (nested.c)
+ *	vtlb	where there is neither: a virtual TLB, guest linear addresses to host physical ones, in tables of each vCPU that the real CR3 points to (vtlb.c)
  *
  * An engine does it like this, on the vCPU's thread:
  *
@@ -13,6 +14,9 @@
  *	host_release(held);
  *	switch (m->ops->fault(m, address, error)) ...
  *
+ * What the guest invalidates (MOV to CR3, INVLPG, changes of CR0, CR4 and EFER...) reaches the back ends by struct mmu's `invalid`, which the functions of mmu/mmu.h
+ * keep, whoever calls them. An engine that empties the software TLB for its own sake calls hw_memory_forget.
+ *
  * What takes rights away from a guest changes the tables first, then raises *m->generation, then calls host_barrier_all: a vCPU that was in
  * the guest has left it by then, and is told to forget before it enters again. So roots and generations are read only where interrupts are off.
  *
@@ -21,6 +25,7 @@
 #ifndef NADIR_ENGINE_HW_MEMORY_H
 #define NADIR_ENGINE_HW_MEMORY_H
 
+#include "mmu/mmu.h"
 #include "vcpu/vcpu.h"
 
 /* ---- formats ---- */
@@ -44,6 +49,7 @@ struct hw_format {
 };
 
 extern const struct hw_format hw_format_ept, hw_format_npt;
+extern const struct hw_format hw_format_shadow; /* ordinary tables, for all that is not nested */
 
 /* ---- back ends ---- */
 
@@ -57,21 +63,30 @@ enum hw_fault {
 
 struct hw_memory;
 
+/* Bits of control registers that are not the guest's while it runs: where `own` has a bit, the real register has that of `value`. The guest reads
+ * its own, and writing them leaves the guest; so do INVLPG, and MOV from and to CR3. EFER.NXE is on, so that reserved bits are those of the format, and PAT is the host's. */
+struct hw_control {
+	struct {
+		u64 own, value;
+	} cr0, cr4, efer;
+};
+
 struct hw_memory_ops {
 	const char *name; /* for --mmu */
 	bool nested; /* addresses of faults are guest physical ones, and the guest's page faults and CR3 are its own affair */
 	/* The format must live as long. NULL: no memory. vCPUs of one VM are created and destroyed one at a time. */
 	struct hw_memory *(*create)(struct vcpu *vcpu, const struct hw_format *format);
 	void (*destroy)(struct hw_memory *m);
-	/* Before each entry, with nothing held: follow what changed in vcpu->ram, and in the guest's paging. */
+	/* Before each entry, with nothing held: follow what changed in vcpu->ram, and what the guest invalidated. Control registers, EFER and PDPTEs of the guest are
+	 * in struct vcpu. */
 	void (*prepare)(struct hw_memory *m);
+	/* After prepare: what the real control registers are to have. */
+	void (*control)(struct hw_memory *m, struct hw_control *control);
 	/* Physical address of the top table. Between host_hold and host_release. */
 	u64 (*root)(struct hw_memory *m);
-	/* The guest left by a fault at this address; with nothing held. */
+	/* The guest left by a fault at this address; with nothing held. Unless nested, what prepare wants is in struct vcpu, and CPL and EFLAGS.AC. If it left while it
+	 * delivered an event, that is to be delivered again, or combined with the guest's own fault. */
 	enum hw_fault (*fault)(struct hw_memory *m, u64 address, u32 error);
-	/* What the guest invalidated: INVLPG; loads of CR3 (global pages stay), changes of CR0, CR4 and EFER, INVPCID (all). */
-	void (*invlpg)(struct hw_memory *m, gla_t gla);
-	void (*flush)(struct hw_memory *m, bool global);
 };
 
 /* What all back ends have; each has more behind it. */
@@ -81,21 +96,33 @@ struct hw_memory {
 	struct vcpu *vcpu;
 	u32 *generation; /* atomic; of the tables */
 	u32 seen, cpu; /* the generation at the last entry, and where that was */
+	bool invalid; /* the guest invalidated something */
 	u64 fills, emulated; /* statistics: faults answered by RETRY and by EMULATE */
 };
 
-extern const struct hw_memory_ops hw_memory_nested;
+extern const struct hw_memory_ops hw_memory_nested, hw_memory_vtlb;
 
 /* Just before an entry on this CPU, between host_hold and host_release: whether all that the CPU may hold of the tables for this vCPU must be
  * invalidated now; it counts as done. A vCPU that moves between CPUs must, since it may find there what it left long ago. */
 static inline bool hw_memory_stale(struct hw_memory *m, u32 cpu)
 {
 	u32 generation = __atomic_load_n(m->generation, __ATOMIC_SEQ_CST);
-	if (likely(m->seen == generation && m->cpu == cpu))
+	if (likely(m->seen == generation && m->cpu == cpu && !m->invalid))
 		return false;
 	m->seen = generation;
 	m->cpu = cpu;
+	m->invalid = false;
 	return true;
+}
+
+/* The guest ran, so the software TLB is out of date; the guest invalidated nothing by that. */
+static inline void hw_memory_forget(struct hw_memory *m)
+{
+	struct mmu *mmu = m->vcpu->mmu;
+	struct invalid invalid = mmu->invalid;
+	mmu_load_cr3(m->vcpu, false);
+	mmu_flush_all(m->vcpu);
+	mmu->invalid = invalid;
 }
 
 #endif

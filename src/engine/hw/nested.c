@@ -3,6 +3,7 @@
  * what is logged as dirty from now on), all entries are looked at again; those that do not hold any more go, and tables with nothing in them.
  *
  * Intel SDM volume 3, "The Extended Page Table Mechanism (EPT)", "Invalidating Cached Translation Information"; AMD APM volume 2, "Nested Paging". */
+#include "engine/hw/guest.h"
 #include "engine/hw/table.h"
 #include "host/port.h"
 
@@ -77,6 +78,7 @@ static void follow_layout(struct hw_memory *m, struct nested *n)
 static void prepare(struct hw_memory *m)
 {
 	struct nested *n = nested_of(m);
+	m->invalid |= hw_guest_invalid(m->vcpu, NULL);
 	if (likely(__atomic_load_n(&n->layout, __ATOMIC_ACQUIRE) == __atomic_load_n(&m->vcpu->ram->layout, __ATOMIC_SEQ_CST)))
 		return;
 	host_lock(&n->lock);
@@ -149,13 +151,9 @@ static u64 root(struct hw_memory *m)
 	return host_physical(nested_of(m)->top);
 }
 
-/* The guest's own translations are the CPU's affair. */
-static void invlpg(struct hw_memory *m, gla_t gla)
+static void control(struct hw_memory *m, struct hw_control *c)
 {
-}
-
-static void flush(struct hw_memory *m, bool global)
-{
+	*c = (struct hw_control){ 0 };
 }
 
 static void destroy_tables(const struct hw_format *f, u64 *table, unsigned level)
@@ -223,8 +221,7 @@ const struct hw_memory_ops hw_memory_nested = {
 	.create = create,
 	.destroy = destroy,
 	.prepare = prepare,
+	.control = control,
 	.root = root,
 	.fault = fault,
-	.invlpg = invlpg,
-	.flush = flush,
 };

@@ -34,6 +34,20 @@ const struct hw_format hw_format_npt = {
 	.largest = 30,
 };
 
+/* Intel SDM volume 3, "4-Level Paging", "PAE Paging". The guest's larger pages are made of pages of 2 MiB. */
+const struct hw_format hw_format_shadow = {
+	.name = "shadow",
+	.present = PTE_P,
+	.write = PTE_W,
+	.no_execute = PTE_NX,
+	.user = PTE_U,
+	.global = PTE_G,
+	.used = PTE_A | PTE_D,
+	.large = PTE_PS,
+	.levels = 4,
+	.largest = 21,
+};
+
 u64 *hw_table_of(u64 entry)
 {
 	return host_virtual(entry & PTE_ADDR);
