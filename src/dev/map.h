@@ -53,8 +53,10 @@
 #define IOAPIC_PINS 24
 
 /* Devices of PCI bus 0; the host bridge is 0. */
-#define PCI_SLOT_RANDOM 1 /* and what has no interrupt pin, as further functions */
+#define PCI_SLOT_RANDOM 1 /* and the display with its keyboard and tablet, as further functions */
 #define PCI_FUNCTION_DISPLAY 1
+#define PCI_FUNCTION_KEYBOARD 2
+#define PCI_FUNCTION_TABLET 3
 #define PCI_SLOT_BALLOON 2
 #define PCI_SLOT_CONSOLE 3
 #define PCI_SLOT_DISK 4 /* the first */

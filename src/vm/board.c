@@ -299,6 +299,18 @@ static int attach_balloon(struct board *b, struct ram *ram)
 	return virtio_balloon_attach(&b->balloon, &b->pci, ram, PCI_SLOT_BALLOON);
 }
 
+static int attach_input(struct board *b, struct ram *ram)
+{
+	if (!b->backends.vga)
+		return 0;
+	b->keyboard.kind = INPUT_KEYBOARD;
+	b->tablet.kind = INPUT_TABLET;
+	b->virtio[b->virtio_count++] = &b->keyboard.virtio;
+	b->virtio[b->virtio_count++] = &b->tablet.virtio;
+	return virtio_input_attach(&b->keyboard, &b->pci, ram, PCI_SLOT_RANDOM, PCI_FUNCTION_KEYBOARD) |
+	       virtio_input_attach(&b->tablet, &b->pci, ram, PCI_SLOT_RANDOM, PCI_FUNCTION_TABLET);
+}
+
 static int attach_virtio(struct board *b, struct ram *ram, unsigned cpus)
 {
 	b->random.fill = host_random;
@@ -306,7 +318,7 @@ static int attach_virtio(struct board *b, struct ram *ram, unsigned cpus)
 		return -1;
 	b->virtio[b->virtio_count++] = &b->random.virtio;
 	return attach_console(b, ram) | attach_balloon(b, ram) | attach_disks(b, ram, cpus) | attach_nets(b, ram) | attach_shares(b, ram) |
-	       attach_vsock(b, ram);
+	       attach_vsock(b, ram) | attach_input(b, ram);
 }
 
 int board_create(struct board *board, const struct board_backends *backends, struct ram *ram, unsigned cpus, u64 now,

@@ -24,6 +24,7 @@
 #include "dev/virtio/block.h"
 #include "dev/virtio/console.h"
 #include "dev/virtio/fs.h"
+#include "dev/virtio/input.h"
 #include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
 #include "dev/virtio/vsock.h"
@@ -33,7 +34,7 @@
 #define BOARD_DISKS_MAX 16
 #define BOARD_NETS_MAX 8
 #define BOARD_SHARES_MAX 2
-#define BOARD_VIRTIO_MAX (4 + BOARD_DISKS_MAX + BOARD_NETS_MAX + BOARD_SHARES_MAX)
+#define BOARD_VIRTIO_MAX (6 + BOARD_DISKS_MAX + BOARD_NETS_MAX + BOARD_SHARES_MAX)
 
 /* The other ends of the board's cables, on the host. put is called under the board's lock and must not call back. */
 struct board_backends {
@@ -53,7 +54,7 @@ struct board_backends {
 	const struct fs_backend *share; /* likewise */
 	unsigned shares; /* BOARD_SHARES_MAX at most */
 	struct vsock_backend vsock; /* fit the socket device, if it has a CID */
-	bool vga; /* fit a VGA; there is no RAM at its window then */
+	bool vga; /* fit a VGA, with a virtio keyboard and tablet; there is no RAM at its window then */
 	const u8 *vga_rom; /* a video BIOS, whose font text has where no firmware starts the machine; may be NULL */
 	size_t vga_rom_size;
 	bool firmware; /* a ROM starts the machine: fit the firmware configuration device, and show the ROM below 1 MiB */
@@ -84,6 +85,7 @@ struct board {
 	struct virtio_random random;
 	struct virtio_console console; /* if backends.consoles */
 	struct virtio_balloon balloon;
+	struct virtio_input keyboard, tablet; /* if backends.vga */
 	struct ahci ahci; /* if it has ports */
 	struct virtio_block *disk[BOARD_DISKS_MAX]; /* a disk is either here or at a port, by its number */
 	struct ahci_port *sata[BOARD_DISKS_MAX];

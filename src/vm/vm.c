@@ -157,22 +157,6 @@ bool vm_display(struct vm *vm, struct vga_regs *regs)
 	return vm->config.backends.vga;
 }
 
-bool vm_key(struct vm *vm, u16 code, bool down)
-{
-	host_lock(&vm->lock);
-	bool taken = vm->time.stopped || i8042_key(&vm->board.i8042, code, down);
-	host_unlock(&vm->lock);
-	return taken;
-}
-
-void vm_mouse(struct vm *vm, s32 dx, s32 dy, u8 buttons)
-{
-	host_lock(&vm->lock);
-	if (!vm->time.stopped)
-		i8042_mouse(&vm->board.i8042, dx, dy, buttons);
-	host_unlock(&vm->lock);
-}
-
 void vm_power_button(struct vm *vm)
 {
 	host_lock(&vm->lock);

@@ -202,10 +202,15 @@ u64 vm_time(struct vm *vm);
 
 /* What the picture is made of, if there is a VGA: draw it by vga_draw from these and vm->board.vga.memory. From any thread. */
 bool vm_display(struct vm *vm, struct vga_regs *regs);
-/* A key of the PS/2 keyboard, as i8042_key; false: try again, the guest has not read the last ones. The mouse, as i8042_mouse. From any thread; lost
- * while the VM is held. */
+/* Input, to the virtio keyboard and tablet if there is one that the guest drives, else to the PS/2 ones (input.c). False: try again, the guest has not read
+ * the last. From any thread; lost while the VM is held. A key is one of ps2_keyboard_key. */
+struct vm_pointer {
+	u16 x, y; /* where it is: 0 to INPUT_POSITION_MAX, for a tablet */
+	s32 dx, dy; /* how far it moved, upwards, for a mouse */
+	u8 buttons; /* as virtio_input_pointer */
+};
 bool vm_key(struct vm *vm, u16 code, bool down);
-void vm_mouse(struct vm *vm, s32 dx, s32 dy, u8 buttons);
+bool vm_pointer(struct vm *vm, const struct vm_pointer *pointer);
 
 /* What was asked of a disk so far; BLOCK_KINDS counts. From any thread. */
 void vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count);

@@ -8,10 +8,12 @@ bochs     Linux' bochs-drm, with its console in the linear frame buffer
 seabios   SeaBIOS, which finds nothing to boot
 grub      SeaBIOS, and GRUB on a virtio disk
 memtest   SeaBIOS, which loads memtest86+
-vnc       Linux' vgacon, seen by two clients of VNC, which also type"""
+vnc       Linux' vgacon, seen by two clients of VNC, which also type
+input     what such a client does, read by Linux from a virtio keyboard and tablet, and from the PS/2 keyboard without them"""
 import argparse
 import glob
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,11 +59,14 @@ class Machine(firmware.Machine):
         raise firmware.Failure(f"the screen does not show {texts} in {size}: {seen and seen[0]}\n{seen and seen[1]}")
 
 
-def linux(machine, package, modules, *options):
+INPUT = ["input/evdev", "virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_modern_dev", "virtio/virtio_pci_legacy_dev", "virtio/virtio_pci", "virtio/virtio_input"]
+
+
+def linux(machine, package, modules, *options, script="display.sh", files=()):
     kernel = firmware.cached(f"{package}/boot/vmlinuz-*")
     drivers = glob.glob(os.path.join(firmware.CACHE, package, "lib", "modules", "*"))[0] + "/kernel/drivers/"
     listed = machine.write("modules", "".join(os.path.basename(name) + "\n" for name in modules).encode())
-    subprocess.run([boot.INITRAMFS, firmware.cached("busybox/bin/busybox"), machine.path("initrd"), os.path.join(boot.HERE, "display.sh"), listed,
+    subprocess.run([boot.INITRAMFS, firmware.cached("busybox/bin/busybox"), machine.path("initrd"), os.path.join(boot.HERE, script), listed, *files,
                     *[drivers + name + ".ko" for name in modules]], check=True)
     machine.start("--kernel", kernel, "--initrd", machine.path("initrd"), "--append", "console=ttyS0 console=tty0 panic=-1", *options)
 
@@ -123,12 +128,52 @@ def test_vnc(machine):
         raise firmware.Failure("the server does not take codes of keys")
 
 
-TESTS = {"text": test_text, "bochs": test_bochs, "seabios": test_seabios, "grub": test_grub, "memtest": test_memtest, "vnc": test_vnc}
+def wait_for_line(machine, text, place="serial"):
+    """Until the guest has printed it on its serial port: all lines of it."""
+    end, seen = time.monotonic() + machine.args.timeout, []
+    while time.monotonic() < end and machine.process.poll() is None:
+        if os.path.exists(machine.path(place)):
+            with open(machine.path(place), errors="replace") as file:
+                seen = file.read().splitlines()
+        if text in seen:
+            return seen
+        time.sleep(0.1)
+    raise firmware.Failure("\n".join(seen) + f"\nthere is no line '{text}'")
+
+
+def test_input(machine):
+    program, place = machine.path("input_guest"), machine.path("vnc")
+    shutil.copy(machine.args.guest, program)
+    linux(machine, "linux-cloud", INPUT, "--vnc", "unix:" + place, script="input.sh", files=[program])
+    wait_for_line(machine, "reads: nadir tablet")
+    client = rfb.Client(place, timeout=machine.args.timeout)
+    see(machine, client, [])
+    client.pointer(719, 399)
+    client.pointer(100, 0, 1)
+    client.pointer(100, 0)
+    client.pointer(100, 0, 8)
+    client.pointer(100, 200, 4)
+    client.pointer(100, 200)
+    wait_for_line(machine, "reads: nadir keyboard")
+    client.type("a\n")
+    wait_for_line(machine, "without virtio")
+    client.type("nadir 42\n")
+    lines = wait_for_line(machine, "script: end")
+    at = 100 * 0x7FFF // 719
+    expected = ["axis: 0 to 32767", f"3 0 {0x7FFF}", f"3 1 {0x7FFF}", f"3 0 {at}", "3 1 0", "1 272 1", "1 272 0", "2 8 1", f"3 1 {200 * 0x7FFF // 399}", "1 273 1", "1 273 0",
+                "1 30 1", "1 30 0", "1 28 1", "1 28 0", "typed: a", "typed: nadir 42", "errors: 0"]
+    got = [line.split(": ")[-1] if line.startswith("event: ") else line for line in lines if line.startswith(("event: ", "axis: ", "errors: ", "typed: "))]
+    if got != expected:
+        raise firmware.Failure("\n".join(lines) + f"\nexpected {expected}, got {got}")
+
+
+TESTS = {"input": test_input, "text": test_text, "bochs": test_bochs, "seabios": test_seabios, "grub": test_grub, "memtest": test_memtest, "vnc": test_vnc}
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--nadir", required=True)
+    parser.add_argument("--guest", help="the program of the test input")
     parser.add_argument("--timeout", type=float, default=150)
     parser.add_argument("test", choices=TESTS)
     parser.add_argument("options", nargs="*")

@@ -4,6 +4,7 @@
 #include "dev/virtio/block.h"
 #include "dev/virtio/console.h"
 #include "dev/virtio/fs.h"
+#include "dev/virtio/input.h"
 #include "dev/virtio/net.h"
 #include "dev/virtio/random.h"
 #include "dev/virtio/vsock.h"
@@ -23,6 +24,7 @@ static struct {
 	struct pci_host pci;
 	struct virtio_random random;
 	struct virtio_balloon balloon;
+	struct virtio_input input;
 	struct virtio_console console;
 	u8 typed; /* bytes that wait for its ports */
 	struct virtio_block block;
@@ -251,6 +253,18 @@ static void vsock_step(struct input *in)
 	virtio_vsock_ready(&machine.vsock);
 }
 
+static void press_step(struct input *in)
+{
+	u16 code = (u16)input_take(in, 2);
+	if (!virtio_works(machine.device))
+		return;
+	if (machine.input.kind == INPUT_KEYBOARD)
+		virtio_input_key(&machine.input, code, code & 1);
+	else
+		virtio_input_pointer(&machine.input, code & INPUT_POSITION_MAX, 7, (u8)(code >> 8));
+	CHECK(machine.input.count <= INPUT_QUEUE_SIZE);
+}
+
 static void net_step(struct input *in)
 {
 	u8 what = input_u8(in);
@@ -357,6 +371,8 @@ static void step(struct input *in)
 			machine.typed = input_u8(in);
 			virtio_console_input(&machine.console, machine.typed % 4);
 		}
+		if (machine.device == &machine.input.virtio)
+			press_step(in);
 		if (machine.device == &machine.net.virtio)
 			net_step(in);
 		if (machine.device == &machine.vsock.virtio)
@@ -386,9 +402,10 @@ static void attach(u8 kind)
 {
 	struct block_backend backend = disk;
 	backend.readonly = kind & 2;
-	machine.device = (kind & 12) == 12 ? &machine.console.virtio : kind & 4 ? &machine.balloon.virtio : kind & 8 ? (kind & 1 ? &machine.vsock.virtio : &machine.net.virtio) : kind & 1 ? &machine.block.virtio : kind & 2 ? &machine.fs.virtio : &machine.random.virtio;
+	machine.device = (kind & 12) == 12 ? &machine.console.virtio : kind & 4 ? &machine.balloon.virtio : kind & 8 ? (kind & 1 ? &machine.vsock.virtio : &machine.net.virtio) : kind & 1 ? &machine.block.virtio : kind & 2 ? &machine.fs.virtio : kind & 16 ? &machine.input.virtio : &machine.random.virtio;
 	for (unsigned i = 0; i < CONSOLE_PORTS_MAX; i++)
 		machine.console.cable[i] = (struct console_cable){ cable_put, cable_get, NULL, "port" };
+	machine.input.kind = kind & 32 ? INPUT_TABLET : INPUT_KEYBOARD;
 	machine.console.ports = 1 + (kind >> 4) % CONSOLE_PORTS_MAX;
 	if ((kind & 12) == 12)
 		CHECK(!virtio_console_attach(&machine.console, &machine.pci, &ram, SLOT));
@@ -402,6 +419,8 @@ static void attach(u8 kind)
 		CHECK(!virtio_block_attach(&machine.block, &backend, 1 + (kind >> 4), &machine.pci, &ram, SLOT));
 	else if (kind & 2)
 		CHECK(!virtio_fs_attach(&machine.fs, &files, &machine.pci, &ram, SLOT));
+	else if (kind & 16)
+		CHECK(!virtio_input_attach(&machine.input, &machine.pci, &ram, SLOT, 0));
 	else
 		CHECK(!virtio_random_attach(&machine.random, &machine.pci, &ram, SLOT));
 	machine.device->features |= VIRTIO_F_RING_PACKED;

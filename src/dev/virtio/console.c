@@ -40,18 +40,6 @@ static unsigned port_of(unsigned queue)
 	return queue < CONTROL_RX ? 0 : queue / 2 - 1;
 }
 
-/* Copy into what the device writes of a buffer; how much there was room for. */
-static u32 fill(const struct virtq_chain *chain, const u8 *bytes, u32 size)
-{
-	u32 done = 0;
-	for (unsigned i = chain->readable; i < chain->pieces && done < size; i++) {
-		u32 n = MIN(chain->piece[i].size, size - done);
-		memcpy(chain->piece[i].data, bytes + done, n);
-		done += n;
-	}
-	return done;
-}
-
 /* ---- from the guest ---- */
 
 static void transmit(struct virtio_console *c, unsigned queue)
@@ -88,7 +76,7 @@ static u32 give(struct virtio_console *c, unsigned port)
 		bytes[n] = c->port[port].byte;
 		c->port[port].waits = false;
 	}
-	return fill(&c->chain, bytes, n);
+	return virtq_give(&c->chain, bytes, n);
 }
 
 /* A named port that nobody has open keeps its bytes: the driver would throw them away. */
@@ -125,7 +113,7 @@ static u32 put_message(struct virtio_console *c, unsigned port, unsigned event)
 		memcpy(message.name, c->cable[port].name, length);
 		size += (u32)length;
 	}
-	return fill(&c->chain, (const u8 *)&message, size);
+	return virtq_give(&c->chain, (const u8 *)&message, size);
 }
 
 /* Send what waits, as far as there is room: those of one port in the order of their numbers. */

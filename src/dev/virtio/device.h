@@ -27,6 +27,7 @@ struct virtio_device {
 	const struct state_table *state; /* of the struct that begins with this one */
 	u64 features; /* offered, beside VERSION_1 */
 	unsigned queues;
+	unsigned number; /* of the PCI function in its slot */
 	const void *config; /* the device-specific part, as the driver reads it */
 	unsigned config_size;
 	/* The driver wrote to it. NULL: such writes have no effect. */

@@ -404,7 +404,7 @@ int virtio_attach(struct virtio_device *device, struct pci_host *host, struct ra
 	    msix_add(&d->msix, &d->function, BAR_MSIX, d->queues + 1) < 0)
 		return -1;
 	virtio_reset(d);
-	return pci_add(host, &d->function, slot, 0);
+	return pci_add(host, &d->function, slot, d->number);
 }
 
 /* ---- state ---- */
@@ -421,6 +421,7 @@ static bool loaded(void *object)
 const struct state_table virtio_device_state = STATE_TABLE(struct virtio_device, loaded,
 	STATE_SAME(struct virtio_device, id), STATE_NONE(struct virtio_device, class_code), STATE_NONE(struct virtio_device, name),
 	STATE_NONE(struct virtio_device, state), STATE_SAME(struct virtio_device, features), STATE_SAME(struct virtio_device, queues),
+	STATE_NONE(struct virtio_device, number),
 	STATE_NONE(struct virtio_device, config), STATE_NONE(struct virtio_device, config_size), STATE_NONE(struct virtio_device, notify),
 	STATE_NONE(struct virtio_device, configure), STATE_NONE(struct virtio_device, start),
 	STATE_NONE(struct virtio_device, stop), STATE_NONE(struct virtio_device, busy), STATE_NONE(struct virtio_device, doorbell), STATE_IN(struct virtio_device, function, pci_function_state),

@@ -378,6 +378,17 @@ static u64 sum(const struct virtq_chain *chain, unsigned from, unsigned to)
 	return bytes;
 }
 
+u32 virtq_give(const struct virtq_chain *chain, const void *bytes, u32 size)
+{
+	u32 done = 0;
+	for (unsigned i = chain->readable; i < chain->pieces && done < size; i++) {
+		u32 n = MIN(chain->piece[i].size, size - done);
+		memcpy(chain->piece[i].data, (const u8 *)bytes + done, n);
+		done += n;
+	}
+	return done;
+}
+
 u64 virtq_readable(const struct virtq_chain *chain)
 {
 	return sum(chain, 0, chain->readable);

@@ -82,6 +82,8 @@ static inline void virtq_rewind(struct virtq *q, struct virtq_place place)
 
 /* Copy the first bytes that the device reads (to nowhere, if buffer is NULL) and cut them off the chain; false if there are fewer. */
 bool virtq_take(struct virtq_chain *chain, void *buffer, u32 size);
+/* Copy into what the device writes; how much there was room for. */
+u32 virtq_give(const struct virtq_chain *chain, const void *bytes, u32 size);
 /* Bytes to read and to write. */
 u64 virtq_readable(const struct virtq_chain *chain);
 u64 virtq_writable(const struct virtq_chain *chain);

@@ -22,7 +22,7 @@
 
 #define PORT_FIRST 5900
 #define DISPLAYS_MAX 1000
-#define KEY_TRIES 100 /* ten milliseconds each: a guest that does not read its keyboard loses keys */
+#define TRIES 100 /* ten milliseconds each: a guest that does not read its keyboard loses keys */
 
 /* The one display of the process. */
 static struct {
@@ -31,7 +31,9 @@ static struct {
 	struct vm *vm;
 	pthread_t thread;
 	bool started;
+	u32 width, height; /* of the last picture */
 	u32 x, y; /* where the pointer was */
+	u8 buttons;
 } vnc;
 
 /* ---- listening ---- */
@@ -90,25 +92,41 @@ int vnc_open(const char *where, bool confine)
 
 /* ---- what the process says ---- */
 
-static void take_key(u16 code, bool down)
+static void pause_a_bit(void)
 {
-	for (unsigned i = 0; i < KEY_TRIES && !vm_key(vnc.vm, code, down); i++)
-		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+	nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
 }
 
-/* The mouse is told how far the pointer moved. Its buttons: left, right, middle. */
-static void take_pointer(u32 x, u32 y, u32 buttons)
+static void take_key(u16 code, bool down)
 {
-	s32 dx = (s32)(u16)x - (s32)vnc.x, dy = (s32)vnc.y - (s32)(u16)y;
-	vm_mouse(vnc.vm, dx, dy, (u8)((buttons & 1) | (buttons >> 1 & 2) | (buttons << 1 & 4)));
-	vnc.x = (u16)x;
-	vnc.y = (u16)y;
+	for (unsigned i = 0; i < TRIES && !vm_key(vnc.vm, code, down); i++)
+		pause_a_bit();
+}
+
+/* A place in the picture that was sent last, as the tablet tells it. */
+static u16 scale(u32 at, u32 size)
+{
+	return size < 2 ? 0 : (u16)((u64)MIN(at, size - 1) * INPUT_POSITION_MAX / (size - 1));
+}
+
+/* Mere movement may be lost, if more comes than the guest takes; buttons wait. */
+static void take_pointer(u32 x, u32 y, u8 buttons)
+{
+	const struct vm_pointer p = { .x = scale(x, vnc.width), .y = scale(y, vnc.height), .dx = (s32)x - (s32)vnc.x, .dy = (s32)vnc.y - (s32)y,
+				      .buttons = buttons };
+	for (unsigned i = 0; !vm_pointer(vnc.vm, &p) && buttons != vnc.buttons && i < TRIES; i++)
+		pause_a_bit();
+	vnc.x = x;
+	vnc.y = y;
+	vnc.buttons = buttons;
 }
 
 static bool send_picture(void)
 {
 	struct vnc_message m = { .kind = VNC_PICTURE };
 	display_draw(vnc.vm, vnc.picture, &m.a, &m.b);
+	vnc.width = m.a;
+	vnc.height = m.b;
 	return write(vnc.socket, &m, sizeof(m)) == sizeof(m);
 }
 
@@ -119,7 +137,7 @@ static bool take_message(const struct vnc_message *m)
 		take_key((u16)m->a, m->b);
 		return true;
 	case VNC_POINTER:
-		take_pointer(m->a, m->b, m->c);
+		take_pointer((u16)m->a, (u16)m->b, (u8)m->c);
 		return true;
 	case VNC_WANTED:
 		return send_picture();
