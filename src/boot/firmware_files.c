@@ -117,8 +117,8 @@ static void add_drives(struct boot_order *o, bool cdroms, const struct block_bac
 	}
 }
 
-static void add_boot_order(struct firmware_files *f, struct fw_cfg *fw, const struct boot_source *source, const struct block_backend *disk,
-			   unsigned disks, unsigned nets)
+static void add_boot_order(struct firmware_files *f, struct fw_cfg *fw, const struct boot_source *source,
+			   const struct boot_devices *devices)
 {
 	const enum boot_device always[] = { BOOT_DEVICE_DISK, BOOT_DEVICE_CDROM };
 	struct boot_order order = { f->boot_order, sizeof(f->boot_order), 0 };
@@ -130,10 +130,10 @@ static void add_boot_order(struct firmware_files *f, struct fw_cfg *fw, const st
 		if (done & BIT(device))
 			continue;
 		done |= BIT(device);
-		for (unsigned net = 0; device == BOOT_DEVICE_NETWORK && net < nets; net++)
+		for (unsigned net = 0; device == BOOT_DEVICE_NETWORK && net < devices->nets; net++)
 			add_line(&order, "/pci@i0cf8/ethernet@%x/ethernet-phy@0\n", PCI_SLOT_NET + net);
 		if (device == BOOT_DEVICE_DISK || device == BOOT_DEVICE_CDROM)
-			add_drives(&order, device == BOOT_DEVICE_CDROM, disk, disks);
+			add_drives(&order, device == BOOT_DEVICE_CDROM, devices->disk, devices->disks);
 	}
 	if (order.used)
 		fw_cfg_add_file(fw, "bootorder", f->boot_order, (u32)order.used + 1);
@@ -223,7 +223,7 @@ static bool add_kernel(struct firmware_files *f, struct fw_cfg *fw, const struct
 /* ---- all of it ---- */
 
 bool firmware_files_create(struct firmware_files *f, struct fw_cfg *fw, const struct mch *mch, const struct boot_source *source,
-			   const struct block_backend *disk, unsigned disks, unsigned nets, char *error, size_t error_size)
+			   const struct boot_devices *devices, char *error, size_t error_size)
 {
 	struct boot_job job = { .error = error, .error_size = error_size };
 	f->mch = mch;
@@ -246,7 +246,7 @@ bool firmware_files_create(struct firmware_files *f, struct fw_cfg *fw, const st
 	fw_cfg_add_file_number(fw, "etc/boot-fail-wait", NO_REBOOT_AFTER_FAILURE, 4);
 	if (source->vga_rom)
 		fw_cfg_add_file(fw, VGA_ROM, source->vga_rom, (u32)source->vga_rom_size);
-	add_boot_order(f, fw, source, disk, disks, nets);
+	add_boot_order(f, fw, source, devices);
 	return !source->kernel_size || add_kernel(f, fw, source, &job);
 }
 

@@ -24,10 +24,16 @@ struct firmware_files {
 	u8 *setup; /* the kernel's 16-bit part */
 };
 
-/* Put everything in. False, with one sentence in `error` that says what is wrong, if it cannot be. Boot devices are the
- * disks, by their buses, and `nets` network cards. `files` is zeroed, and lives as long as the device. */
+/* What the machine can boot from: disks, by their buses, and so many network cards. */
+struct boot_devices {
+	const struct block_backend *disk;
+	unsigned disks, nets;
+};
+
+/* Put everything in. False, with one sentence in `error` that says what is wrong, if it cannot be. `files` is zeroed, and lives as long as the
+ * device. */
 bool firmware_files_create(struct firmware_files *files, struct fw_cfg *fw, const struct mch *mch, const struct boot_source *source,
-			   const struct block_backend *disk, unsigned disks, unsigned nets, char *error, size_t error_size);
+			   const struct boot_devices *devices, char *error, size_t error_size);
 void firmware_files_destroy(struct firmware_files *files);
 
 #endif

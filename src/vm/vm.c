@@ -300,11 +300,12 @@ static bool load_guest(struct vm *vm, struct state *saved, char *error, size_t e
 /* Firmware finds the machine described in a device. */
 static bool describe_machine(struct vm *vm, char *error, size_t error_size)
 {
+	const struct vm_config *config = &vm->config;
+	const struct boot_devices devices = { config->backends.disk, config->backends.disks, config->backends.nets };
 	vm->config.boot.physical_bits = vm->policy->physical_bits;
 	vm->config.backends.firmware = vm->config.boot.protocol == BOOT_FIRMWARE;
 	return !vm->config.backends.firmware ||
-	       firmware_files_create(&vm->firmware, &vm->board.fw_cfg, &vm->board.mch, &vm->config.boot, vm->config.backends.disk,
-				     vm->config.backends.disks, vm->config.backends.nets, error, error_size);
+	       firmware_files_create(&vm->firmware, &vm->board.fw_cfg, &vm->board.mch, &config->boot, &devices, error, error_size);
 }
 
 static bool check_cpus(const struct vm_config *config, char *error, size_t size)

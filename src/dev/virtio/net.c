@@ -186,7 +186,7 @@ static void fill(struct virtio_net *n, struct filling *f)
 
 static void hand_over(struct virtio_net *n, struct filling *f)
 {
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 2 && f->count[i].data; i++) { /* both are there: the frame begins with the header */
 		*f->count[i].data = (u8)(f->buffers >> (8 * i));
 		ram_written(n->virtio.ram, f->count[i].gpa, 1);
 	}
@@ -216,6 +216,7 @@ static bool deliver(struct virtio_net *n, const u8 *frame, u32 size)
 	f.from = frame;
 	f.left = size;
 	f.done = f.buffers = 0;
+	f.count[0].data = f.count[1].data = NULL;
 	unsigned most = virtio_has(&n->virtio, F_MRG_RXBUF) ? VIRTQ_SIZE_MAX : 1;
 	while (f.left) {
 		if (f.buffers == most || !virtio_pop(&n->virtio, QUEUE_RX, &n->chain)) {

@@ -85,7 +85,7 @@ static void link_out(const struct fuse_session *s, const struct fuse_node *n)
 /* Without memory for a larger one the old one does. */
 static void grow_hash(struct fuse_session *s)
 {
-	struct fuse_node **larger = s->count < s->hashes ? NULL : calloc(2 * (size_t)s->hashes, sizeof(*larger));
+	struct fuse_node **larger = s->count < s->hashes ? NULL : calloc(2 * (size_t)s->hashes, sizeof(struct fuse_node *));
 	if (!larger)
 		return;
 	free(s->hash);
