@@ -78,6 +78,11 @@ IMAGES = {
     'place_code': (64,),
 }
 
+# Those that never end unless told to: neighbours of others on the bare machine (tests/metal).
+ENDLESS = {
+    'noise': (64,),
+}
+
 
 # 64-bit guests for several CPUs, and the runs of each.
 SMP = {
@@ -113,6 +118,8 @@ def runs():
     for source, widths in IMAGES.items():
         for bits in widths:
             result.append({'image': f'{source}-{bits}'})
+    for mode, what in enumerate(('loop', 'storm', 'halt')):
+        result.append({'name': f'noise-64 {what}', 'image': 'noise-64', 'append': f'mode={mode} rounds=20'})
     for model in ('x86-64', 'x86-64-v2', 'x86-64-v3'):
         result.append({'name': f'msr_cpuid-64 {model}', 'image': 'msr_cpuid-64', 'cpu': model, 'engines': ['step', 'bt'],
                        'not_on_qemu': 'the models are nadir\'s'})
@@ -144,7 +151,7 @@ def runs():
 
 
 if __name__ == '__main__':  # what the build makes: one "SOURCE WIDTH" a line
-    for source, widths in {**IMAGES, **HOSTILE}.items():
+    for source, widths in {**IMAGES, **HOSTILE, **ENDLESS}.items():
         for bits in widths:
             print(source, bits)
     for source in SMP:

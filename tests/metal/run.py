@@ -35,6 +35,22 @@ SEVERAL = {
     'three': 'kernel = smp-64.img\ncpus = 2\nappend = "cpus=2"\nweight = 50\n',
 }
 
+# Ordinary guests, and what must not disturb them, on fewer CPUs than there are vCPUs: endless work, a storm of interrupts, one that halts for
+# ever, one that spins with interrupts off, random writes to everything, random code.
+ORDINARY = {
+    'flags': 'kernel = flags-64.img\nengine = bt\n',
+    'exceptions': 'kernel = exceptions-64.img\nengine = step\n',
+    'litmus': 'kernel = litmus-64.img\ncpus = 2\nappend = "cpus=2 rounds=20"\nengine = bt\n',
+}
+HOSTILE = {
+    'loop': 'kernel = noise-64.img\nappend = "mode=0"\nengine = bt\n',
+    'storm': 'kernel = noise-64.img\nappend = "mode=1"\nengine = bt\ncap = 50\n',
+    'halted': 'kernel = noise-64.img\nappend = "mode=2"\n',
+    'spin': 'kernel = spin-64.img\nhang-timeout = 0\npin = 1\nweight = 10000\n',
+    'chaos': 'kernel = chaos-64.img\nappend = "seed=4 steps=1000000000 all=1"\nno-reboot = off\non-crash = reset\n',
+    'garbage': 'kernel = garbage-32.img\nappend = "seed=5 rounds=1000000000"\non-crash = reset\n',
+}
+
 BOCHS = """\
 megs: 256
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
@@ -65,10 +81,10 @@ def finished(text):
     return END.encode() in text or b'nadir: stopped' in text
 
 
-def output_of(command, timeout):
-    """What the machine says on its serial port until all guests have ended."""
+def output_of(command, timeout, finished=finished, keys=b''):
+    """What the machine says on its serial port until all guests have ended; `keys` are typed a second before it would end anyway."""
     text, end = b'', time.monotonic() + timeout
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process, \
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process, \
             selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while not finished(text) and time.monotonic() < end:
@@ -78,6 +94,10 @@ def output_of(command, timeout):
             if not data:
                 break
             text += data
+            if keys and len(re.findall(b'passed, ', text)) == 1:
+                process.stdin.write(keys)
+                process.stdin.flush()
+                keys = b''
         process.kill()
     return text.decode(errors='replace')
 
@@ -123,6 +143,7 @@ def make_iso(options, folder, descriptions, append='--debug-exit --no-reboot --e
         with open(files[-1], 'w', encoding='ascii') as file:
             file.write(text)
         files.append(options.images + '/' + re.search(r'kernel = (\S+)', text)[1])
+    files = list(dict.fromkeys(files))
     subprocess.run([f'{HERE}/../../scripts/iso.sh', f'{folder}/nadir.iso', options.nadir, '--append', append, *files], check=True)
     return f'{folder}/nadir.iso'
 
@@ -131,6 +152,20 @@ def several(options, folder):
     iso = make_iso(options, folder, SEVERAL)
     output = output_of(qemu('-cdrom', iso, cpus=4), options.timeout)
     return output, verdict(output, 3) or (None if '4 CPUs' in output else 'not all CPUs were started')
+
+
+def neighbours(options, folder):
+    """The ordinary guests pass beside the hostile ones, all of which are still there, and Ctrl-a s says who got what."""
+    iso = make_iso(options, folder, {**ORDINARY, **HOSTILE}, '--debug-exit --memory 16M')
+
+    def all_ended(text):
+        return b'nadir: stopped' in text or all(b'nadir: %s ended with status ' % name.encode() in text for name in ORDINARY)
+    output = output_of(qemu('-cdrom', iso, cpus=2), options.timeout, all_ended, b'\x01s')
+    threads = set(re.findall(r'^nadir: (\w+/\d+) +\d+ +\d+ +\d+ ', output, re.MULTILINE))
+    trouble = ('nadir itself failed' if 'nadir: bug' in output or 'nadir: error' in output else
+               next((f'{name} did not pass' for name in ORDINARY if f'nadir: {name} ended with status 1\r' not in output), None) or
+               next((f'Ctrl-a s does not tell of {name}' for name in HOSTILE if f'{name}/0' not in threads), None))
+    return output, trouble
 
 
 def uefi(options, folder):
@@ -147,7 +182,7 @@ def on_bochs(model):
     return run
 
 
-MACHINES = {'4 CPUs, 3 guests': several, 'UEFI': uefi, 'Bochs Skylake-X': on_bochs('corei7_skylake_x'), 'Bochs Ryzen': on_bochs('ryzen'),
+MACHINES = {'4 CPUs, 3 guests': several, 'hostile neighbours': neighbours, 'UEFI': uefi, 'Bochs Skylake-X': on_bochs('corei7_skylake_x'), 'Bochs Ryzen': on_bochs('ryzen'),
             'Bochs Penryn': on_bochs('core2_penryn_t9600')}
 
 

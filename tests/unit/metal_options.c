@@ -60,6 +60,27 @@ static void test_line(void **state)
 	assert_true(read_line("--stats=off"));
 }
 
+static void test_cpu_list(void **state)
+{
+	static const struct {
+		const char *text;
+		u64 mask;
+	} good[] = { { "0", 1 }, { "0-1,3", 11 }, { "63", 1ull << 63 }, { "0-63", ~0ull }, { "2,2-2", 4 } };
+	static const char *const bad[] = { "", "64", "1-0", "x", "1,", ",1", "1-", "-1", "1 2", "0-64", "99999999999999999999" };
+	u64 mask;
+	for (unsigned i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_true(options_cpu_list(good[i].text, &mask));
+		assert_int_equal(mask, good[i].mask);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_false(options_cpu_list(bad[i], &mask));
+	assert_true(read_file("pin = 0,2\ncap = 150\n"));
+	assert_string_equal(options.pin, "0,2");
+	assert_int_equal(options.cap, 150);
+	assert_false(read_file("pin = 0,x\n"));
+	assert_string_equal(error, "one.vm:1: pin: '0,x' is not a list of CPUs, such as 0-1,3");
+}
+
 static void test_wrong(void **state)
 {
 	static const struct {
@@ -90,6 +111,7 @@ int main(void)
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_line),
+		cmocka_unit_test(test_cpu_list),
 		cmocka_unit_test(test_wrong),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

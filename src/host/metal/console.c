@@ -140,7 +140,7 @@ void console_add(struct console *console)
 
 void console_start(void (*stats)(void))
 {
-	const struct thread_setup setup = { .name = "console", .run = read_serial, .urgent = true, .pin = -1 };
+	const struct thread_setup setup = { .name = "console", .run = read_serial, .urgent = true };
 	consoles.stats = stats;
 	if (consoles.all && !thread_create(&setup))
 		host_panic("no memory for the thread of the console");

@@ -33,6 +33,7 @@ struct cpu {
 	struct thread *vector_owner; /* whose vector registers these are, unless it has run elsewhere since */
 	struct thread *ready; /* queue; the scheduler's lock */
 	u64 least; /* virtual time of the queue, which only grows */
+	u64 balanced; /* when it last looked for work elsewhere */
 	bool resched; /* choose anew at the end of the interrupt */
 	u32 online; /* atomic */
 	void *engine; /* host_cpu_slot */

@@ -19,6 +19,8 @@ struct guest {
 	char name[24];
 	struct console console;
 	struct vm *vm;
+	struct sched_group group; /* its vCPUs */
+	u64 pin; /* where they may run; 0: anywhere */
 	u32 running; /* vCPU threads that have not returned; atomic */
 	struct guest_cpu {
 		struct guest *guest;
@@ -63,12 +65,23 @@ static void show_stats_of(struct guest *g)
 	host_free(sum);
 }
 
-/* Of every thread how long it ran, then of every guest why it left. */
+/* Of every thread: what it may, what it got, and how long it waited for a CPU when something woke it. */
+static void show_threads(void)
+{
+	log_line("%-16s %3s %6s %5s %10s %10s %9s  %s", "thread", "CPU", "weight", "cap %", "ran ms", "waited ms", "wakes", "then ran after us: median, p99, most");
+	for (const struct thread *t = thread_first(); t; t = t->all) {
+		const struct histogram *h = &t->latency;
+		log_line("%-16s %3u %6u %5u %10llu %10llu %9llu  %llu, %llu, %llu", t->name, t->cpu->index, t->weight * 100 / THREAD_WEIGHT, t->group ? t->group->cap : 0,
+			 (unsigned long long)(t->ran / 1000000), (unsigned long long)(t->waited / 1000000), (unsigned long long)h->count,
+			 (unsigned long long)histogram_permille(h, 500) / 1000, (unsigned long long)histogram_permille(h, 990) / 1000,
+			 (unsigned long long)h->most / 1000);
+	}
+}
+
+/* The threads, then of every guest why it left. */
 static void show_stats(void)
 {
-	log_line("%-24s %4s %6s %14s", "thread", "CPU", "weight", "ran ms");
-	for (const struct thread *t = thread_first(); t; t = t->all)
-		log_line("%-24s %4u %6u %14llu", t->name, t->cpu->index, t->weight, (unsigned long long)(t->ran / 1000000));
+	show_threads();
 	log_line("%llu of %llu MiB are free", (unsigned long long)pages_available() >> 8, (unsigned long long)pages_total() >> 8);
 	for (unsigned i = 0; i < guests.count; i++)
 		show_stats_of(guests.guest[i]);
@@ -168,13 +181,23 @@ static struct guest *new_guest(void)
 	return g;
 }
 
+/* Where its threads may run, and how much. */
+static bool set_limits(struct guest *g)
+{
+	const struct guest_options *o = &g->options;
+	g->group.cap = (u32)o->cap;
+	if (o->pin && (!options_cpu_list(o->pin, &g->pin) || (g->pin & ~mask_of(cpu_count))))
+		return fail("%s: pin: there are %u CPUs, the first is 0, and '%s' names others", g->name, cpu_count, o->pin);
+	return true;
+}
+
 static void add_guest(struct guest *g, const struct boot_module *kernel, const struct boot_module *initrd)
 {
 	log_set_level(log_level(g->options.log_level));
 	g->console.name = g->name;
 	g->console.ready = serial_ready;
 	g->console.opaque = g;
-	g->vm = create_vm(g, kernel, initrd);
+	g->vm = set_limits(g) ? create_vm(g, kernel, initrd) : NULL;
 	if (!g->vm) {
 		host_free(g);
 		return;
@@ -263,7 +286,7 @@ static void start(struct guest *g)
 		char name[THREAD_NAME_MAX];
 		g->cpu[i] = (struct guest_cpu){ g, i };
 		host_snprintf(name, sizeof(name), "%s/%u", g->name, i);
-		const struct thread_setup setup = { .name = name, .run = run_cpu, .opaque = &g->cpu[i], .vector = true, .pin = -1,
+		const struct thread_setup setup = { .name = name, .run = run_cpu, .opaque = &g->cpu[i], .vector = true, .mask = g->pin, .group = &g->group,
 						    .weight = (u32)(g->options.weight * THREAD_WEIGHT / 100) };
 		if (!thread_create(&setup))
 			host_panic("no memory for a thread");

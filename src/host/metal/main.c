@@ -67,7 +67,7 @@ void metal_start(u32 magic, u64 address)
 		smp_start(&acpi);
 	log_line("%u MiB of memory, %u CPU%s, %u IOMMUs, by %s", (unsigned)(pages_total() >> 8), cpu_count, cpu_count > 1 ? "s" : "", acpi.iommus,
 		 info.loader);
-	const struct thread_setup setup = { .name = "main", .run = run, .pin = -1 };
+	const struct thread_setup setup = { .name = "main", .run = run };
 	if (!thread_create(&setup))
 		host_panic("no memory for a thread");
 	thread_idle();

@@ -1,6 +1,7 @@
 /* Options of guests (options.h). */
 #include "host/metal/options.h"
 
+#include "host/metal/cpu.h"
 #include "host/port.h"
 #include "lib/string.h"
 #include "vm/description.h"
@@ -23,6 +24,8 @@ static const struct option_row rows[] = {
 	{ "no-reboot", 0, TYPE_FLAG, FIELD(no_reboot), NULL, NULL, 0, 0, NULL },
 	{ "stats", 0, TYPE_FLAG, FIELD(stats), NULL, NULL, 0, 0, NULL },
 	{ "weight", 0, TYPE_NUMBER, FIELD(weight), "N", "100", 1, 10000, NULL },
+	{ "cap", 0, TYPE_NUMBER, FIELD(cap), "PERCENT", "0", 0, 100 * CPUS_MAX, NULL },
+	{ "pin", 0, TYPE_TEXT, FIELD(pin), "CPUS", NULL, 0, 0, NULL },
 	{ "log-level", 0, TYPE_CHOICE, FIELD(log_level), "error|warn|info|debug", "warn", 0, 0, NULL },
 	{ "end", 0, TYPE_CHOICE, FIELD(end), "halt|reset", "halt", 0, 0, NULL },
 };
@@ -46,9 +49,37 @@ static const struct option_row *find(const char *name)
 	return NULL;
 }
 
+static bool take_cpu(const char **text, u64 *cpu)
+{
+	*cpu = 0;
+	const char *start = *text;
+	for (; **text >= '0' && **text <= '9' && *cpu < CPUS_MAX; ++*text)
+		*cpu = *cpu * 10 + (u64)(**text - '0');
+	return *text != start && *cpu < CPUS_MAX;
+}
+
+bool options_cpu_list(const char *text, u64 *mask)
+{
+	u64 first, last;
+	*mask = 0;
+	for (;;) {
+		if (!take_cpu(&text, &first))
+			return false;
+		last = first;
+		if (*text == '-' && (text++, !take_cpu(&text, &last) || last < first))
+			return false;
+		*mask |= mask_of((unsigned)last + 1) & ~mask_of((unsigned)first);
+		if (!*text)
+			return true;
+		if (*text++ != ',')
+			return false;
+	}
+}
+
 static bool set(struct guest_options *options, const char *where, const char *key, const char *value, char *error, size_t error_size)
 {
 	char expected[160];
+	u64 mask;
 	const struct option_row *row = find(key);
 	if (!row)
 		return fail("%s: there is no key '%s' on the bare machine", where, key);
@@ -61,6 +92,8 @@ static bool set(struct guest_options *options, const char *where, const char *ke
 		*(bool *)((u8 *)options + row->offset) = on;
 		return true;
 	}
+	if (row->offset == FIELD(pin) && !options_cpu_list(value, &mask))
+		return fail("%s: %s: '%s' is not a list of CPUs, such as 0-1,3", where, key, value);
 	return option_set(row, options, value, expected, sizeof(expected)) ||
 	       fail("%s: %s: '%s' is not %s", where, key, value, expected);
 }

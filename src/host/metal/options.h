@@ -20,9 +20,14 @@ struct guest_options {
 	bool no_reboot;
 	bool stats;
 	u64 weight;
+	u64 cap; /* percent of a CPU that all vCPUs may use together; 0: no limit */
+	const char *pin; /* CPUs that they may run on, for options_cpu_list; NULL: any */
 	const char *log_level;
 	const char *end; /* of the machine, when the last guest has ended */
 };
+
+/* CPUs as a list of numbers and ranges, "0-1,3", as a mask. False: it is none. */
+bool options_cpu_list(const char *text, u64 *mask);
 
 /* The defaults. */
 void options_init(struct guest_options *options);

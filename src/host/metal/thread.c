@@ -1,15 +1,14 @@
-/* The scheduler (thread.h), and the host port's threads: sleeping, waking, locks. */
+/* Threads (thread.h), and the host port's part of them: sleeping, waking, locks. */
 #include "host/metal/thread.h"
 
 #include "host/metal/apic.h"
 #include "host/metal/map.h"
+#include "host/metal/sched.h"
 #include "host/metal/spinlock.h"
 #include "host/port.h"
 #include "lib/string.h"
 
 #define STACK_SIZE 65536
-#define SLICE_NS (10 * 1000 * 1000ull)
-#define AHEAD_NS (2 * 1000 * 1000ull) /* what a woken thread is given */
 #define XSAVE_SIZE 4096
 #define CODE64 0x08
 #define DATA 0x10
@@ -24,120 +23,12 @@ static void schedule(void)
 	__asm__ volatile("int %0" ::"i"(VECTOR_SCHEDULE) : "memory");
 }
 
-/* ---- queues; the lock is held ---- */
-
-static void enqueue(struct thread *t)
-{
-	t->queued = true;
-	t->since = host_now();
-	t->next = t->cpu->ready;
-	t->cpu->ready = t;
-}
-
-static void dequeue(struct thread *t)
-{
-	struct thread **link = &t->cpu->ready;
-	while (*link != t)
-		link = &(*link)->next;
-	*link = t->next;
-	t->queued = false;
-}
-
-static bool before(const struct thread *a, const struct thread *b)
-{
-	if (a->yields != b->yields)
-		return !a->yields;
-	return a->urgent != b->urgent ? a->urgent : a->virtual_time < b->virtual_time;
-}
-
-static struct thread *best_of(const struct cpu *cpu)
-{
-	struct thread *best = NULL;
-	for (struct thread *t = cpu->ready; t; t = t->next)
-		if (!best || before(t, best))
-			best = t;
-	return best;
-}
-
-/* Virtual times of different CPUs have nothing in common but their distance from the least. The thread is in no queue. */
-static void move(struct thread *t, struct cpu *to)
-{
-	t->virtual_time = t->virtual_time - MIN(t->virtual_time, t->cpu->least) + to->least;
-	t->cpu = to;
-}
-
-/* Work for a CPU that has none: the first thread of another queue that may run here. */
-static struct thread *steal(struct cpu *cpu)
-{
-	for (unsigned i = 0; i < cpu_count; i++) {
-		for (struct thread *t = cpus[i]->ready; t; t = t->next) {
-			if (t->pin >= 0)
-				continue;
-			dequeue(t);
-			move(t, cpu);
-			enqueue(t);
-			return t;
-		}
-	}
-	return NULL;
-}
-
-/* An idle CPU that a thread which cannot run on its own at once may go to. */
-static struct cpu *find_idle(const struct thread *t)
-{
-	for (unsigned i = 0; t->pin < 0 && i < cpu_count; i++)
-		if (cpus[i]->current == cpus[i]->idle && !cpus[i]->ready && __atomic_load_n(&cpus[i]->online, __ATOMIC_ACQUIRE))
-			return cpus[i];
-	return NULL;
-}
-
-static void interrupt_cpu(struct cpu *cpu)
+void sched_kick(struct cpu *cpu)
 {
 	if (cpu == this_cpu())
 		cpu->resched = true;
 	else
 		apic_send(cpu->apic_id, VECTOR_WAKE);
-}
-
-static void make_ready(struct thread *t)
-{
-	t->state = THREAD_READY;
-	t->word = NULL;
-	if (t->running || t->queued)
-		return; /* it has not left its CPU yet, and will find itself ready */
-	struct cpu *idle = t->cpu->current == t->cpu->idle ? NULL : find_idle(t);
-	if (idle)
-		move(t, idle);
-	struct cpu *cpu = t->cpu;
-	t->virtual_time = MAX(t->virtual_time, cpu->least - MIN(cpu->least, AHEAD_NS));
-	enqueue(t);
-	const struct thread *now = cpu->current;
-	if (now == cpu->idle || t->urgent || t->virtual_time + AHEAD_NS / 2 < now->virtual_time)
-		interrupt_cpu(cpu);
-}
-
-static void wake_sleepers(const struct cpu *cpu, u64 now)
-{
-	for (struct thread *t = threads.all; t; t = t->all)
-		if (t->state == THREAD_ASLEEP && t->cpu == cpu && t->deadline <= now)
-			make_ready(t);
-}
-
-static u64 next_deadline(const struct cpu *cpu)
-{
-	u64 deadline = HOST_NEVER;
-	for (const struct thread *t = threads.all; t; t = t->all)
-		if (t->state == THREAD_ASLEEP && t->cpu == cpu)
-			deadline = MIN(deadline, t->deadline);
-	return deadline;
-}
-
-static void set_timer(struct cpu *cpu, u64 now)
-{
-	u64 deadline = next_deadline(cpu);
-	if (cpu->current != cpu->idle)
-		deadline = MIN(deadline, now + SLICE_NS);
-	apic_timer(deadline == HOST_NEVER ? 0 : deadline > now ? deadline - now : 1);
 }
 
 /* ---- vector registers ---- */
@@ -166,26 +57,25 @@ static void vectors_load(struct cpu *cpu, struct thread *t)
 
 /* ---- switching ---- */
 
-static void account(struct cpu *cpu, struct thread *t, u64 now)
+static void leave(struct thread *t, const struct frame *frame)
 {
-	u64 ran = now - t->since;
-	t->ran += ran;
-	t->virtual_time += ran * THREAD_WEIGHT / t->weight;
-	t->since = now;
+	t->frame = *frame;
+	if (t->xsave)
+		vectors_save(t);
 }
 
-static struct frame *enter(struct cpu *cpu, struct thread *t, u64 now)
+static struct frame *enter(struct cpu *cpu, struct thread *t)
 {
-	cpu->current = t;
-	t->running = true;
-	t->yields = false;
-	if (t != cpu->idle)
-		t->waited += now - MIN(now, t->since);
-	t->since = now;
 	if (t->xsave)
 		vectors_load(cpu, t);
 	wrmsr(MSR_GS_BASE, t->gs_base);
 	return &t->frame;
+}
+
+static void set_timer(const struct cpu *cpu, u64 now)
+{
+	u64 deadline = sched_deadline(threads.all, cpu, now);
+	apic_timer(deadline == HOST_NEVER ? 0 : deadline > now ? deadline - now : 1);
 }
 
 struct frame *thread_switch(struct frame *frame)
@@ -194,37 +84,21 @@ struct frame *thread_switch(struct frame *frame)
 	struct cpu *cpu = this_cpu();
 	struct thread *old = cpu->current;
 	cpu->resched = false;
-	account(cpu, old, now);
-	if (old != cpu->idle && old->state == THREAD_READY)
-		enqueue(old);
-	struct thread *next = best_of(cpu);
-	if (!next)
-		next = steal(cpu);
-	if (next)
-		dequeue(next);
-	else
-		next = cpu->idle;
-	if (next != cpu->idle && !next->urgent)
-		cpu->least = MAX(cpu->least, next->virtual_time);
-	struct frame *result = frame;
+	struct thread *next = sched_switch(cpu, now);
 	if (next != old) {
-		old->frame = *frame;
-		old->running = false;
-		if (old->xsave)
-			vectors_save(old);
-		result = enter(cpu, next, now);
+		leave(old, frame);
+		frame = enter(cpu, next);
 	}
-	old->yields = false;
 	set_timer(cpu, now);
 	spin_unlock(&threads.lock, flags);
-	return result;
+	return frame;
 }
 
 void thread_tick(void)
 {
 	u64 flags = spin_lock(&threads.lock);
 	struct cpu *cpu = this_cpu();
-	wake_sleepers(cpu, host_now());
+	sched_wake_sleepers(threads.all, cpu, host_now());
 	cpu->resched = true;
 	spin_unlock(&threads.lock, flags);
 }
@@ -291,8 +165,10 @@ static void add(struct thread *t, bool ready)
 	u64 flags = spin_lock(&threads.lock);
 	t->all = threads.all;
 	threads.all = t;
+	if (!t->cpu)
+		t->cpu = sched_place(t->mask);
 	if (ready)
-		make_ready(t);
+		sched_ready(t, host_now());
 	spin_unlock(&threads.lock, flags);
 }
 
@@ -315,9 +191,9 @@ struct thread *thread_create(const struct thread_setup *setup)
 	t->run = setup->run;
 	t->opaque = setup->opaque;
 	t->urgent = setup->urgent;
-	t->pin = setup->pin;
+	t->mask = setup->mask;
+	t->group = setup->group;
 	t->weight = setup->weight ? setup->weight : THREAD_WEIGHT;
-	t->cpu = setup->pin >= 0 ? cpus[setup->pin] : this_cpu();
 	host_snprintf(t->name, sizeof(t->name), "%s", setup->name);
 	add(t, true);
 	return t;
@@ -330,7 +206,7 @@ void thread_adopt_idle(struct cpu *cpu)
 		host_panic("no memory for a thread");
 	t->cpu = cpu;
 	t->running = true;
-	t->pin = (s32)cpu->index;
+	t->mask = BIT(cpu->index);
 	t->weight = THREAD_WEIGHT;
 	t->since = host_now();
 	host_snprintf(t->name, sizeof(t->name), "idle %u", cpu->index);
@@ -339,13 +215,13 @@ void thread_adopt_idle(struct cpu *cpu)
 	__atomic_store_n(&cpu->online, 1, __ATOMIC_RELEASE);
 }
 
-/* HLT follows STI: nothing can come between. */
+/* HLT follows STI: nothing can come between. Who puts a thread into this CPU's queue kicks it. */
 void thread_idle(void)
 {
 	for (;;) {
 		schedule();
 		__asm__ volatile("cli");
-		if (this_cpu()->ready || this_cpu()->resched)
+		if (this_cpu()->resched)
 			__asm__ volatile("sti");
 		else
 			__asm__ volatile("sti; hlt");
@@ -379,7 +255,7 @@ void host_wake(u32 *word)
 	u64 flags = spin_lock(&threads.lock);
 	for (struct thread *t = threads.all; t; t = t->all) {
 		if (t->state == THREAD_ASLEEP && t->word == word) {
-			make_ready(t);
+			sched_ready(t, host_now());
 			break;
 		}
 	}
@@ -410,6 +286,7 @@ void host_lock_init(struct host_lock *lock)
 
 void host_lock(struct host_lock *lock)
 {
+	this_thread()->locks++;
 	while (__atomic_exchange_n(&lock->opaque[0], 1, __ATOMIC_ACQUIRE)) {
 		for (unsigned i = 0; i < 100 && __atomic_load_n(&lock->opaque[0], __ATOMIC_RELAXED); i++)
 			cpu_relax();
@@ -421,6 +298,7 @@ void host_lock(struct host_lock *lock)
 void host_unlock(struct host_lock *lock)
 {
 	__atomic_store_n(&lock->opaque[0], 0, __ATOMIC_RELEASE);
+	this_thread()->locks--;
 }
 
 static void nothing(void *opaque)

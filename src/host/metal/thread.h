@@ -1,8 +1,5 @@
-/* Threads and their scheduler.
- *
- * A thread has a stack, a frame of registers while it does not run, and a weight. Each CPU has a queue; among what is ready there the thread
- * with the least virtual time runs next: time it has run, divided by its weight. A thread that was asleep begins where the queue is, a little
- * ahead, so that it runs soon. A CPU without work takes from another's queue what is not pinned. Urgent threads come first of all.
+/* Threads. A thread has a stack, a frame of registers while it does not run, a weight, CPUs that it may use, and perhaps a group that has a cap: who
+ * runs where is sched.h's.
  *
  * All is decided in trap_dispatch, on the interrupt stack, with interrupts off: the frame of the thread that ran is copied to it, and that of the
  * next is left by trap_return. */
@@ -12,6 +9,7 @@
 #include "host/metal/cpu.h"
 #include "host/metal/trap_frame.h"
 #include "host/port.h"
+#include "lib/histogram.h"
 
 #define THREAD_WEIGHT 1024
 #define THREAD_NAME_MAX 24
@@ -28,14 +26,18 @@ struct thread {
 	bool queued;
 	bool urgent;
 	bool yields; /* wants others to run first, once */
-	s32 pin; /* the only CPU it may run on; -1: any */
+	u64 mask; /* of the CPUs that it may run on, a bit each; 0: any */
+	u32 locks; /* that it holds, or waits for: others may wait for it; its own */
 	u32 weight;
+	struct sched_group *group; /* NULL: none */
 	struct cpu *cpu; /* where it runs, or ran */
 	struct thread *next; /* in the CPU's queue */
 	struct thread *all; /* in the list of all */
 	u64 virtual_time, ran; /* nanoseconds */
 	u64 waited; /* nanoseconds that it was ready and did not run */
 	u64 since; /* when it began to run, or to be ready */
+	u64 woken; /* when its sleep ended; 0 once it has run since */
+	struct histogram latency; /* nanoseconds from then until it ran */
 	host_trap_handler trap_handler;
 	u32 *word; /* what it waits for; NULL: nothing */
 	u64 deadline;
@@ -45,6 +47,15 @@ struct thread {
 	char name[THREAD_NAME_MAX];
 };
 
+/* Threads that share a limit: the vCPUs of a guest. The scheduler's, but for the first. */
+struct sched_group {
+	u32 cap; /* percent of a CPU that they may use together; 0: no limit */
+	s64 credit; /* nanoseconds that they may run before they must wait */
+	u64 refilled; /* when that was brought up to date */
+	u64 until; /* they wait until then */
+	u64 held_back; /* how often they had to */
+};
+
 /* What a thread is made with. */
 struct thread_setup {
 	const char *name;
@@ -52,8 +63,9 @@ struct thread_setup {
 	void *opaque;
 	bool vector; /* it runs guests: vector registers are kept */
 	bool urgent;
-	s32 pin;
+	u64 mask;
 	u32 weight;
+	struct sched_group *group;
 };
 
 /* The calling code becomes the idle thread of its CPU: from then on it may be interrupted. */

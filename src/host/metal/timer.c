@@ -107,7 +107,7 @@ static void run(void *opaque)
 
 void timer_start(void)
 {
-	const struct thread_setup setup = { .name = "timers", .run = run, .urgent = true, .pin = -1 };
+	const struct thread_setup setup = { .name = "timers", .run = run, .urgent = true };
 	if (!thread_create(&setup))
 		host_panic("no memory for the thread of timers");
 }
