@@ -5,8 +5,9 @@ usage: idle.py --nadir NADIR [--machines N] [--memory SIZE] [--seconds S] [--ker
                [-- OPTION...]
 
 All are started at once. The processor time is that of all their processes, in percent of one CPU a machine; the memory their private and
-proportional sizes without guest memory. linux-686-pae is a kernel that is content with 64M. The exit status is 1 if nadir is above a limit. Needs what `make run` has fetched. OPTIONs are given
-to nadir run."""
+proportional sizes without guest memory. linux-686-pae is a kernel that is content with 64M. What machines that did not get to their shell in --timeout
+seconds said last is shown. The exit status is 1 if nadir is above a limit, or one of its machines did not get there. Needs what `make run` has fetched.
+OPTIONs are given to nadir run."""
 import argparse
 import glob
 import os
@@ -46,25 +47,26 @@ def commands(args, initrd):
 
 
 def wait_for_shells(processes, timeout):
-    """Seconds until the last one has prompted."""
+    """Seconds until the last one has prompted, and what those said that did not."""
     start = time.monotonic()
     said = {process: b"" for process in processes}
     waiting = list(processes)
     while waiting:
         if time.monotonic() - start > timeout:
-            sys.exit(f"idle: {len(waiting)} of {len(processes)} machines did not reach their shell in {timeout} s")
+            break
         for process in waiting[:]:
             try:
                 more = os.read(process.stdout.fileno(), 65536)
             except BlockingIOError:
                 continue
-            if not more:
-                sys.exit(f"idle: a machine ended with status {process.wait()}")
             said[process] += more
-            if SHELL in said[process]:
+            if not more:
+                said[process] += f"(ended with status {process.wait()})".encode()
+                waiting.remove(process)
+            elif SHELL in said[process]:
                 waiting.remove(process)
         time.sleep(0.05)
-    return time.monotonic() - start
+    return time.monotonic() - start, [text for text in said.values() if SHELL not in text]
 
 
 def processor_seconds(pids):
@@ -106,20 +108,20 @@ def overhead(pids, size):
 
 
 def measure(args, command, size):
-    """Seconds to the last shell, percent of a CPU a machine, MiB a machine."""
+    """Seconds to the last shell, what those said that have none, percent of a CPU a machine, MiB a machine."""
     processes = []
     try:
         for i in range(args.machines):
             # pylint: disable=consider-using-with
-            processes.append(subprocess.Popen(command(i), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+            processes.append(subprocess.Popen(command(i), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
             os.set_blocking(processes[-1].stdout.fileno(), False)
-        shells = wait_for_shells(processes, args.timeout)
+        shells, lost = wait_for_shells(processes, args.timeout)
         time.sleep(args.settle)
         pids = [pid for process in processes for pid in memory.family(process.pid)]
         before = processor_seconds(pids)
         time.sleep(args.seconds)
         used = processor_seconds(pids) - before
-        return shells, used / args.seconds / args.machines * 100, overhead(pids, size) / 1024 / args.machines
+        return shells, lost, used / args.seconds / args.machines * 100, overhead(pids, size) / 1024 / args.machines
     finally:
         for process in processes:
             process.kill()
@@ -134,7 +136,7 @@ def main():
     parser.add_argument("--memory", default="512M")
     parser.add_argument("--kernel", default="linux-cloud")
     parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--settle", type=float, default=15, help="seconds between the last shell and the measurement")
+    parser.add_argument("--settle", type=float, default=25, help="seconds between the last shell and the measurement")
     parser.add_argument("--timeout", type=float, default=300, help="seconds until all must have reached their shell")
     parser.add_argument("--only", default="nadir,tcg")
     parser.add_argument("--limit-cpu", type=float)
@@ -151,9 +153,13 @@ def main():
         for who, command in commands(args, make_initrd(args, folder)).items():
             if who not in args.only.split(","):
                 continue
-            shells, cpu, mib = measure(args, command, size)
+            shells, lost, cpu, mib = measure(args, command, size)
             print(f"    {who:24}{shells:22.2f}{cpu:18.3f}{mib:32.1f}", flush=True)
-            failed |= who == "nadir" and (cpu > (args.limit_cpu or cpu) or mib > (args.limit_memory or mib))
+            if lost:
+                print(f"    {len(lost)} of {args.machines} did not get to their shell", flush=True)
+            for text in lost[:5]:
+                print("    ..." + text.decode(errors="replace")[-200:].replace("\r", "").replace("\n", "\n    ..."))
+            failed |= who == "nadir" and (bool(lost) or cpu > (args.limit_cpu or cpu) or mib > (args.limit_memory or mib))
     return 1 if failed else 0
 
 

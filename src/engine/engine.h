@@ -25,6 +25,9 @@ struct engine_ops {
 	 * without is said in struct vcpu's users: after a run that ended with HLT or INTERRUPTED the general registers, RFLAGS and what keeps interrupts
 	 * and NMIs off; after any other, everything. */
 	void (*sync)(struct vcpu *vcpu);
+	/* Optional: the vCPU did next to nothing for a while, and all others too if `all`. Give back memory that can be had anew, on the vCPU's own thread
+	 * between two runs. */
+	void (*rest)(struct vcpu *vcpu, bool all);
 	/* The vCPU's state was changed from outside (reset, restore, debugger): drop what was derived from it. */
 	void (*state_changed)(struct vcpu *vcpu);
 	/* Optional, where hardware stores to guest memory: tell by ram_log_add what it logged since the last time; no vCPU runs, any thread. Called for each

@@ -22,6 +22,10 @@ void *host_table_create(u64 size);
 void host_table_destroy(void *table, u64 size);
 /* Give whole pages of a table back to the host; they read as zero afterwards. */
 void host_table_discard(void *table, u64 size);
+/* A table that reads as `value` in each aligned quadword instead of zero until it is written; size is a multiple of 64 KiB. It is emptied by its own
+ * discard. The host may take memory for it all. */
+u64 *host_table_create_of(u64 size, u64 value);
+void host_table_discard_of(u64 *table, u64 size, u64 value);
 
 /* Guest RAM: one shared object of `size` bytes (a multiple of the page size), zeroed, filled lazily. NULL on failure. */
 void *host_ram_create(u64 size);
@@ -43,6 +47,8 @@ struct host_code {
 	size_t size;
 };
 int host_code_create(struct host_code *code, size_t size);
+/* Whole pages of it, which nobody executes, are not needed for now: the host may take them back; what they hold is undefined then. */
+void host_code_discard(const struct host_code *code, size_t offset, size_t size);
 void host_code_destroy(struct host_code *code);
 
 /* ---- spaces: address spaces of their own for guest user code (C2) ----

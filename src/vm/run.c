@@ -313,31 +313,57 @@ static u64 sleep_deadline(const struct vm_cpu *cpu)
 #define REST_PERIOD 5000000000ull
 #define REST_PART 20 /* it is idle if it runs less than one in so many moments */
 
-/* A vCPU that did next to nothing for a while gives back the memory of its TLB, which fills anew with what little is used; once, until it has worked. */
-static void rest(struct vm_cpu *cpu, u64 now)
+#define REST_DEEP 3 /* after so many periods without work */
+
+static u32 idle_periods(const struct vm_cpu *cpu)
 {
-	u64 period = now - cpu->rest.since, asleep = cpu->stats.halted_ns - cpu->rest.asleep;
+	return cpu->vcpu.activity == ACTIVITY_WAIT_SIPI ? REST_DEEP : __atomic_load_n(&cpu->rest.idle, __ATOMIC_SEQ_CST);
+}
+
+static bool all_rest(const struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->config.cpus; i++)
+		if (idle_periods(vm->cpu[i]) < REST_DEEP)
+			return false;
+	return true;
+}
+
+/* A vCPU that did next to nothing for a while gives back memory, which fills anew with what little is used; once, until it has worked: that of its
+ * TLB soon, the engine's later, and what all vCPUs share with the last one to rest. It slept since `start`. */
+static void rest(struct vm_cpu *cpu, u64 start, u64 now)
+{
+	struct vcpu *v = &cpu->vcpu;
+	u64 period = now - cpu->rest.since, asleep = cpu->stats.halted_ns + now - start - cpu->rest.asleep;
 	if (period < REST_PERIOD)
 		return;
 	bool idle = period - MIN(asleep, period) < period / REST_PART;
-	if (idle && !cpu->rest.idle)
-		mmu_discard(&cpu->vcpu);
-	cpu->rest.idle = idle;
+	u32 periods = idle ? MIN(cpu->rest.idle + 1, REST_DEEP + 1u) : 0;
+	__atomic_store_n(&cpu->rest.idle, periods, __ATOMIC_SEQ_CST);
+	if (periods == 1)
+		mmu_discard(v);
+	if (periods == REST_DEEP && v->engine->rest)
+		v->engine->rest(v, all_rest(cpu->vm));
 	cpu->rest.since = now;
-	cpu->rest.asleep = cpu->stats.halted_ns;
+	cpu->rest.asleep = cpu->stats.halted_ns + now - start;
+}
+
+/* Until when to sleep so that it can rest. */
+static u64 rest_deadline(const struct vm_cpu *cpu)
+{
+	return cpu->rest.idle < REST_DEEP ? cpu->rest.since + REST_PERIOD : HOST_NEVER;
 }
 
 static void sleep_until_work(struct vm_cpu *cpu)
 {
 	u64 start = host_now();
-	rest(cpu, start);
 	__atomic_store_n(&cpu->asleep, true, __ATOMIC_SEQ_CST);
 	steal_time_sleep(cpu);
 	for (;;) {
 		u32 wake = __atomic_load_n(&cpu->wake, __ATOMIC_SEQ_CST);
 		if (has_work(cpu))
 			break;
-		host_wait(&cpu->wake, wake, sleep_deadline(cpu));
+		rest(cpu, start, host_now());
+		host_wait(&cpu->wake, wake, MIN(sleep_deadline(cpu), rest_deadline(cpu)));
 	}
 	steal_time_wake(cpu);
 	__atomic_store_n(&cpu->asleep, false, __ATOMIC_SEQ_CST);

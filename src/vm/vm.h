@@ -104,10 +104,10 @@ struct vm_cpu {
 	bool held; /* a debugger wants this vCPU to stay while others go on; atomic, changed with the VM's lock held */
 	struct stats stats; /* this vCPU's thread */
 	u64 progress; /* exits and interrupts so far: this vCPU's thread, read by the watchdog, atomic */
-	struct { /* since when it is looked at whether the vCPU is idle, how long it had slept by then, and what came of it the last time */
+	struct { /* since when it is looked at whether the vCPU is idle, how long it had slept by then, and so often in a row it was (atomic) */
 		u64 since, asleep;
-		bool idle;
-	} rest; /* this vCPU's thread */
+		u32 idle;
+	} rest; /* this vCPU's thread; others read `idle` */
 	struct { /* the watchdog's: what it saw when it last looked */
 		u64 progress, registers;
 	} watch;

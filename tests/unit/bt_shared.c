@@ -195,11 +195,64 @@ static void test_at_once(void **state)
 	machine_destroy(&m);
 }
 
+/* ---- rest ---- */
+
+/* All that was translated is translated anew, and what was remembered of it is forgotten. */
+static void test_rest(void **state)
+{
+	struct machine m = machine_create();
+	unsigned blocks = write_much(&m);
+	bt_load(m.g, 0, one_start, one_end);
+	for (unsigned round = 0; round < 3; round++) {
+		unsigned long before = counter(m.cpu[0], "blocks translated");
+		for (unsigned i = 0; i < CPUS; i++) {
+			assert_int_equal(go(m.cpu[i], CODE), EXIT_HLT);
+			assert_int_equal(m.cpu[i]->gpr[RAX], 1);
+			assert_int_equal(go(m.cpu[i], MUCH), EXIT_HLT);
+			assert_int_equal(m.cpu[i]->gpr[RAX], blocks);
+		}
+		assert_true(counter(m.cpu[0], "blocks translated") > before);
+		for (unsigned i = 0; i < CPUS; i++)
+			m.cpu[i]->engine->rest(m.cpu[i], i == CPUS - 1);
+	}
+	machine_destroy(&m);
+}
+
+static void *rest_often(void *opaque)
+{
+	struct runner *r = opaque;
+	trap_thread_init();
+	for (unsigned i = 0; i < 20; i++) {
+		r->vcpu->engine->rest(r->vcpu, true);
+		r->right += go(r->vcpu, CODE) == EXIT_HLT && r->vcpu->gpr[RAX] == 1;
+	}
+	return NULL;
+}
+
+/* One took the others for resting while they run. */
+static void test_rest_meanwhile(void **state)
+{
+	struct machine m = machine_create();
+	struct runner runner[CPUS];
+	pthread_t thread[CPUS];
+	unsigned blocks = write_much(&m);
+	bt_load(m.g, 0, one_start, one_end);
+	for (unsigned i = 0; i < CPUS; i++) {
+		runner[i] = (struct runner){ .vcpu = m.cpu[i], .wanted = blocks };
+		assert_int_equal(pthread_create(&thread[i], NULL, i ? run_much : rest_often, &runner[i]), 0);
+	}
+	for (unsigned i = 0; i < CPUS; i++)
+		pthread_join(thread[i], NULL);
+	for (unsigned i = 0; i < CPUS; i++)
+		assert_int_equal(runner[i].right, i ? RUNS : 20);
+	machine_destroy(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_found_by_others), cmocka_unit_test(test_written), cmocka_unit_test(test_evicted_meanwhile),
-		cmocka_unit_test(test_at_once),
+		cmocka_unit_test(test_at_once), cmocka_unit_test(test_rest), cmocka_unit_test(test_rest_meanwhile),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

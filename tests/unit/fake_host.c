@@ -50,6 +50,25 @@ void host_table_discard(void *table, u64 size)
 	madvise(table, size, MADV_DONTNEED);
 }
 
+void host_table_discard_of(u64 *table, u64 size, u64 value)
+{
+	for (u64 i = 0; i < size / sizeof(*table); i++)
+		table[i] = value;
+}
+
+u64 *host_table_create_of(u64 size, u64 value)
+{
+	u64 *table = host_ram_create(size);
+	if (table)
+		host_table_discard_of(table, size, value);
+	return table;
+}
+
+void host_code_discard(const struct host_code *code, size_t offset, size_t size)
+{
+	madvise(code->rw + offset, size, MADV_REMOVE);
+}
+
 /* Aligned to 2 MiB. */
 void *host_ram_create(u64 size)
 {

@@ -31,6 +31,7 @@ struct machine {
 	unsigned sent_count;
 	const char *typed; /* for the serial port */
 	u64 slept;         /* calls of the idle hook */
+	unsigned rests[MACHINE_CPUS], deep_rests; /* of the engine; those when all rest */
 };
 
 /* The one machine of a test program. */
@@ -73,11 +74,18 @@ static void scripted_state_changed(struct vcpu *vcpu)
 	machine.state_changes[vcpu->index]++;
 }
 
+static void scripted_rest(struct vcpu *vcpu, bool all)
+{
+	machine.rests[vcpu->index]++;
+	machine.deep_rests += all;
+}
+
 static const struct engine_ops scripted_engine = {
 	.name = "scripted",
 	.vcpu_create = scripted_create,
 	.vcpu_destroy = scripted_destroy,
 	.run = scripted_run,
+	.rest = scripted_rest,
 	.state_changed = scripted_state_changed,
 };
 

@@ -180,8 +180,9 @@ static void test_halt_nmi_blocked(void **state)
 static void late(void *opaque)
 {
 	/* The timer's time passes while it sleeps: that is no reason to look at the clock again and again. */
-	assert_int_equal(fake_host_idle_until(), HOST_NEVER);
-	if (++machine.slept == 3)
+	bool rested = machine.rests[0];
+	assert_true(rested ? fake_host_idle_until() == HOST_NEVER : fake_host_idle_until() > host_now());
+	if (++machine.slept == 6)
 		vm_stop(machine.vm);
 	fake_host_advance(10 * SECOND);
 }
@@ -191,7 +192,7 @@ static void test_halt_deaf_with_expired_timer(void **state)
 	machine.vm->config.hang_timeout = 1000;
 	fake_host_set_idle(late, NULL);
 	run(0, (const script_step[]){ start_timer, halt_deaf, NULL });
-	assert_int_equal(machine.slept, 3);
+	assert_int_equal(machine.slept, 6);
 }
 
 /* An interrupt of too low a priority does not end a HLT either. */
@@ -618,6 +619,51 @@ static void test_no_hang_halted(void **state)
 	assert_int_equal(vm_ended(machine.vm), VM_STOPPED);
 }
 
+/* ---- rest ---- */
+
+static void few_moments(void *opaque)
+{
+	pass_seconds(1);
+	if (++machine.slept == 30)
+		vm_stop(machine.vm);
+}
+
+/* Once for each time that it was idle; by itself it wakes to notice. */
+static void test_rest(void **state)
+{
+	fake_host_set_idle(few_moments, NULL);
+	run(0, (const script_step[]){ halt_listening, NULL });
+	assert_int_equal(machine.rests[0], 1);
+	assert_int_equal(machine.deep_rests, 1);
+}
+
+static void some_moments(void *opaque)
+{
+	pass_seconds(1);
+	if (++machine.slept == 2)
+		vm_stop(machine.vm);
+}
+
+static void test_no_rest_yet(void **state)
+{
+	fake_host_set_idle(some_moments, NULL);
+	run(0, (const script_step[]){ halt_listening, NULL });
+	assert_int_equal(machine.rests[0], 0);
+}
+
+/* What is shared is left to the last: CPU 1 works, until it halts, too. */
+static void test_rest_of_all(void **state)
+{
+	struct vm_config config = machine_config(2);
+	machine_destroy(NULL);
+	machine_create(&config);
+	cpu_of(1)->vcpu.activity = ACTIVITY_ACTIVE;
+	fake_host_set_idle(few_moments, NULL);
+	run(0, (const script_step[]){ halt_listening, NULL });
+	assert_int_equal(machine.rests[0], 1);
+	assert_int_equal(machine.deep_rests, 0);
+}
+
 /* One CPU that listens is enough, as when Linux takes others off line. */
 static void test_one_is_alive(void **state)
 {
@@ -729,6 +775,9 @@ int main(void)
 		TEST(test_no_hang),
 		TEST(test_hang_halted),
 		TEST(test_no_hang_halted),
+		TEST(test_rest),
+		TEST(test_no_rest_yet),
+		TEST(test_rest_of_all),
 		TEST(test_one_is_alive),
 		TEST(test_not_started),
 		TEST_TWO(test_stats),

@@ -21,6 +21,14 @@ static unsigned hash_size(const struct bt_cache *c)
 	return 1u << c->hash_bits;
 }
 
+static u64 hash_bytes(const struct bt_cache *c)
+{
+	return hash_size(c) * sizeof(struct bt_slot);
+}
+
+#define PAGES_BYTES ((BT_PAGES * sizeof(struct bt_page) + PAGE_SIZE - 1) & PAGE_MASK)
+#define WANTED_BYTES ((BT_WANTED_SIZE * sizeof(struct bt_wanted) + PAGE_SIZE - 1) & PAGE_MASK)
+
 static unsigned slot_after(const struct bt_cache *c, unsigned slot)
 {
 	return (slot + 1) & (hash_size(c) - 1);
@@ -292,6 +300,46 @@ void cache_publish(struct bt_cache *c, struct bt_block *block, const u8 *end)
 		__atomic_store_n(chunk, place, __ATOMIC_RELEASE);
 }
 
+/* Pages without blocks, none of which is kept in the copies, move to the front if there is more to know of them. */
+static void pages_compact(struct bt_cache *c)
+{
+	unsigned kept = 0;
+	__builtin_memset(c->page_hash, 0, sizeof(c->page_hash));
+	__builtin_memset(c->copy_of, 0, sizeof(c->copy_of));
+	for (unsigned i = 0; i < c->pages; i++) {
+		if (!c->page[i].generation || !c->page[i].mixed)
+			continue;
+		struct bt_page *page = &c->page[kept++], **head = &c->page_hash[page_hash_of(c->page[i].gpa)];
+		*page = c->page[i];
+		page->copy = 0;
+		page->next = *head;
+		*head = page;
+	}
+	c->page_free = NULL;
+	c->pages = kept;
+}
+
+static u64 pages_up(u64 size)
+{
+	return (size + PAGE_SIZE - 1) & PAGE_MASK;
+}
+
+void cache_rest(struct vcpu *vcpu)
+{
+	struct bt_cache *c = bt_of(vcpu)->cache;
+	for (unsigned i = 0; i < c->regions; i++)
+		region_evict(vcpu, i);
+	c->region = 0;
+	cache_changed(c);
+	pages_compact(c);
+	u64 pages = pages_up(c->pages * sizeof(*c->page)), stubs = pages_up(c->stubs_size);
+	host_table_discard((u8 *)c->page + pages, PAGES_BYTES - pages);
+	host_table_discard(c->wanted, WANTED_BYTES);
+	host_table_discard(c->copy, BT_COPIES * PAGE_SIZE);
+	host_table_discard(c->hash, hash_bytes(c));
+	host_code_discard(&c->code, stubs, c->code.size - stubs);
+}
+
 struct bt_block *cache_of_prologue(const struct bt_cache *c, const u8 *prologue)
 {
 	u32 place;
@@ -308,11 +356,6 @@ static unsigned regions_for(const struct ram *ram)
 	return (unsigned)(translation_budget(ram, (u64)BT_REGIONS_MAX * BT_REGION_SIZE) / BT_REGION_SIZE);
 }
 
-static u64 hash_bytes(const struct bt_cache *c)
-{
-	return hash_size(c) * sizeof(struct bt_slot);
-}
-
 int cache_create(struct bt_cache *c, const struct ram *ram)
 {
 	c->regions = regions_for(ram);
@@ -320,7 +363,9 @@ int cache_create(struct bt_cache *c, const struct ram *ram)
 		c->hash_bits++;
 	c->hash = host_table_create(hash_bytes(c));
 	c->copy = host_table_create(BT_COPIES * PAGE_SIZE);
-	if (!c->hash || !c->copy || host_code_create(&c->code, (size_t)c->regions * BT_REGION_SIZE))
+	c->page = host_table_create(PAGES_BYTES);
+	c->wanted = host_table_create(WANTED_BYTES);
+	if (!c->hash || !c->copy || !c->page || !c->wanted || host_code_create(&c->code, (size_t)c->regions * BT_REGION_SIZE))
 		return -1;
 	c->used[0] = c->stubs_size = stubs_emit(c);
 	for (unsigned i = 0; i < c->regions; i++)
@@ -334,6 +379,10 @@ void cache_destroy(struct bt_cache *c)
 		host_table_destroy(c->hash, hash_bytes(c));
 	if (c->copy)
 		host_table_destroy(c->copy, BT_COPIES * PAGE_SIZE);
+	if (c->page)
+		host_table_destroy(c->page, PAGES_BYTES);
+	if (c->wanted)
+		host_table_destroy(c->wanted, WANTED_BYTES);
 	if (c->code.rw)
 		host_code_destroy(&c->code);
 }

@@ -151,10 +151,10 @@ struct bt_cache {
 	u8 (*copy)[PAGE_SIZE]; /* of pages that have been written before, by number; the first is scratch */
 	u16 copy_last;
 	struct bt_page *copy_of[BT_COPIES];
-	struct bt_wanted wanted[BT_WANTED_SIZE]; /* what was found lately, by the low bits of the address */
+	struct bt_wanted *wanted; /* BT_WANTED_SIZE: what was found lately, by the low bits of the address */
 	struct bt_page *page_hash[BT_PAGE_HASH_SIZE];
 	struct bt_page *page_free;
-	struct bt_page page[BT_PAGES];
+	struct bt_page *page; /* BT_PAGES */
 	unsigned pages; /* of which so many were ever used */
 	u64 logged; /* position in ram->code_log */
 	struct code_breaks breaks[BT_BREAKS]; /* none but from 1 on */
@@ -276,6 +276,8 @@ void cache_obey(struct vcpu *vcpu);
 void cache_await(struct vcpu *vcpu);
 /* Empty the jump cache. */
 void cache_clear_jumps(struct vcpu *vcpu);
+int cache_create_jumps(struct vcpu *vcpu); /* 0, or -1: no memory */
+void cache_destroy_jumps(struct vcpu *vcpu);
 
 static inline u64 cache_epoch(const struct bt_cache *c)
 {
@@ -324,6 +326,8 @@ void cache_drop_page(struct bt_cache *c, struct bt_page *page);
 void cache_unlink(struct bt_cache *c, struct bt_block *block, unsigned link);
 struct bt_page *cache_page_find(struct bt_cache *c, gpa_t gpa);
 void cache_drop_all(struct bt_cache *c);
+/* All code goes, and the memory that it and what is known of it took. */
+void cache_rest(struct vcpu *vcpu);
 /* The instruction whose code, which the caller is in the midst of, holds a host address of the executable mapping: its offset in the page, with
  * MAP_SAVED << 8. False: none. Needs no lock. */
 bool cache_insn_at(struct bt_cache *c, const u8 *pc, u16 *offset);

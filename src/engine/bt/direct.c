@@ -442,6 +442,18 @@ void direct_destroy(struct vcpu *vcpu)
 	host_free(d);
 }
 
+void direct_rest(struct vcpu *vcpu)
+{
+	struct direct *d = direct_of(vcpu);
+	if (!d)
+		return;
+	forget_all(d);
+	for (unsigned i = 0; i < DIRECT_CANDIDATES; i++)
+		d->candidate[i].busy = 0;
+	for (unsigned i = 0; i < d->codes; i++)
+		host_code_discard(&d->code[i], 0, d->code[i].size);
+}
+
 void direct_forget(struct vcpu *vcpu)
 {
 	if (direct_of(vcpu))

@@ -229,6 +229,8 @@ void direct_destroy(struct vcpu *vcpu);
 /* Run guest user code at vcpu->rip in a space, if it is to be. False: it is not; nothing happened. Else *go as of step_next. */
 bool direct_run(struct vcpu *vcpu, struct exit *exit, bool *go);
 void direct_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);
+/* Give back all spaces: user code that works again is to earn them anew. */
+void direct_rest(struct vcpu *vcpu);
 /* The vCPU's state was changed from outside. */
 void direct_forget(struct vcpu *vcpu);
 

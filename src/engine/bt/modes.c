@@ -100,7 +100,7 @@ u16 modes_key_of_breaks(struct vcpu *vcpu, gla_t gla)
 	if (n == BT_BREAKS) {
 		vector_sync(vcpu);
 		cache_drop_all(c);
-		__builtin_memset(c->wanted, 0, sizeof(c->wanted));
+		__builtin_memset(c->wanted, 0, BT_WANTED_SIZE * sizeof(*c->wanted));
 		c->breaks_used = 0;
 		n = 1;
 	}

@@ -59,9 +59,10 @@ static struct bt_block *find_remembered(struct vcpu *vcpu)
 {
 	const struct bt_cache *c = bt_of(vcpu)->cache;
 	const u64 *slot = jump_slot(vcpu);
-	if (slot[0] != bt_jump_tag(vcpu))
+	const u8 *prologue = (const u8 *)(uintptr_t)slot[JUMP_CACHE_ENTRIES];
+	if (slot[0] != bt_jump_tag(vcpu) || prologue == c->miss)
 		return NULL;
-	struct bt_block *block = cache_of_prologue(c, bt_rw(c, (const void *)(uintptr_t)slot[JUMP_CACHE_ENTRIES]));
+	struct bt_block *block = cache_of_prologue(c, bt_rw(c, prologue));
 	const struct bt_page *page = __atomic_load_n(&block->page, __ATOMIC_ACQUIRE);
 	return page && !__atomic_load_n(&page->stale, __ATOMIC_RELAXED) && bt_block_current(c, block) ? block : NULL;
 }
@@ -460,6 +461,19 @@ static void bt_run(struct vcpu *vcpu, struct exit *exit)
 	mmu_set_running(vcpu, false);
 }
 
+/* Not the counts of what it was worth: an idle guest is soon as fast as before. */
+static void bt_rest(struct vcpu *vcpu, bool all)
+{
+	step_rest(vcpu, all);
+	direct_rest(vcpu);
+	if (all) {
+		cache_lock(vcpu);
+		cache_rest(vcpu);
+		cache_unlock(vcpu);
+	}
+	cache_clear_jumps(vcpu);
+}
+
 /* ---- life ---- */
 
 static void bt_destroy(struct vcpu *vcpu)
@@ -470,8 +484,7 @@ static void bt_destroy(struct vcpu *vcpu)
 		cache_leave(vcpu);
 		host_free(bt);
 	}
-	host_free(vcpu->jump_cache);
-	vcpu->jump_cache = NULL;
+	cache_destroy_jumps(vcpu);
 	step_destroy(vcpu);
 }
 
@@ -482,15 +495,13 @@ static int bt_create(struct vcpu *vcpu)
 		return -1;
 	struct bt *bt = step_of(vcpu)->translator = host_alloc(sizeof(*bt));
 	vcpu->self = vcpu;
-	vcpu->jump_cache = host_alloc(JUMP_CACHE_ENTRIES * 2 * sizeof(u64));
-	if (!bt || !vcpu->jump_cache || cache_join(vcpu)) {
+	if (!bt || cache_join(vcpu) || cache_create_jumps(vcpu)) {
 		bt_destroy(vcpu);
 		return -1;
 	}
 	bt->cache->unchained = vcpu->trace & TRACE_EXEC;
 	step_of(vcpu)->translated = bt->cache->code;
 	bt->logged = ram->code_logged;
-	cache_clear_jumps(vcpu);
 	if (direct_create(vcpu)) {
 		bt_destroy(vcpu);
 		return -1;
@@ -560,6 +571,7 @@ const struct engine_ops engine_bt = {
 	.vcpu_create = bt_create,
 	.vcpu_destroy = bt_destroy,
 	.run = bt_run,
+	.rest = bt_rest,
 	.state_changed = bt_state_changed,
 	.report = bt_report,
 };

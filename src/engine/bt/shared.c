@@ -77,12 +77,30 @@ static void forget_jumps(struct vcpu *vcpu, const u8 *from, const u8 *to)
 	}
 }
 
+#define JUMPS_BYTES (JUMP_CACHE_ENTRIES * 2 * sizeof(u64))
+
+/* Tags included: no tag is equal to a host address, as the salt is in its upper bits. */
+static u64 no_jump(struct vcpu *vcpu)
+{
+	return (u64)(uintptr_t)bt_of(vcpu)->cache->miss;
+}
+
+int cache_create_jumps(struct vcpu *vcpu)
+{
+	vcpu->jump_cache = host_table_create_of(JUMPS_BYTES, no_jump(vcpu));
+	return vcpu->jump_cache ? 0 : -1;
+}
+
+void cache_destroy_jumps(struct vcpu *vcpu)
+{
+	if (vcpu->jump_cache)
+		host_table_destroy(vcpu->jump_cache, JUMPS_BYTES);
+	vcpu->jump_cache = NULL;
+}
+
 void cache_clear_jumps(struct vcpu *vcpu)
 {
-	for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) {
-		vcpu->jump_cache[i] = 1;
-		vcpu->jump_cache[JUMP_CACHE_ENTRIES + i] = (u64)(uintptr_t)bt_of(vcpu)->cache->miss;
-	}
+	host_table_discard_of(vcpu->jump_cache, JUMPS_BYTES, no_jump(vcpu));
 }
 
 /* What was fetched before of code that others overwrite is not executed. Intel SDM volume 3, "Serializing Instructions". */

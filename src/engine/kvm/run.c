@@ -396,6 +396,7 @@ const struct engine_ops engine_kvm = {
 	.vcpu_destroy = kvm_vcpu_destroy,
 	.run = run,
 	.sync = sync,
+	.rest = step_rest,
 	.state_changed = state_changed,
 	.gather_dirty = kvm_gather_dirty,
 	.report = report,

@@ -13,12 +13,20 @@
 
 void block_flush_all(struct step *step)
 {
-	__builtin_memset(step->hash, 0, sizeof(step->hash));
-	__builtin_memset(step->jump_cache, 0, sizeof(step->jump_cache));
+	host_table_discard(step->hash, BLOCK_HASH_SIZE * sizeof(*step->hash));
+	host_table_discard(step->jump_cache, JUMP_CACHE_SIZE * sizeof(*step->jump_cache));
 	step->chunk_current = 0;
 	step->chunk_used = 0;
 	step->code_used = 0;
 	step->flushes++;
+}
+
+void block_rest(struct step *step)
+{
+	block_flush_all(step);
+	while (step->chunks)
+		host_table_destroy(step->chunk[--step->chunks], ARENA_CHUNK);
+	host_code_discard(&step->code, 0, step->code.size);
 }
 
 void *block_alloc(struct step *step, size_t size)
@@ -33,7 +41,7 @@ void *block_alloc(struct step *step, size_t size)
 	if (next >= step->chunks_max || size > ARENA_CHUNK)
 		return NULL;
 	if (next == step->chunks) {
-		step->chunk[next] = host_alloc(ARENA_CHUNK);
+		step->chunk[next] = host_table_create(ARENA_CHUNK);
 		if (!step->chunk[next])
 			return NULL;
 		step->chunks++;

@@ -113,8 +113,8 @@ struct step {
 	struct host_code translated; /* where its code lies */
 	struct exit *exit;
 
-	struct block *jump_cache[JUMP_CACHE_SIZE]; /* by rip; what is found is verified against the TLB */
-	struct block *hash[BLOCK_HASH_SIZE];
+	struct block **jump_cache; /* JUMP_CACHE_SIZE, by rip; what is found is verified against the TLB */
+	struct block **hash; /* BLOCK_HASH_SIZE */
 	u8 *chunk[ARENA_CHUNKS];
 	unsigned chunks, chunks_max, chunk_current;
 	size_t chunk_used;
@@ -170,6 +170,8 @@ struct block *block_find(struct vcpu *vcpu, bool single);
 u32 block_key(const struct vcpu *vcpu, bool single);
 struct block *block_cached(struct vcpu *vcpu, struct step *step, u32 key);
 void block_flush_all(struct step *step);
+/* Give back what decoded code takes: between two runs. */
+void block_rest(struct step *step);
 size_t block_build_size(void);
 /* Memory for decoded code, freed by block_flush_all; NULL when full. */
 void *block_alloc(struct step *step, size_t size);

@@ -362,17 +362,18 @@ int step_create(struct vcpu *vcpu, size_t code_size)
 	struct step *step = host_alloc(sizeof(*step));
 	if (!step)
 		return -1;
+	vcpu->engine_state = step;
 	step->build = host_alloc(block_build_size());
-	if (!step->build || host_code_create(&step->code, code_size)) {
-		host_free(step->build);
-		host_free(step);
+	step->hash = host_table_create(BLOCK_HASH_SIZE * sizeof(*step->hash));
+	step->jump_cache = host_table_create(JUMP_CACHE_SIZE * sizeof(*step->jump_cache));
+	if (!step->build || !step->hash || !step->jump_cache || host_code_create(&step->code, code_size)) {
+		step_destroy(vcpu);
 		return -1;
 	}
 	insn_decoder_init(&step->decoder, vcpu->cpuid, is_amd(vcpu));
 	init_image(step);
 	step->chunks_max = (unsigned)MIN((size_t)ARENA_CHUNKS, 4 * code_size / ARENA_CHUNK);
 	step->xstate_mask = xstate_host_mask();
-	vcpu->engine_state = step;
 	return 0;
 }
 
@@ -381,9 +382,14 @@ void step_destroy(struct vcpu *vcpu)
 	struct step *step = step_of(vcpu);
 	if (!step)
 		return;
-	for (unsigned i = 0; i < step->chunks; i++)
-		host_free(step->chunk[i]);
-	host_code_destroy(&step->code);
+	while (step->chunks)
+		host_table_destroy(step->chunk[--step->chunks], ARENA_CHUNK);
+	if (step->hash)
+		host_table_destroy(step->hash, BLOCK_HASH_SIZE * sizeof(*step->hash));
+	if (step->jump_cache)
+		host_table_destroy(step->jump_cache, JUMP_CACHE_SIZE * sizeof(*step->jump_cache));
+	if (step->code.rw)
+		host_code_destroy(&step->code);
 	host_free(step->build);
 	host_free(step);
 	vcpu->engine_state = NULL;
@@ -400,6 +406,11 @@ static void step_state_changed(struct vcpu *vcpu)
 	x87_reload(vcpu, step_of(vcpu));
 }
 
+void step_rest(struct vcpu *vcpu, bool all)
+{
+	block_rest(step_of(vcpu));
+}
+
 static int create_alone(struct vcpu *vcpu)
 {
 	return step_create(vcpu, CODE_SIZE);
@@ -412,5 +423,6 @@ const struct engine_ops engine_step = {
 	.vcpu_create = create_alone,
 	.vcpu_destroy = step_destroy,
 	.run = step_run,
+	.rest = step_rest,
 	.state_changed = step_state_changed,
 };

@@ -10,6 +10,7 @@
 /* With room for so many bytes of host code, and four times as much decoded code at most. */
 int step_create(struct vcpu *vcpu, size_t code_size);
 void step_destroy(struct vcpu *vcpu);
+void step_rest(struct vcpu *vcpu, bool all); /* engine_ops.rest */
 
 /* Execute exactly one instruction (one iteration of a repeated string instruction), after delivering what is pending,
  * if anything: events count as part of the instruction that follows them. True: go on. False: *exit says why not.

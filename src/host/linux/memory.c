@@ -115,6 +115,40 @@ void host_table_discard(void *table, u64 size)
 		memset(table, 0, size);
 }
 
+#define PATTERN_SIZE 65536
+
+/* A file of a few pages that hold the value, mapped privately over and over: what was not written is in these pages. */
+static bool map_pattern(u8 *table, u64 size, u64 value)
+{
+	u64 pattern[PATTERN_SIZE / sizeof(u64)];
+	int fd = make_file("nadir-pattern", PATTERN_SIZE);
+	for (unsigned i = 0; i < ARRAY_SIZE(pattern); i++)
+		pattern[i] = value;
+	bool good = fd >= 0 && write(fd, pattern, sizeof(pattern)) == sizeof(pattern);
+	for (u64 at = 0; good && at < size; at += PATTERN_SIZE)
+		good = mmap(table + at, PATTERN_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, 0) != MAP_FAILED;
+	if (fd >= 0)
+		close(fd);
+	return good;
+}
+
+u64 *host_table_create_of(u64 size, u64 value)
+{
+	u8 *p = host_table_create(size);
+	if (!p || map_pattern(p, size, value))
+		return (u64 *)(void *)p;
+	host_table_destroy(p, size);
+	return NULL;
+}
+
+void host_table_discard_of(u64 *table, u64 size, u64 value)
+{
+	if (!madvise(table, size, MADV_DONTNEED))
+		return;
+	for (u64 i = 0; i < size / sizeof(*table); i++)
+		table[i] = value;
+}
+
 /* ---- guest RAM ---- */
 
 void *host_ram_create(u64 size)
@@ -193,6 +227,11 @@ int host_code_create(struct host_code *code, size_t size)
 	remember_file(rx, fd);
 	*code = (struct host_code){ .rw = rw, .rx = rx, .size = size };
 	return 0;
+}
+
+void host_code_discard(const struct host_code *code, size_t offset, size_t size)
+{
+	(void)madvise(code->rw + offset, size, MADV_REMOVE);
 }
 
 void host_code_destroy(struct host_code *code)

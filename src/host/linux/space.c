@@ -297,6 +297,7 @@ void host_space_destroy(struct host_space *space)
 	if (!handoff_dead(&s->handoff))
 		send_request(&r, NULL);
 	close_files(s);
+	(void)madvise(s->space.tables, SPACE_TABLES_MAX, MADV_REMOVE); /* the rest is small, and tells when the process has ended */
 	release_slot(s, SLOT_ENDING);
 }
 

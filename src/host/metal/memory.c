@@ -22,6 +22,20 @@ void host_table_destroy(void *table, u64 size)
 	area_free(table, size);
 }
 
+void host_table_discard_of(u64 *table, u64 size, u64 value)
+{
+	for (u64 i = 0; i < size / sizeof(*table); i++)
+		table[i] = value;
+}
+
+u64 *host_table_create_of(u64 size, u64 value)
+{
+	u64 *table = area_alloc(size);
+	if (table)
+		host_table_discard_of(table, size, value);
+	return table;
+}
+
 /* ---- guests' memory: pages of its own, which the host has nowhere else ---- */
 
 static bool map_guest_pages(u64 base, u64 size)
@@ -137,6 +151,10 @@ int host_code_create(struct host_code *code, size_t size)
 	}
 	*code = (struct host_code){ .rw = rw, .rx = (u8 *)(uintptr_t)rx, .size = size };
 	return 0;
+}
+
+void host_code_discard(const struct host_code *code, size_t offset, size_t size)
+{
 }
 
 void host_code_destroy(struct host_code *code)
