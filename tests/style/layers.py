@@ -31,7 +31,7 @@ LAYERS = [
 ]
 RANK = {prefix: rank for rank, prefixes in enumerate(LAYERS) for prefix in prefixes}
 # What stands beside its siblings and is shared by them.
-SHARED = {"engine/insn", "engine/step", "host/port.h", "host/kvm.h"}
+SHARED = {"engine/hw", "engine/insn", "engine/step", "host/port.h", "host/kvm.h"}
 FREESTANDING = {"stdalign.h", "stdarg.h", "stdatomic.h", "stdbool.h", "stddef.h", "stdint.h", "limits.h"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.M)
 

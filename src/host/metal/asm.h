@@ -2,6 +2,7 @@
 #ifndef NADIR_HOST_METAL_ASM_H
 #define NADIR_HOST_METAL_ASM_H
 
+#include "arch/asm.h"
 #include "arch/msr.h"
 #include "arch/regs.h"
 #include "arch/types.h"
@@ -28,18 +29,6 @@ static inline u16 inw(u16 port)
 	u16 value;
 	__asm__ volatile("inw %1, %0" : "=a"(value) : "Nd"(port) : "memory");
 	return value;
-}
-
-static inline u64 rdmsr(u32 msr)
-{
-	u32 low, high;
-	__asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr) : "memory");
-	return low | (u64)high << 32;
-}
-
-static inline void wrmsr(u32 msr, u64 value)
-{
-	__asm__ volatile("wrmsr" ::"c"(msr), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");
 }
 
 #define CONTROL_REGISTER(n)                                                                                            \

@@ -245,7 +245,8 @@ void guest_start(void)
 	copy_command_line();
 	memcpy(low_start, low_load, low_end - low_start);
 	struct cpuid hypervisor = cpuid(0x40000000, 0);
-	on_qemu = CPUID_HAS(1, ecx, 31) && hypervisor.ebx == 0x54474354; /* "TCGT" */
+	u64 tcg = 0; /* a hypervisor may run on it: "tcg=1" */
+	on_qemu = (CPUID_HAS(1, ecx, 31) && hypervisor.ebx == 0x54474354 /* "TCGT" */) || (command_option("tcg", &tcg) && tcg);
 	is_amd = cpuid(0, 0).ebx == 0x68747541;                          /* "Auth" */
 	descriptors_init();
 	outb(0x21, 0xff); /* no interrupts from the PICs until a guest wants them */

@@ -1,0 +1,120 @@
+/* Whether the CPU has what the engine needs, and vCPUs with their permission maps. AMD APM volume 2, "Enabling SVM", "I/O Intercepts", "MSR Intercepts". */
+#include "engine/svm/svm.h"
+
+#include "arch/asm.h"
+#include "cpu/host_cpuid.h"
+#include "engine/step/step.h"
+#include "lib/string.h"
+
+#define EMULATOR_CODE (1u << 20)
+#define PAUSES 3000 /* that leave the guest, if they come within THRESHOLD ticks of each other */
+#define PAUSE_THRESHOLD 128
+
+static u32 svm_features(void)
+{
+	return host_cpuid_checked(0x8000000a, 0).reg[CPUID_EDX];
+}
+
+bool svm_available(const char **why)
+{
+	if (!host_bare_cpu(why))
+		return false;
+	if (!(host_cpuid_checked(0x80000001, 0).reg[CPUID_ECX] & CPUID_SVM)) {
+		*why = "this processor lacks AMD-V (SVM)";
+		return false;
+	}
+	if (rdmsr(MSR_VM_CR) & VM_CR_SVMDIS) {
+		*why = "AMD-V is disabled by the firmware: enable SVM in its setup";
+		return false;
+	}
+	if (!(svm_features() & SVM_NESTED_PAGING)) {
+		*why = "this processor has AMD-V without nested paging";
+		return false;
+	}
+	return hw_registers_available(why);
+}
+
+/* ---- permission maps ---- */
+
+/* Two bits an MSR, read and write, in three ranges of 2000H: set, the access leaves. */
+static void set_msr_map(struct vcpu *v, u8 *map)
+{
+	static const u32 base[3] = { 0, 0xc0000000, 0xc0010000 };
+	unsigned count;
+	const struct hw_msr *msr = hw_native_msrs(&count);
+	memset(map, 0xff, SVM_MSR_PAGES * PAGE_SIZE);
+	for (unsigned i = 0; i < count; i++) {
+		unsigned range = 0;
+		if (!hw_msr_is_native(v, &msr[i]))
+			continue;
+		while (msr[i].index - base[range] >= 0x2000)
+			range++;
+		unsigned bit = 2 * (range * 0x2000 + msr[i].index - base[range]);
+		map[bit / 8] &= (u8)~(3u << bit % 8);
+	}
+}
+
+static void init_vmcb(struct vcpu *v, struct svm_vcpu *s)
+{
+	struct vmcb *b = s->vmcb;
+	u8 *msr_map = (u8 *)b + PAGE_SIZE, *io_map = msr_map + SVM_MSR_PAGES * PAGE_SIZE;
+	set_msr_map(v, msr_map);
+	memset(io_map, 0xff, SVM_IO_PAGES * PAGE_SIZE);
+	svm_set_intercepts(b, s->features);
+	b->msrpm = host_physical(msr_map);
+	b->iopm = host_physical(io_map);
+	b->nested = NP_ENABLE;
+	b->pause_count = PAUSES;
+	b->pause_threshold = PAUSE_THRESHOLD;
+}
+
+/* ---- vCPUs ---- */
+
+int svm_vcpu_create(struct vcpu *v)
+{
+	if (step_create(v, EMULATOR_CODE) < 0)
+		return -1;
+	struct svm_vcpu *s = host_alloc(sizeof(*s));
+	if (!s) {
+		step_destroy(v);
+		return -1;
+	}
+	step_of(v)->translator = &s->hw;
+	s->features = svm_features();
+	s->vmcb = host_pages_create(SVM_PAGES);
+	struct hw_memory *memory = hw_memory_nested.create(v, &hw_format_npt);
+	if (s->vmcb && memory && svm_cpus_init()) {
+		s->vmcb_physical = host_physical(s->vmcb);
+		init_vmcb(v, s);
+		hw_init(v, &svm_ops, memory);
+		return 0;
+	}
+	s->hw.memory = memory;
+	svm_vcpu_destroy(v);
+	return -1;
+}
+
+void svm_vcpu_destroy(struct vcpu *v)
+{
+	struct svm_vcpu *s = svm_of(v);
+	if (s->hw.memory)
+		s->hw.memory->ops->destroy(s->hw.memory);
+	host_pages_destroy(s->vmcb, SVM_PAGES);
+	host_free(s);
+	step_destroy(v);
+}
+
+const struct hw_ops svm_ops = { .fetch = svm_fetch, .write = svm_write, .enter = svm_enter, .answer = svm_answer };
+
+const struct engine_ops engine_svm = {
+	.name = "svm",
+	.description = "AMD-V, on the bare machine",
+	.available = svm_available,
+	.limit = hw_limit,
+	.vcpu_create = svm_vcpu_create,
+	.vcpu_destroy = svm_vcpu_destroy,
+	.run = hw_run,
+	.sync = hw_sync,
+	.state_changed = hw_state_changed,
+	.report = svm_report,
+};

@@ -1,0 +1,155 @@
+/* VMRUN and what is around it. AMD APM volume 2, "VMRUN Instruction", "#VMEXIT", "VMSAVE and VMLOAD Instructions", "Global Interrupt Flag", "Event Injection". */
+#include "engine/svm/svm.h"
+
+#include "arch/asm.h"
+#include "arch/exception.h"
+#include "cpu/control.h"
+
+#define EXIT_CODE_NMI 0x61
+
+/* Interrupts of the host are enabled for VMRUN only, when the global interrupt flag is clear: one that is pending leaves the guest at once, and is taken after
+ * host_release. VMRUN keeps RSP and RAX of the host; the others are the guest's until they are stored. */
+static void run_guest(u64 *gpr, u64 vmcb, u64 host)
+{
+	__asm__ volatile("pushq %%rbp\n\t"
+			 "pushq %[host]\n\t"
+			 "pushq %[gpr]\n\t"
+			 "clgi\n\t"
+			 "sti\n\t"
+			 "movq %[host], %%rax\n\t"
+			 "vmsave %%rax\n\t"
+			 "movq %[vmcb], %%rax\n\t"
+			 "vmload %%rax\n\t"
+			 "movq 1*8(%%rdi), %%rcx\n\t"
+			 "movq 2*8(%%rdi), %%rdx\n\t"
+			 "movq 3*8(%%rdi), %%rbx\n\t"
+			 "movq 5*8(%%rdi), %%rbp\n\t"
+			 "movq 6*8(%%rdi), %%rsi\n\t"
+			 "movq 8*8(%%rdi), %%r8\n\t"
+			 "movq 9*8(%%rdi), %%r9\n\t"
+			 "movq 10*8(%%rdi), %%r10\n\t"
+			 "movq 11*8(%%rdi), %%r11\n\t"
+			 "movq 12*8(%%rdi), %%r12\n\t"
+			 "movq 13*8(%%rdi), %%r13\n\t"
+			 "movq 14*8(%%rdi), %%r14\n\t"
+			 "movq 15*8(%%rdi), %%r15\n\t"
+			 "movq 7*8(%%rdi), %%rdi\n\t"
+			 "vmrun %%rax\n\t"
+			 "vmsave %%rax\n\t"
+			 "pushq %%rdi\n\t"
+			 "movq 8(%%rsp), %%rdi\n\t"
+			 "popq 7*8(%%rdi)\n\t"
+			 "movq %%rcx, 1*8(%%rdi)\n\t"
+			 "movq %%rdx, 2*8(%%rdi)\n\t"
+			 "movq %%rbx, 3*8(%%rdi)\n\t"
+			 "movq %%rbp, 5*8(%%rdi)\n\t"
+			 "movq %%rsi, 6*8(%%rdi)\n\t"
+			 "movq %%r8, 8*8(%%rdi)\n\t"
+			 "movq %%r9, 9*8(%%rdi)\n\t"
+			 "movq %%r10, 10*8(%%rdi)\n\t"
+			 "movq %%r11, 11*8(%%rdi)\n\t"
+			 "movq %%r12, 12*8(%%rdi)\n\t"
+			 "movq %%r13, 13*8(%%rdi)\n\t"
+			 "movq %%r14, 14*8(%%rdi)\n\t"
+			 "movq %%r15, 15*8(%%rdi)\n\t"
+			 "popq %%rdi\n\t"
+			 "popq %%rax\n\t"
+			 "vmload %%rax\n\t"
+			 "cli\n\t"
+			 "stgi\n\t"
+			 "popq %%rbp"
+			 : [gpr] "+D"(gpr), [vmcb] "+S"(vmcb), [host] "+d"(host)
+			 :
+			 : "rax", "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "cc", "memory");
+}
+
+/* ---- before ---- */
+
+static void set_interrupt_control(const struct hw_vcpu *hw, struct vmcb *b)
+{
+	u64 control = V_INTR_MASKING | (hw->window ? V_IRQ | V_PRIORITY | V_IGNORE_TPR : 0);
+	if (b->interrupt_control == control)
+		return;
+	b->interrupt_control = control;
+	b->clean &= ~(u32)CLEAN_INTERRUPT;
+}
+
+static void set_tsc_offset(const struct vcpu *v, struct vmcb *b)
+{
+	if (b->tsc_offset == v->tsc_offset)
+		return;
+	b->tsc_offset = v->tsc_offset;
+	b->clean &= ~(u32)CLEAN_INTERCEPTS;
+}
+
+static void set_nested_root(struct hw_vcpu *hw, struct vmcb *b)
+{
+	u64 root = hw->memory->ops->root(hw->memory);
+	if (b->nested_cr3 == root)
+		return;
+	b->nested_cr3 = root;
+	b->clean &= ~(u32)CLEAN_NESTED;
+}
+
+static void load(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
+{
+	struct vmcb *b = s->vmcb;
+	if (cpu->last != s || s->cpu != cpu || !(s->features & SVM_CLEAN_BITS))
+		b->clean = 0;
+	cpu->last = s;
+	svm_choose_asid(s, cpu, hw_memory_stale(s->hw.memory, host_cpu()));
+	set_nested_root(&s->hw, b);
+	set_interrupt_control(&s->hw, b);
+	set_tsc_offset(v, b);
+	svm_update_intercepts(v);
+	b->interrupt_state = 0;
+	b->event = s->hw.event | (u64)s->hw.event_error << 32;
+	b->rax = v->gpr[RAX];
+	b->rsp = v->gpr[RSP];
+	b->rip = v->rip;
+	b->rflags = v->rflags;
+	hw_registers_load(v, &cpu->hw);
+}
+
+/* ---- after ---- */
+
+/* INT n, INT3 and INTO come again, since RIP is still in front of them. */
+static void take_event(struct hw_vcpu *hw, u64 event)
+{
+	u32 info = (u32)event;
+	u8 vector = (u8)info;
+	bool exception = HW_EVENT_TYPE_OF(info) == HW_EVENT_EXCEPTION;
+	bool again = HW_EVENT_TYPE_OF(info) == HW_EVENT_SOFTWARE || (exception && (vector == VEC_BP || vector == VEC_OF));
+	hw->event = (info & HW_EVENT_VALID) && !again ? info : 0;
+	hw->event_error = (u32)(event >> 32);
+}
+
+static void store(struct vcpu *v, struct svm_vcpu *s)
+{
+	struct vmcb *b = s->vmcb;
+	if (v->cr4 & CR4_OSXSAVE)
+		v->xcr0 = xgetbv(0); /* not all CPUs leave at XSETBV (QEMU's TCG) */
+	hw_registers_leave(v);
+	v->gpr[RAX] = b->rax;
+	v->gpr[RSP] = b->rsp;
+	v->rip = v->next_rip = b->rip;
+	v->rflags = b->rflags | RFLAGS_FIXED1;
+	v->cpl = b->cpl;
+	v->shadow = b->interrupt_state & INTERRUPT_SHADOW ? SHADOW_STI : 0;
+	s->hw.next_rip = s->features & SVM_NEXT_RIP ? b->next_rip : 0;
+	take_event(&s->hw, b->exit_event);
+	b->clean = CLEAN_ALL;
+	if (b->exit_code == EXIT_CODE_NMI)
+		host_nmi();
+}
+
+bool svm_enter(struct vcpu *v, const char **what)
+{
+	struct svm_vcpu *s = svm_of(v);
+	struct svm_cpu *cpu = *host_cpu_slot();
+	load(v, s, cpu);
+	run_guest(v->gpr, s->vmcb_physical, host_physical(cpu->host));
+	store(v, s);
+	*what = "the processor refuses to enter the guest's state (VMEXIT_INVALID)";
+	return (u32)s->vmcb->exit_code != VMEXIT_INVALID;
+}
