@@ -1,10 +1,10 @@
-# Runs in the guest: fio writes to a raw and a qcow2 disk, in patterns that it verifies. Each line is checked by fio.py.
+# Runs in the guest: fio writes to disks of several kinds, in patterns that it verifies. Each line is checked by fio.py.
 cd /files || exit
 for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do
 	insmod ./$module.ko
 done
 mkdir -p /tools
-mount -t ext4 -o ro /dev/vdc /tools && mount --bind /dev /tools/dev && mount --bind /proc /tools/proc && mount -t tmpfs tmpfs /tools/tmp
+mount -t ext4 -o ro /dev/vde /tools && mount --bind /dev /tools/dev && mount --bind /proc /tools/proc && mount -t tmpfs tmpfs /tools/tmp
 ip link set lo up 2>/dev/null
 # verify NAME DISK OPTION...
 verify() {
@@ -19,7 +19,7 @@ verify() {
 		tail -5 /tmp/out
 	fi
 }
-for disk in vda vdb; do
+for disk in vda vdb vdc vdd; do
 	verify small $disk --rw=randwrite --bsrange=512-16k --blockalign=512 --iodepth=16 --size=24m
 	verify large $disk --rw=write --bs=1m --iodepth=4 --size=100%
 	verify mixed $disk --rw=randrw --bs=4k --iodepth=32 --size=32m --fsync=64

@@ -16,9 +16,13 @@ struct disk *disk_open(const char *option, struct block_backend *backend);
 struct disk *disk_open_cdrom(const char *path, struct block_backend *backend);
 /* The same with an image, which belongs to the disk from then on. */
 struct disk *disk_create(struct image *image, struct block_backend *backend);
+/* No io_uring, though the kernel may have it. Before disk_start. */
+void disk_keep_to_threads(struct disk *disk);
 /* Start the disk's threads; `completed` is called by any of them, without locks, when requests are complete. 0 or an error number. Before the
  * process is confined. */
 int disk_start(struct disk *disk, void (*completed)(void *opaque), void *opaque);
+/* The file of its io_uring, or -1: its threads call io_uring_enter with that. */
+int disk_ring(const struct disk *disk);
 /* Finish what was submitted and end the threads. No more requests come. */
 void disk_stop(struct disk *disk);
 /* NULL is allowed. */

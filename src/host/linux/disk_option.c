@@ -15,7 +15,7 @@
 #define CDROM_BLOCK 2048u
 
 struct wishes {
-	char *path, *nbd, *format, *base, *overlay, *serial, *bus, *media;
+	char *path, *nbd, *format, *base, *overlay, *serial, *bus, *media, *aio;
 	bool readonly, direct, snapshot;
 };
 
@@ -38,6 +38,7 @@ static const struct key {
 	{ "serial", false, offsetof(struct wishes, serial) },
 	{ "bus", false, offsetof(struct wishes, bus) },
 	{ "media", false, offsetof(struct wishes, media) },
+	{ "aio", false, offsetof(struct wishes, aio) },
 	{ "readonly", true, offsetof(struct wishes, readonly) },
 	{ "direct", true, offsetof(struct wishes, direct) },
 	{ "snapshot", true, offsetof(struct wishes, snapshot) },
@@ -67,7 +68,7 @@ static int parse_word(char *word, struct wishes *w)
 		*(char **)field = value;
 		return 0;
 	}
-	return complain(word, "there is no such key; the keys are path, nbd, format, base, overlay, bus, media, serial, readonly, direct and snapshot");
+	return complain(word, "there is no such key; the keys are path, nbd, format, base, overlay, bus, media, serial, readonly, direct, aio and snapshot");
 }
 
 static bool is_cdrom(const struct wishes *w)
@@ -98,6 +99,8 @@ static int parse(char *text, struct wishes *w)
 		return complain(w->bus, "bus is virtio or sata");
 	if (!is_one_of(w->media, "disk", "cdrom"))
 		return complain(w->media, "media is disk or cdrom");
+	if (!is_one_of(w->aio, "auto", "threads"))
+		return complain(w->aio, "aio is auto (io_uring, where the kernel offers it) or threads");
 	if (is_cdrom(w) && ((w->bus && strcmp(w->bus, "sata")) || w->base || w->snapshot || w->serial))
 		return complain("media=cdrom", "a CD-ROM is at bus=sata, and has no base, overlay, snapshot or serial");
 	if (w->serial && strlen(w->serial) > BLOCK_SERIAL_SIZE)
@@ -156,6 +159,8 @@ static struct disk *open_wish(const struct wishes *w, struct block_backend *back
 		complain("a disk", "there is not enough memory");
 	if (disk)
 		backend->bus = is_cdrom(w) ? BLOCK_CDROM : w->bus && !strcmp(w->bus, "sata") ? BLOCK_SATA : BLOCK_VIRTIO;
+	if (disk && w->aio && !strcmp(w->aio, "threads"))
+		disk_keep_to_threads(disk);
 	if (disk && w->serial)
 		memcpy(backend->serial, w->serial, strlen(w->serial));
 	return disk;

@@ -2,6 +2,7 @@
 #include "host/linux/disks.h"
 
 #include "dev/ahci.h"
+#include "host/linux/sandbox.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -54,6 +55,7 @@ int disks_start(void (*told)(unsigned disk))
 			fprintf(stderr, "nadir: cannot start the threads of disk %u: %s\n", i, strerror(error));
 			return -1;
 		}
+		sandbox_allow_ring(disk_ring(all.disk[i]));
 	}
 	return 0;
 }

@@ -11,12 +11,14 @@
 
 #define IMAGE_SECTOR 512u
 #define IMAGE_VECTOR_MAX 256u
+#define IMAGE_FILES_MAX 2
 #define IMAGE_PARTS_MAX (IMAGE_VECTOR_MAX - 2) /* of a request's vector; formats add what lies around it */
 
 struct image {
 	const struct image_ops *ops;
 	u64 size; /* bytes. Raw files that qcow2 lies in: what it was when they were opened; such files grow. */
 	bool readonly;
+	bool direct; /* raw: most transfers go past the host's page cache */
 	bool remote; /* everything waits for another process or machine */
 	u64 device, inode; /* of the file, as stat tells them */
 };
@@ -34,6 +36,10 @@ struct image_ops {
 	 * done again. NULL: never. */
 	bool (*try_read)(struct image *image, const struct iovec *vector, unsigned count, u64 offset, u64 size);
 	bool (*try_write)(struct image *image, const struct iovec *vector, unsigned count, u64 offset, u64 size);
+	/* The files whose bytes are the image's, at the same places: through the host's page cache, and past it or -1. NULL: there are none. */
+	void (*files)(struct image *image, int file[IMAGE_FILES_MAX]);
+	/* Which of them takes this transfer. */
+	unsigned (*file_for)(struct image *image, const struct iovec *vector, unsigned count, u64 offset);
 	/* Last call. What was not flushed is written, without waiting for stable storage. */
 	void (*close)(struct image *image);
 };

@@ -61,14 +61,30 @@ void vector_fill(const struct iovec *vector, unsigned count, const void *data)
 /* ---- reading and writing ---- */
 
 /* O_DIRECT wants memory, offsets and lengths aligned. */
-static int file_for(const struct raw *raw, const struct iovec *vector, unsigned count, u64 offset)
+static bool goes_direct(const struct raw *raw, const struct iovec *vector, unsigned count, u64 offset)
 {
 	u64 places = offset % raw->align_offset;
 	if (raw->direct < 0)
-		return raw->fd;
+		return false;
 	for (unsigned i = 0; i < count; i++)
 		places |= (uintptr_t)vector[i].iov_base % raw->align_memory | vector[i].iov_len % raw->align_offset;
-	return places ? raw->fd : raw->direct;
+	return !places;
+}
+
+static int file_for(const struct raw *raw, const struct iovec *vector, unsigned count, u64 offset)
+{
+	return goes_direct(raw, vector, count, offset) ? raw->direct : raw->fd;
+}
+
+static void raw_files(struct image *image, int file[IMAGE_FILES_MAX])
+{
+	file[0] = raw_of(image)->fd;
+	file[1] = raw_of(image)->direct;
+}
+
+static unsigned raw_file_for(struct image *image, const struct iovec *vector, unsigned count, u64 offset)
+{
+	return goes_direct(raw_of(image), vector, count, offset);
 }
 
 static ssize_t call(int fd, bool write, const struct iovec *vector, unsigned count, u64 offset, int flags)
@@ -195,6 +211,8 @@ static const struct image_ops raw_ops = {
 	.flush = raw_flush,
 	.try_read = raw_try_read,
 	.try_write = raw_try_write,
+	.files = raw_files,
+	.file_for = raw_file_for,
 	.close = raw_close,
 };
 
@@ -220,7 +238,7 @@ struct image *raw_open(int fd, int direct, u64 size, bool readonly, bool grows)
 			close(direct);
 		return NULL;
 	}
-	*raw = (struct raw){ .image = { .ops = &raw_ops, .size = size, .readonly = readonly }, .fd = fd, .direct = direct, .grows = grows };
+	*raw = (struct raw){ .image = { .ops = &raw_ops, .size = size, .readonly = readonly, .direct = direct >= 0 }, .fd = fd, .direct = direct, .grows = grows };
 	struct stat st;
 	if (!fstat(fd, &st)) {
 		raw->image.device = st.st_dev;

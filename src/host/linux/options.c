@@ -27,7 +27,7 @@ static const struct option_row rows[] = {
 	{ "pflash", 0, TYPE_TEXT, FIELD(pflash), "FILE", NULL, 0, 0,
 	  "where UEFI firmware keeps its variables; made from the firmware's template if it does not exist" },
 	{ "disk", 'd', TYPE_LIST, FIELD(disk), "path=FILE[,KEY=VALUE]", NULL, 0, 0,
-	  "a disk image or block device as a virtio disk (or bus=sata); may be given several times; other keys are nbd, format, base, overlay, snapshot, readonly, serial, direct, media" },
+	  "a disk image or block device as a virtio disk (or bus=sata); may be given several times; other keys are nbd, format, base, overlay, snapshot, readonly, serial, direct, aio, media" },
 	{ "cdrom", 0, TYPE_LIST, FIELD(cdrom), "FILE", NULL, 0, 0, "an ISO image, or the like, in a CD-ROM drive at SATA; may be given several times" },
 	{ "boot", 0, TYPE_TEXT, FIELD(boot), "cdrom|disk|network[,...]", NULL, 0, 0,
 	  "what firmware tries first, in this order, before the others; unless told it tries disks, then CD-ROMs" },

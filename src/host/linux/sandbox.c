@@ -80,6 +80,11 @@ void sandbox_allow_messages(int fd)
 	grant(SCMP_SYS(recvmsg), fd);
 }
 
+void sandbox_allow_ring(int fd)
+{
+	grant(SCMP_SYS(io_uring_enter), fd);
+}
+
 /* To run a vCPU, to move its state, to change what memory it sees. None makes a VM, a vCPU, a device, or a way around what nadir answers. */
 static const u64 kvm_requests[] = {
 	KVM_RUN, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, KVM_GET_SREGS2, KVM_SET_SREGS2, KVM_GET_XSAVE, KVM_SET_XSAVE,

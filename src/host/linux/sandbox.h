@@ -23,6 +23,9 @@ void sandbox_allow_sockets(const int *fd, unsigned count);
 /* Let it receive messages on this socket, files with them; likewise. */
 void sandbox_allow_messages(int fd);
 
+/* Let it submit to this io_uring, and wait for it; likewise. What it may be asked for was settled when it was made. */
+void sandbox_allow_ring(int fd);
+
 /* The KVM engine is in use: requests to files from this one on that a running vCPU needs are possible; before sandbox_enter. */
 void sandbox_allow_kvm(int file);
 
