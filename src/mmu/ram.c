@@ -128,10 +128,11 @@ bool ram_write(struct ram *ram, gpa_t gpa, const void *buf, u64 size)
 /* PAGE_CODE goes first, so that whoever finds the new generation sets it again before relying on it. */
 static void code_written(struct ram *ram, struct ram_slot *s, u64 page)
 {
-	if (ram->protect_code && !(__atomic_load_n(&s->flags[page], __ATOMIC_SEQ_CST) & PAGE_MIXED))
+	u8 flags = __atomic_load_n(&s->flags[page], __ATOMIC_SEQ_CST);
+	if (ram->protect_code && !(flags & PAGE_MIXED))
 		__atomic_fetch_and(&s->flags[page], (u8)~PAGE_CODE, __ATOMIC_SEQ_CST);
 	__atomic_fetch_add(&s->generation[page], 1, __ATOMIC_SEQ_CST);
-	if (!ram->protect_code)
+	if (!ram->protect_code && !(flags & PAGE_TABLE))
 		return;
 	u64 position = __atomic_fetch_add(&ram->code_logged, 1, __ATOMIC_SEQ_CST);
 	u64 number = (s->base >> PAGE_SHIFT) + page;
@@ -225,6 +226,7 @@ u64 ram_log_harvest(struct ram *ram, u64 *bitmap)
 	for (unsigned i = 0; i < ram->slots; i++)
 		if (ram->slot[i].log_dirty)
 			count += harvest_slot(ram, &ram->slot[i], bitmap);
+	__atomic_fetch_add(&ram->layout, 1, __ATOMIC_SEQ_CST);
 	return count;
 }
 

@@ -20,6 +20,7 @@
 #define PAGE_DIRTY BIT(1)
 #define PAGE_STORED BIT(2) /* with protect_code: some TLB may hold a write tag for it */
 #define PAGE_MIXED BIT(3)  /* with protect_code: code and data; PAGE_CODE stays when it is written */
+#define PAGE_TABLE BIT(5) /* with PAGE_CODE: a shadow follows it as a page table; what is written there is logged, and no vCPU stores to it by hardware */
 #define PAGE_READONLY BIT(4) /* stores of vCPUs are not carried out but leave as MMIO (ram_set_readonly) */
 
 struct ram_slot {
@@ -40,12 +41,12 @@ struct vcpu;
 struct ram {
 	struct ram_slot slot[RAM_SLOTS_MAX];
 	unsigned slots;
-	u32 layout; /* atomic; changes with what is read-only or logged, and with places of slots */
+	u32 layout; /* atomic; changes with what is read-only or logged, with each harvest, and with places of slots */
 	void *engine; /* of an engine that has slots of its own, shared by its vCPUs */
 	u32 split_lock; /* atomic; held while a locked access that crosses a page is done in two pieces */
 	/* A translator runs: pages that hold code have no write tags, and lose PAGE_CODE when they are written. Constant. */
 	bool protect_code;
-	/* Pages with code that were written, in turn: page number | (position + 1) << 40, so that a reader sees what it missed,
+	/* Pages with code (with protect_code) or tables that were written, in turn: page number | (position + 1) << 40, so that a reader sees what it missed,
 	 * and what is not written yet. Atomic. */
 	u64 code_log[CODE_LOG_SIZE];
 	u64 code_logged;

@@ -7,7 +7,7 @@
 #include "arch/paging.h"
 #include "mmu/journal.h"
 
-#define LEVELS_MAX 5
+#define LEVELS_MAX WALK_LEVELS_MAX
 
 enum large {
 	LARGE_RESERVED, /* bit 7 must be zero */
@@ -292,6 +292,21 @@ bool walk_inspect(struct vcpu *vcpu, gla_t gla, struct walk *out)
 	if (!descend(vcpu, gla, &path, out))
 		return false;
 	out->dirty = path.entry[path.levels - 1].value & PTE_D;
+	return true;
+}
+
+bool walk_trace(struct vcpu *vcpu, gla_t gla, struct walk_trace *out)
+{
+	struct path path;
+	struct walk walk;
+	if (!descend(vcpu, gla, &path, &walk))
+		return false;
+	*out = (struct walk_trace){ .levels = path.levels, .entry_size = path.format->entry_size, .index_bits = path.format->index_bits };
+	for (unsigned i = 0; i < path.levels; i++) {
+		out->entry[i].gpa = path.entry[i].gpa;
+		out->entry[i].value = path.entry[i].value;
+		out->entry[i].shift = path.format->level[i].shift;
+	}
 	return true;
 }
 

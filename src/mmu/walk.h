@@ -26,6 +26,20 @@ void walk_pages(struct vcpu *vcpu, gla_t gla, unsigned count, struct walk *out);
  * BIT(out->page_shift) bytes. */
 bool walk_inspect(struct vcpu *vcpu, gla_t gla, struct walk *out);
 
+/* The entries that a walk reads, as they are: a naturally aligned part of the linear addresses hangs on each. */
+#define WALK_LEVELS_MAX 5
+struct walk_trace {
+	unsigned levels;
+	u8 entry_size, index_bits;
+	struct {
+		gpa_t gpa;
+		u64 value;
+		u8 shift; /* an entry stands for BIT(shift) bytes */
+	} entry[WALK_LEVELS_MAX];
+};
+/* Without setting anything, with paging on; false: not mapped. */
+bool walk_trace(struct vcpu *vcpu, gla_t gla, struct walk_trace *out);
+
 /* Whether a page may be used so. Intel SDM volume 3, "Determination of Access Rights". */
 bool walk_permits(const struct vcpu *vcpu, const struct walk *walk, enum tlb_view view, unsigned kind);
 

@@ -4,8 +4,8 @@
 #include "small_vm.h"
 
 #include "arch/exception.h"
-#include "engine/hw/memory.h"
 #include "fake_bare.h"
+#include "hw_look.h"
 #include "mmu/walk.h"
 
 #include <stdio.h>
@@ -51,11 +51,6 @@ struct test {
 
 /* ---- the hardware ---- */
 
-struct found {
-	bool present, write, user, execute;
-	gpa_t gpa;
-};
-
 static struct hw_control control_of(struct test *t)
 {
 	struct hw_control c;
@@ -63,41 +58,9 @@ static struct hw_control control_of(struct test *t)
 	return c;
 }
 
-static gpa_t gpa_of(struct test *t, u64 physical)
-{
-	const u8 *hva = (const u8 *)(uintptr_t)physical;
-	if (hva >= t->vm->memory && hva < t->vm->memory + RAM_SIZE)
-		return (gpa_t)(hva - t->vm->memory);
-	assert_true(hva >= t->vm->rom && hva < t->vm->rom + ROM_SIZE);
-	return ROM_BASE + (gpa_t)(hva - t->vm->rom);
-}
-
-/* The CPU's walk, 4-level or PAE as the control registers say. */
 static struct found look(struct test *t, gla_t gla)
 {
-	bool wide = control_of(t).efer.value & EFER_LMA;
-	struct found f = { .present = true, .write = true, .user = true, .execute = true };
-	u64 table = t->m->ops->root(t->m);
-	unsigned shift = wide ? 39 : 30;
-	for (;; shift -= 9) {
-		u64 entry = ((const u64 *)host_virtual(table))[gla >> shift & (shift == 30 && !wide ? 3 : 511)];
-		bool pdpte = !wide && shift == 30;
-		f.present = entry & 1;
-		if (!f.present)
-			return f;
-		assert_int_equal(entry & (pdpte ? 0xfff0000000000fe6 : 0x7ff0000000000000), 0);
-		if (!pdpte) {
-			f.write &= entry >> 1 & 1;
-			f.user &= entry >> 2 & 1;
-			f.execute &= !(entry >> 63);
-		}
-		table = entry & PTE_ADDR;
-		if (shift == 12 || (!pdpte && (entry & 0x80)))
-			break;
-	}
-	assert_int_equal(table & (BIT(shift) - 1), 0);
-	f.gpa = gpa_of(t, table | (gla & (BIT(shift) - 1)));
-	return f;
+	return hw_look(t->vm, t->m, gla);
 }
 
 static bool hardware_permits(struct test *t, const struct found *f, enum tlb_view view, unsigned kind)
@@ -156,9 +119,23 @@ static void check_page(struct test *t, const struct page *p)
 		 (unsigned long long)p->gla, (unsigned long long)f.gpa, f.write, f.user, f.execute);
 }
 
+static void forget_all(struct test *t, bool global)
+{
+	for (unsigned i = 0; i < PAGES; i++) {
+		struct page *p = &t->page[i];
+		unsigned kept = 0;
+		for (unsigned j = 0; j < p->answers; j++)
+			if (!global && p->answer[j].global)
+				p->answer[kept++] = p->answer[j];
+		p->answers = kept;
+	}
+}
+
 static void check_all(struct test *t)
 {
 	t->m->ops->prepare(t->m);
+	if (t->m->ops == &hw_memory_shadow) /* which is always in step */
+		forget_all(t, true);
 	learn(t);
 	for (unsigned i = 0; i < PAGES; i++)
 		check_page(t, &t->page[i]);
@@ -232,18 +209,6 @@ static void random_pages(struct test *t)
 			gla = chance(3) ? gla : random64() & (RAM_SIZE - 1) & PAGE_MASK;
 		t->page[i].gla = gla;
 		t->page[i].answers = 0;
-	}
-}
-
-static void forget_all(struct test *t, bool global)
-{
-	for (unsigned i = 0; i < PAGES; i++) {
-		struct page *p = &t->page[i];
-		unsigned kept = 0;
-		for (unsigned j = 0; j < p->answers; j++)
-			if (!global && p->answer[j].global)
-				p->answer[kept++] = p->answer[j];
-		p->answers = kept;
 	}
 }
 
@@ -437,10 +402,16 @@ static void random_guests_vtlb(void **state)
 	random_guests(state, &hw_memory_vtlb);
 }
 
+static void random_guests_shadow(void **state)
+{
+	random_guests(state, &hw_memory_shadow);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(random_guests_vtlb, small_vm_setup, small_vm_teardown),
+		cmocka_unit_test_setup_teardown(random_guests_shadow, small_vm_setup, small_vm_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* How guest memory reaches the hardware's virtualization (E): the tables that the CPU walks while a guest runs, made by one of several back ends.
  *
  *	nested	EPT or NPT: guest physical addresses to host physical ones, one set of tables for all vCPUs of a VM (nested.c)
+ *	shadow	brute-force shadowing: the same, but always as the guest's tables are, which are write-protected for that (shadow.h)
  *	vtlb	where there is neither: a virtual TLB, guest linear addresses to host physical ones, in tables of each vCPU that the real CR3 points to (vtlb.c)
  *
  * An engine does it like this, on the vCPU's thread:
@@ -100,7 +101,7 @@ struct hw_memory {
 	u64 fills, emulated; /* statistics: faults answered by RETRY and by EMULATE */
 };
 
-extern const struct hw_memory_ops hw_memory_nested, hw_memory_vtlb;
+extern const struct hw_memory_ops hw_memory_nested, hw_memory_shadow, hw_memory_vtlb;
 
 /* Just before an entry on this CPU, between host_hold and host_release: whether all that the CPU may hold of the tables for this vCPU must be
  * invalidated now; it counts as done. A vCPU that moves between CPUs must, since it may find there what it left long ago. */

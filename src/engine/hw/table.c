@@ -108,11 +108,14 @@ static bool in_a_row(const u8 *hva, u64 size, u64 *physical)
 	return run;
 }
 
+/* What is not written without being asked for. */
+#define PAGE_WATCHED (PAGE_READONLY | PAGE_TABLE)
+
 static bool alike(const struct ram_slot *slot, u64 first, u64 count)
 {
-	u8 readonly = __atomic_load_n(&slot->flags[first], __ATOMIC_SEQ_CST) & PAGE_READONLY;
+	u8 watched = __atomic_load_n(&slot->flags[first], __ATOMIC_SEQ_CST) & PAGE_WATCHED;
 	for (u64 i = first + 1; i < first + count; i++)
-		if ((__atomic_load_n(&slot->flags[i], __ATOMIC_SEQ_CST) & PAGE_READONLY) != readonly)
+		if ((__atomic_load_n(&slot->flags[i], __ATOMIC_SEQ_CST) & PAGE_WATCHED) != watched)
 			return false;
 	return true;
 }
@@ -130,7 +133,7 @@ static bool page_fits(const struct ram_slot *slot, gpa_t gpa, unsigned level, st
 static bool may_write(const struct ram_slot *slot, gpa_t gpa)
 {
 	u8 flags = __atomic_load_n(&slot->flags[(gpa - slot->base) >> PAGE_SHIFT], __ATOMIC_SEQ_CST);
-	return !slot->readonly && !(flags & PAGE_READONLY) && (!slot->log_dirty || (flags & PAGE_DIRTY));
+	return !slot->readonly && !(flags & PAGE_WATCHED) && (!slot->log_dirty || (flags & PAGE_DIRTY));
 }
 
 bool hw_page_find(const struct ram_slot *slot, gpa_t gpa, unsigned level, struct hw_page *page)
