@@ -151,6 +151,112 @@ class Snapshots(run.Case):
         self.refused("restore", broken, "--prefault", words=["memory", "damaged"])
         self.expect_sentence(self.restore(broken), "memory", "damaged", status=1)
 
+    def order(self, environment, *words):
+        """`nadir snapshot`, as soon as the one before is wholly on the disk."""
+        end = time.monotonic() + run.TIMEOUT
+        done = run.nadir("snapshot", *words, "web", env=environment)
+        while b"another snapshot" in done.stderr and time.monotonic() < end:
+            time.sleep(0.02)
+            done = run.nadir("snapshot", *words, "web", env=environment)
+        return done
+
+    def chain(self, *more):
+        """Two snapshots based on a full one, one on the other; the guest has read a letter before each."""
+        environment = dict(os.environ, XDG_RUNTIME_DIR=self.directory)
+        guest = self.start("--name", "web", *more, env=environment)
+        for number in range(1, 4):
+            guest.stdin.write(b"x")
+            guest.stdin.flush()
+            self.assertEqual(guest.stdout.read(1), b"x")
+            done = self.order(environment, *(["--incremental"] if number > 1 else []))
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"%d\n" % number, b""))
+            while not os.path.isdir(self.path(str(number))):
+                time.sleep(0.01)
+        return guest, environment
+
+    def test_incremental(self):
+        guest, environment = self.chain()
+        done = self.order(environment, "--incremental=1", "--as", "b", "--compression", "zstd")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"b\n", b""))
+        while not os.path.isdir(self.path("b")):
+            time.sleep(0.01)
+        for wrong, word in (("--incremental=7", b"that name"), ("--as=../x", b"name of a snapshot")):
+            done = self.order(environment, wrong)
+            self.assertEqual((done.returncode, done.stdout), (1, b""))
+            self.assertIn(word, done.stderr)
+        shutil.move(self.path("2"), self.path("away"))
+        done = self.order(environment, "--incremental=2")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"based on", done.stderr)
+        shutil.move(self.path("away"), self.path("2"))
+        run.end(guest)
+        self.assertEqual(sorted(os.listdir(self.path("2"))), ["base", "memory", "state", "vm.conf"])
+        self.assertLess(os.stat(os.path.join(self.path("3"), "memory")).st_size, 1 << 18)
+        for name in ("1", "2", "3", "b"):
+            for more in ([], ["--prefault"]):
+                done = self.restore(self.path(name), *more)
+                self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"again ", b""))
+        for words in (["--compression", "lzma"], ["--incremental"], ["--as"], ["a", "b"], ["--full", "a"]):
+            self.refused("snapshot", *words, words=["snapshot"])
+        self.refused("run", "--kernel", self.file("k", b"x"), "--snapshot-compression", "lzma", words=["zstd"])
+
+    def test_incremental_of_restored(self):
+        """What was never read from the base is not read for the next snapshot either."""
+        run.end(self.chain("--snapshot-compression", "zstd")[0])
+        environment = dict(os.environ, XDG_RUNTIME_DIR=self.directory)
+        guest = subprocess.Popen([run.NADIR, "restore", self.path("3")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # pylint: disable=consider-using-with
+        self.addCleanup(run.end, guest)
+        guest.stdin.write(b"x")
+        guest.stdin.flush()
+        self.assertEqual(guest.stdout.read(1), b"x")
+        done = self.order(environment, "--incremental=3", "--as", "4")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"4\n", b""))
+        while not os.path.isdir(self.path("4")):
+            time.sleep(0.01)
+        with open(os.path.join(self.path("4"), "base"), encoding="ascii") as file:
+            self.assertEqual(file.read(), "../3\n")
+        run.end(guest)
+        self.assertEqual(self.restore(self.path("4")).stdout, b"again ")
+        moved = os.path.join(self.directory, "moved")
+        shutil.move(self.folder, moved)  # all together
+        self.assertEqual(self.restore(os.path.join(moved, "4"), "--snapshot-dir", self.folder).stdout, b"again ")
+
+    def test_bad_base(self):
+        run.end(self.chain()[0])
+        folder = self.path("3")
+
+        def change(name, file, at):
+            path = os.path.join(self.path(name), file)
+            with open(path, "r+b") as f:
+                f.seek(at)
+                byte = f.read(1)[0]
+                f.seek(at)
+                f.write(bytes([byte ^ 1]))
+
+        def swap(a, b):
+            for source, target in ((a, "t"), (b, a), ("t", b)):
+                shutil.move(self.path(source), self.path(target))
+
+        self.assertEqual(self.restore(folder).stdout, b"again ")
+        swap("1", "2")
+        self.refused("restore", folder, words=["its base", "not the snapshot"])
+        swap("1", "2")
+        shutil.move(self.path("1"), self.path("away"))
+        self.refused("restore", folder, words=["its base", "3/../2/../1", "No such file"])
+        os.mkdir(self.path("1"))
+        self.refused("restore", folder, words=["its base", "memory", "No such file"])
+        os.rmdir(self.path("1"))
+        shutil.move(self.path("away"), self.path("1"))
+        for name, file, at in (("1", "memory", 20), ("2", "memory", 20), ("2", "memory", 60), ("2", "memory", 4096 + 100)):
+            change(name, file, at)
+            self.refused("restore", folder, "--prefault", words=["memory", "damaged"])
+            change(name, file, at)
+        with open(os.path.join(self.path("2"), "base"), "w", encoding="ascii") as file:
+            file.write("../2\n")
+        self.refused("restore", folder, words=["its base"])
+        os.unlink(os.path.join(self.path("2"), "base"))
+        self.refused("restore", folder, words=["its base", "base: No such file"])
+
     def test_mixed_up(self):
         guest = self.start()
         self.take(guest)

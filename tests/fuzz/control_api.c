@@ -21,7 +21,7 @@ static const char *resize(void *opaque, u64 balloon)
 	return NULL;
 }
 
-static const char *snapshot(void *opaque, char name[128])
+static const char *snapshot(void *opaque, const struct snapshot_wish *wish, char name[128])
 {
 	name[0] = 0;
 	return NULL;

@@ -63,9 +63,15 @@ static const char *resize(void *opaque, u64 balloon)
 	return balloon == 4096 ? note("resize ") : "no";
 }
 
-static const char *snapshot(void *opaque, char name[128])
+static const char *snapshot(void *opaque, const struct snapshot_wish *wish, char name[128])
 {
 	memcpy(name, "7", 2);
+	if (wish->name)
+		note(wish->name);
+	if (wish->incremental)
+		note(wish->base ? wish->base : "last");
+	if (wish->compression)
+		note(wish->compression == COMPRESSION_ZSTD ? "zstd" : "none");
 	return note("snapshot ");
 }
 
@@ -165,11 +171,17 @@ static void test_orders(void **state)
 	assert_string_equal(answer.body, "{\"error\":\"no\"}\n");
 }
 
-static void ask_with(const char *body_text)
+static void ask_about(const char *path, const char *body_text)
 {
-	struct http_request request = { .method = "PUT", .path = "/api/v1/vm.resize", .body = (char *)body_text, .body_size = strlen(body_text) };
+	struct http_request request = { .method = "PUT", .body = (char *)body_text, .body_size = strlen(body_text) };
+	snprintf(request.path, sizeof(request.path), "%s", path);
 	free(answer.body);
 	api_answer(&vm, &request, &answer);
+}
+
+static void ask_with(const char *body_text)
+{
+	ask_about("/api/v1/vm.resize", body_text);
 }
 
 static void test_resize(void **state)
@@ -198,6 +210,27 @@ static void test_snapshot(void **state)
 	assert_int_equal(answer.status, 409);
 	refusal = NULL;
 	assert_string_equal(done, "snapshot snapshot ");
+}
+
+static void test_snapshot_wish(void **state)
+{
+	static const char path[] = "/api/v1/vm.snapshot";
+	static const char *const wrong[] = { "", "{", "[]", "1", "{\"name\":1}", "{\"base\":true}", "{\"incremental\":\"1\"}", "{\"compression\":\"lzma\"}" };
+	static const char *const right[][2] = { { "{}", "snapshot " }, { "{\"incremental\":true}", "lastsnapshot " },
+						{ "{\"incremental\":false}", "snapshot " }, { "{\"base\":\"1\",\"compression\":\"none\"}", "1nonesnapshot " },
+						{ "{\"name\":\"a\",\"compression\":\"zstd\"}", "azstdsnapshot " } };
+	done[0] = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		ask_about(path, wrong[i]);
+		assert_int_equal(answer.status, 400);
+	}
+	assert_string_equal(done, "");
+	for (size_t i = 0; i < ARRAY_SIZE(right); i++) {
+		done[0] = 0;
+		ask_about(path, right[i][0]);
+		assert_int_equal(answer.status, 200);
+		assert_string_equal(done, right[i][1]);
+	}
 }
 
 static void test_screenshot(void **state)
@@ -348,7 +381,7 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_info),	 cmocka_unit_test(test_orders), cmocka_unit_test(test_snapshot), cmocka_unit_test(test_screenshot),	 cmocka_unit_test(test_unknown),
+		cmocka_unit_test(test_info),	 cmocka_unit_test(test_orders), cmocka_unit_test(test_snapshot), cmocka_unit_test(test_snapshot_wish), cmocka_unit_test(test_screenshot),	 cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_streams), cmocka_unit_test(test_counters), cmocka_unit_test(test_metrics),
 		cmocka_unit_test(test_pieces),	 cmocka_unit_test(test_refused),	 cmocka_unit_test(test_resize),
 	};

@@ -167,17 +167,46 @@ static void resize(const struct api_vm *vm, const struct http_request *request, 
 	json_object_put(o);
 }
 
+/* A text, or NULL if there is none; false: it is something else. */
+static bool take_text(struct json_object *o, const char *key, const char **text)
+{
+	struct json_object *value = NULL;
+	if (!json_object_object_get_ex(o, key, &value))
+		return true;
+	*text = json_object_get_string(value);
+	return json_object_is_type(value, json_type_string);
+}
+
+static bool take_wish(struct json_object *o, struct snapshot_wish *wish)
+{
+	struct json_object *value = NULL;
+	const char *compression = NULL;
+	if (!json_object_is_type(o, json_type_object) || !take_text(o, "name", &wish->name) || !take_text(o, "base", &wish->base) ||
+	    !take_text(o, "compression", &compression))
+		return false;
+	if (json_object_object_get_ex(o, "incremental", &value) && !json_object_is_type(value, json_type_boolean))
+		return false;
+	wish->incremental = wish->base || json_object_get_boolean(value);
+	return !compression || snapshot_compression_named(compression, &wish->compression);
+}
+
 static void snapshot(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
 {
 	char name[128];
-	const char *why = vm->snapshot(vm->opaque, name);
-	struct json_object *o = why ? NULL : json_object_new_object();
-	if (why) {
+	struct snapshot_wish wish = { 0 };
+	struct json_object *body = request->body ? json_tokener_parse(request->body) : NULL, *o = json_object_new_object();
+	bool good = !request->body || take_wish(body, &wish);
+	const char *why = good ? vm->snapshot(vm->opaque, &wish, name) : NULL;
+	if (!good) {
+		api_refuse(400, "the body must be an object; name and base are texts, incremental true or false, compression \"none\" or \"zstd\"", response);
+	} else if (why) {
 		api_refuse(409, why, response);
-		return;
+	} else {
+		add_text(o, "name", name);
+		set_json(response, 200, json_object_get(o));
 	}
-	add_text(o, "name", name);
-	set_json(response, 200, o);
+	json_object_put(body);
+	json_object_put(o);
 }
 
 /* ---- streams ---- */

@@ -6,6 +6,7 @@
 
 #include "host/linux/counters.h"
 #include "host/linux/http.h"
+#include "host/linux/snapshot_wish.h"
 
 /* What there is to know that does not change. Strings are the VM's. */
 struct api_info {
@@ -26,7 +27,7 @@ struct api_vm {
 	const char *(*stop)(void *opaque);
 	const char *(*resize)(void *opaque, u64 balloon);
 	/* Take a snapshot; *name, of 128 bytes, is its name. */
-	const char *(*snapshot)(void *opaque, char name[128]);
+	const char *(*snapshot)(void *opaque, const struct snapshot_wish *wish, char name[128]);
 	/* The display as a PNG file, which the caller frees. */
 	const char *(*screenshot)(void *opaque, u8 **file, size_t *size);
 	void (*count)(void *opaque, struct counters *counters);

@@ -170,22 +170,6 @@ int command_balloon(int argc, char **argv)
 	return client_request(argv[1], "PUT", "/api/v1/vm.resize", body, NULL) < 0 ? STATUS_FAILURE : STATUS_OK;
 }
 
-/* ---- snapshot ---- */
-
-int command_snapshot(int argc, char **argv)
-{
-	struct json_object *answer = NULL;
-	if (wants_help(argc, argv, "usage: nadir snapshot NAME\n\nTakes a snapshot of a virtual machine that was started with --snapshot-dir, and prints its name there.\n"))
-		return STATUS_OK;
-	if (argc != 2 || *argv[1] == '-')
-		return usage("snapshot wants the name of one virtual machine; nadir list shows those there are");
-	if (client_request(argv[1], "PUT", "/api/v1/vm.snapshot", NULL, &answer) < 0)
-		return STATUS_FAILURE;
-	printf("%s\n", text_of(answer, "name"));
-	json_object_put(answer);
-	return STATUS_OK;
-}
-
 /* ---- stop ---- */
 
 struct stop_options {

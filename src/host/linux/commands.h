@@ -6,11 +6,13 @@ int command_list(int argc, char **argv);
 int command_stop(int argc, char **argv);
 int command_pause(int argc, char **argv);
 int command_resume(int argc, char **argv);
-int command_snapshot(int argc, char **argv);
 int command_reset(int argc, char **argv);
 int command_balloon(int argc, char **argv);
 int command_stats(int argc, char **argv);
 int command_console(int argc, char **argv);
+
+/* nadir snapshot (command_snapshot.c). */
+int command_snapshot(int argc, char **argv);
 
 /* nadir screenshot (command_screenshot.c). */
 int command_screenshot(int argc, char **argv);

@@ -74,10 +74,10 @@ static const char *resize(void *opaque, u64 size)
 }
 
 /* The control thread answers one request at a time. */
-static const char *snapshot(void *opaque, char name[128])
+static const char *snapshot(void *opaque, const struct snapshot_wish *wish, char name[128])
 {
 	static struct snapshot_result result;
-	if (!snapshot_take(machine.vm, NULL, snapshot_tell, &result))
+	if (!snapshot_take(machine.vm, wish, snapshot_tell, &result))
 		return result.error;
 	memcpy(name, result.name, sizeof(result.name));
 	return NULL;

@@ -29,7 +29,7 @@ static void help(FILE *out)
 	      "       nadir stop [--force] NAME...          ask them to shut down, or end them\n"
 	      "       nadir pause | resume | reset NAME...  hold them still, let them go on, restart them\n"
 	      "       nadir balloon NAME SIZE               ask its guest to give memory back\n"
-	      "       nadir snapshot NAME                   take a snapshot of a machine that has --snapshot-dir\n"
+	      "       nadir snapshot [--incremental] NAME   take a snapshot of a machine that has --snapshot-dir\n"
 	      "       nadir screenshot NAME FILE.png        write what its display shows to a picture\n"
 	      "       nadir console NAME                    put this terminal on a machine's console\n"
 	      "       nadir stats [--once | --json] NAME    show what a machine does\n"

@@ -80,6 +80,8 @@ static const struct option_row rows[] = {
 	{ "sandbox", 0, TYPE_CHOICE, FIELD(sandbox), "on|off", "on", 0, 0, "confine nadir once it is set up" },
 	{ "snapshot-dir", 0, TYPE_TEXT, FIELD(snapshot_dir), "PATH", NULL, 0, 0,
 	  "the folder where snapshots of the machine go; SIGUSR2 takes one" },
+	{ "snapshot-compression", 0, TYPE_CHOICE, FIELD(snapshot_compression), "none|zstd", "none", 0, 0,
+	  "whether snapshots are packed: smaller, and slower to take and to read" },
 	{ "prefault", 0, TYPE_FLAG, FIELD(prefault), NULL, NULL, 0, 0,
 	  "with nadir restore: read and check the whole memory before the guest goes on, not as it is used" },
 	{ "help", 'h', TYPE_FLAG, FIELD(help), NULL, NULL, 0, 0, "show this help" },

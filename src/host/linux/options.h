@@ -48,7 +48,7 @@ struct run_options {
 	const char *log_file;
 	bool perf_map;
 	const char *sandbox;
-	const char *snapshot_dir;
+	const char *snapshot_dir, *snapshot_compression;
 	bool prefault;
 	bool help;
 	const char *restore; /* the snapshot to go on from; set by the command, not by an option */

@@ -27,6 +27,7 @@
 #include "host/linux/sandbox.h"
 #include "host/linux/share.h"
 #include "host/linux/snapshot.h"
+#include "host/linux/snapshot_option.h"
 #include "host/linux/space.h"
 #include "host/linux/stats_print.h"
 #include "host/linux/terminal.h"
@@ -531,16 +532,6 @@ static void print_final_stats(struct machine *m)
 	free(sum);
 }
 
-/* The description must stay as long as the writer of snapshots may be started. */
-static int start_snapshots(struct machine *m)
-{
-	const struct run_options *o = m->options;
-	if (!o->snapshot_dir)
-		return 0;
-	m->description = options_describe(o);
-	return m->description ? snapshot_start(o->snapshot_dir, m->description, m->vm) : -1;
-}
-
 static int start_consoles(struct machine *m)
 {
 	const struct console_keys keys = { .quit = quit, .stats = show_stats, .input = serial_input };
@@ -619,7 +610,7 @@ int run_main(const struct run_options *options)
 	catch_signals();
 	if (options->restore && restore_memory(m->vm, &m->snapshot, options->prefault) < 0)
 		return STATUS_USAGE;
-	if (start_snapshots(m) < 0)
+	if (snapshot_option_start(options, m->vm, &m->snapshot, &m->description) < 0)
 		return STATUS_USAGE;
 	if (shares_start(m->vm->memory, m->vm->config.memory, confined(options)) < 0)
 		return STATUS_FAILURE;

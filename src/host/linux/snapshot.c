@@ -6,6 +6,8 @@
 #include "host/linux/event.h"
 #include "host/linux/memory.h"
 #include "host/linux/memory_lazy.h"
+#include "host/linux/snapshot_base.h"
+#include "host/linux/snapshot_read.h"
 #include "host/linux/snapshot_write.h"
 #include "vm/state.h"
 
@@ -24,6 +26,9 @@
 /* The one writer of the process. */
 static struct {
 	int socket; /* to the writer; 0: there is none */
+	bool compress;
+	bool is_base; /* the one being written is known to snapshot_base.h */
+	char folder[PATH_MAX]; /* where they go; resolved */
 	bool busy; /* an answer is still to come; atomic */
 	void (*done)(const struct snapshot_result *result);
 } snapshots;
@@ -50,17 +55,20 @@ static bool send_bytes(const void *data, size_t size)
 	return true;
 }
 
-static bool receive(struct snapshot_result *result)
+static bool receive(struct snapshot_result *result, u8 id[SNAPSHOT_ID_SIZE])
 {
+	struct snapshot_answer answer;
 	size_t done = 0;
-	while (done < sizeof(*result)) {
-		ssize_t n = read(snapshots.socket, (u8 *)result + done, sizeof(*result) - done);
+	while (done < sizeof(answer)) {
+		ssize_t n = read(snapshots.socket, (u8 *)&answer + done, sizeof(answer) - done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			return fail(result, "the process that writes snapshots has ended");
 		done += (size_t)n;
 	}
+	*result = answer.result;
+	memcpy(id, answer.id, SNAPSHOT_ID_SIZE);
 	result->name[SNAPSHOT_NAME_MAX] = result->error[sizeof(result->error) - 1] = 0;
 	return !result->error[0];
 }
@@ -68,7 +76,9 @@ static bool receive(struct snapshot_result *result)
 static void completed(void *opaque)
 {
 	struct snapshot_result result = { 0 };
-	receive(&result);
+	u8 id[SNAPSHOT_ID_SIZE];
+	if (!receive(&result, id) && snapshots.is_base)
+		snapshot_base_drop(); /* nothing else is based on it yet: `busy` */
 	event_enable(snapshots.socket, false);
 	__atomic_store_n(&snapshots.busy, false, __ATOMIC_RELEASE);
 	snapshots.done(&result);
@@ -77,38 +87,79 @@ static void completed(void *opaque)
 
 /* ---- taking ---- */
 
-static bool copy(const char *name, const u8 *state, size_t size, struct snapshot_result *result)
+/* Memory that was restored lazily, and is wanted: what was written since the base, or all. */
+static void make_ready(struct vm *vm, const struct snapshot_base *base)
 {
-	struct snapshot_order order = { .state_size = size };
-	memcpy(order.name, name ? name : "", name ? strlen(name) : 0);
-	lazy_finish();
-	if (!send_bytes(&order, sizeof(order)) || !send_bytes(state, size))
-		return fail(result, "the process that writes snapshots has ended");
-	return receive(result);
+	if (!base)
+		lazy_finish();
+	for (u64 page = 0; base && page < vm->config.memory >> PAGE_SHIFT; page++)
+		if (base->written[page / 64] >> page % 64 & 1)
+			lazy_ready(vm->memory + (page << PAGE_SHIFT), PAGE_SIZE);
 }
 
-static bool save(struct vm *vm, const char *name, struct snapshot_result *result)
+static bool copy(struct vm *vm, const struct snapshot_wish *wish, const struct snapshot_base *base, const u8 *state, size_t size,
+		 struct snapshot_result *result)
 {
+	bool by_default = wish->compression == COMPRESSION_DEFAULT;
+	struct snapshot_order order = { .state_size = size, .zstd = by_default ? snapshots.compress : wish->compression == COMPRESSION_ZSTD };
+	unsigned depth = base ? base->depth + 1 : 1;
+	char path[SNAPSHOT_NAME_MAX + 4];
+	u8 id[SNAPSHOT_ID_SIZE];
+	memcpy(order.name, wish->name ? wish->name : "", wish->name ? strlen(wish->name) : 0);
+	if (base) {
+		memcpy(order.base_id, base->id, sizeof(order.base_id));
+		snprintf(order.base, sizeof(order.base), "%s", base->path);
+		order.map_size = ram_log_words(&vm->ram) * sizeof(u64);
+	}
+	make_ready(vm, base);
+	if (!send_bytes(&order, sizeof(order)) || !send_bytes(base ? base->written : NULL, order.map_size) || !send_bytes(state, size))
+		return fail(result, "the process that writes snapshots has ended");
+	if (!receive(result, id))
+		return false;
+	snprintf(path, sizeof(path), "../%s", result->name);
+	snapshots.is_base = snapshot_base_add(vm, result->name, path, id, depth);
+	return true;
+}
+
+/* *base: what the snapshot is to be based on, or NULL. */
+static bool find_base(struct vm *vm, const struct snapshot_wish *wish, const struct snapshot_base **base, struct snapshot_result *result)
+{
+	snapshot_base_update(vm);
+	*base = wish->incremental ? snapshot_base_find(wish->base) : NULL;
+	if (wish->incremental && !*base && wish->base)
+		return fail(result, "there is no snapshot of that name that this machine went on from, or that was taken of it since it started");
+	if (wish->incremental && !*base)
+		return fail(result, "there is no snapshot that an incremental one could be based on: take a full one first");
+	if (*base && (*base)->depth >= SNAPSHOT_CHAIN_MAX)
+		return fail(result, "the snapshot would need too many others: take a full one");
+	return true;
+}
+
+static bool save(struct vm *vm, const struct snapshot_wish *wish, struct snapshot_result *result)
+{
+	const struct snapshot_base *base;
 	size_t size = vm_state_size(vm);
 	u8 *state = malloc(size);
-	bool good = state ? vm_save(vm, state, size, result->error, sizeof(result->error)) && copy(name, state, size, result) : fail(result, "out of memory");
+	bool good = state || fail(result, "out of memory");
+	good = good && find_base(vm, wish, &base, result) && vm_save(vm, state, size, result->error, sizeof(result->error)) &&
+	       copy(vm, wish, base, state, size, result);
 	free(state);
 	return good;
 }
 
-bool snapshot_take(struct vm *vm, const char *name, void (*done)(const struct snapshot_result *result), struct snapshot_result *result)
+bool snapshot_take(struct vm *vm, const struct snapshot_wish *wish, void (*done)(const struct snapshot_result *result), struct snapshot_result *result)
 {
 	*result = (struct snapshot_result){ 0 };
 	if (!snapshots.socket)
 		return fail(result, "the machine has no folder for snapshots: it was started without --snapshot-dir");
-	if (name && !snapshot_name_ok(name))
+	if (wish->name && !snapshot_name_ok(wish->name))
 		return fail(result, "the name of a snapshot is of letters, digits, '.', '_' and '-', and begins with a letter or digit");
 	if (__atomic_exchange_n(&snapshots.busy, true, __ATOMIC_ACQUIRE))
 		return fail(result, "another snapshot is being written");
 	snapshots.done = done;
 	vm_hold(vm);
 	bool good = vm_settle(vm) || fail(result, "the machine has ended");
-	good = good && (vm_flush_disks(vm) == 0 || fail(result, "a disk could not be written")) && save(vm, name, result);
+	good = good && (vm_flush_disks(vm) == 0 || fail(result, "a disk could not be written")) && save(vm, wish, result);
 	vm_release(vm);
 	if (good)
 		event_enable(snapshots.socket, true);
@@ -146,7 +197,7 @@ void snapshot_woken(struct vm *vm)
 	if (!wanted || __atomic_load_n(&snapshots.busy, __ATOMIC_ACQUIRE))
 		return;
 	wanted = false;
-	if (!snapshot_take(vm, NULL, snapshot_tell, &result))
+	if (!snapshot_take(vm, &(struct snapshot_wish){ 0 }, snapshot_tell, &result))
 		snapshot_tell(&result);
 }
 
@@ -195,17 +246,25 @@ _Noreturn static void become_writer(const struct snapshot_writer *writer)
 	snapshot_write_all(writer);
 }
 
-int snapshot_start(const char *folder, const char *description, const struct vm *vm)
+int snapshot_start(const struct snapshot_place *place, const struct vm *vm)
 {
+	const char *folder = place->folder;
 	/* Whoever sees the folder may send the signal. */
 	sigaction(SIGUSR2, &(struct sigaction){ .sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_RESTART }, NULL);
 	int ends[2], fd = open_folder(folder);
 	if (fd < 0)
 		return -1;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
+		close(fd);
 		return complain(folder, strerror(errno));
+	}
 	struct snapshot_writer writer = { .socket = ends[1], .folder = fd, .memory = memory_file(vm->memory), .memory_size = vm->config.memory,
-					  .description = description };
+					  .description = place->description };
+	snapshots.compress = place->compress;
+	if (!realpath(folder, snapshots.folder)) {
+		close(fd);
+		return complain(folder, strerror(errno));
+	}
 	pid_t pid = fork();
 	if (!pid)
 		become_writer(&writer);
@@ -218,4 +277,15 @@ int snapshot_start(const char *folder, const char *description, const struct vm 
 		return complain(folder, "there are too many descriptors to watch");
 	event_enable(ends[0], false);
 	return 0;
+}
+
+void snapshot_went_on(struct vm *vm, const char *folder, const struct snapshot *from)
+{
+	char path[PATH_MAX], beside[PATH_MAX + 4];
+	const char *last = realpath(folder, path) ? strrchr(path, '/') : NULL;
+	if (!last)
+		return;
+	bool same = (size_t)(last - path) == strlen(snapshots.folder) && !memcmp(path, snapshots.folder, (size_t)(last - path));
+	snprintf(beside, sizeof(beside), "%s%s", same ? "../" : "", same ? last + 1 : path);
+	snapshot_base_add(vm, last + 1, beside, from->id, from->depth);
 }

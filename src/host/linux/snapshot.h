@@ -5,13 +5,22 @@
 #ifndef NADIR_HOST_LINUX_SNAPSHOT_H
 #define NADIR_HOST_LINUX_SNAPSHOT_H
 
+#include "host/linux/snapshot_wish.h"
 #include "vm/vm.h"
 
 #define SNAPSHOT_NAME_MAX 64
 
-/* Start the writer for snapshots in `folder`, which is made if it is missing; `description` goes along with each. Before threads are made, with the VM's memory
- * in place. 0, or -1 after one sentence on stderr. */
-int snapshot_start(const char *folder, const char *description, const struct vm *vm);
+struct snapshot_place {
+	const char *folder; /* made if it is missing */
+	const char *description; /* goes along with each */
+	bool compress; /* unless the wish says otherwise */
+};
+
+/* Start the writer for snapshots. Before threads are made, with the VM's memory in place. 0, or -1 after one sentence on stderr. */
+int snapshot_start(const struct snapshot_place *place, const struct vm *vm);
+/* The VM, which does not run yet, goes on from the snapshot in `folder`: others can be based on that. */
+struct snapshot;
+void snapshot_went_on(struct vm *vm, const char *folder, const struct snapshot *from);
 
 /* To be called when the event loop was woken: takes a snapshot if SIGUSR2 asked for one. */
 void snapshot_woken(struct vm *vm);
@@ -21,10 +30,9 @@ struct snapshot_result {
 	char error[200]; /* one sentence; empty: there is none */
 };
 
-/* Take a snapshot of that name: letters, digits, '.', '_' and '-', not at the start; NULL: the first number that is free. The VM is held until all has been
- * copied. Any thread but a vCPU's. False, with an error, if it failed; there is no snapshot then. Else it has a name, and later `done` is called on the
+/* Take a snapshot. A name is of letters, digits, '.', '_' and '-', not at the start. The VM is held until all has been copied. Any thread but a vCPU's. False, with an error, if it failed; there is no snapshot then. Else it has a name, and later `done` is called on the
  * event loop's thread, when it is complete on the disk or has failed after all. */
-bool snapshot_take(struct vm *vm, const char *name, void (*done)(const struct snapshot_result *result), struct snapshot_result *result);
+bool snapshot_take(struct vm *vm, const struct snapshot_wish *wish, void (*done)(const struct snapshot_result *result), struct snapshot_result *result);
 /* For those who need not know: tells the log and the control socket's listeners. */
 void snapshot_tell(const struct snapshot_result *result);
 

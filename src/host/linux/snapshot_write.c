@@ -3,13 +3,13 @@
 #include "host/linux/snapshot_write.h"
 
 #include "host/linux/crc32c.h"
+#include "host/linux/snapshot_memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -34,21 +34,6 @@ static bool fail(struct work *w, const char *what)
 }
 
 /* ---- bytes ---- */
-
-static bool write_all(int fd, const void *data, size_t size, off_t offset)
-{
-	for (const u8 *p = data; size;) {
-		ssize_t n = pwrite(fd, p, size, offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		p += n;
-		offset += n;
-		size -= (size_t)n;
-	}
-	return true;
-}
 
 static bool read_all(int fd, void *data, size_t size)
 {
@@ -87,87 +72,46 @@ static bool write_description(struct work *w)
 {
 	const char *text = w->writer->description;
 	int fd = create_file(w, SNAPSHOT_DESCRIPTION);
-	return fd >= 0 && finish_file(w, fd, SNAPSHOT_DESCRIPTION, write_all(fd, text, strlen(text), 0));
+	return fd >= 0 && finish_file(w, fd, SNAPSHOT_DESCRIPTION, snapshot_write_at(fd, text, strlen(text), 0));
 }
 
 static bool write_state(struct work *w, const u8 *state, u64 size)
 {
-	struct state_header h = { .version = SNAPSHOT_VERSION, .tsc_khz = (u32)(host_tsc_hz() / 1000), .size = size, .state_crc = crc32c(state, size) };
+	struct state_header h = { .version = SNAPSHOT_VERSION_PLAIN, .tsc_khz = (u32)(host_tsc_hz() / 1000), .size = size, .state_crc = crc32c(state, size) };
 	memcpy(h.magic, STATE_MAGIC, sizeof(h.magic));
 	memcpy(h.id, w->id, sizeof(h.id));
 	h.crc = crc32c(&h, offsetof(struct state_header, crc));
 	int fd = create_file(w, SNAPSHOT_STATE);
-	return fd >= 0 && finish_file(w, fd, SNAPSHOT_STATE, write_all(fd, &h, sizeof(h), 0) && write_all(fd, state, size, sizeof(h)));
+	return fd >= 0 && finish_file(w, fd, SNAPSHOT_STATE, snapshot_write_at(fd, &h, sizeof(h), 0) && snapshot_write_at(fd, state, size, sizeof(h)));
 }
 
 /* ---- memory ---- */
 
-struct memory {
-	const u8 *data;
-	u64 size, chunks;
-	u32 chunk_size;
-	struct chunk_entry *index;
-};
-
-static bool is_zero(const u8 *p, u64 size)
+/* Beside it, or where else it is: what this snapshot lacks must be there. */
+static bool write_base(struct work *w, const struct snapshot_order *order)
 {
-	return !p[0] && !memcmp(p, p + 1, size - 1);
-}
-
-static bool write_chunk(const struct memory *m, int fd, u64 chunk)
-{
-	u64 at = chunk * m->chunk_size, bytes = MIN(m->chunk_size, m->size - at);
-	struct chunk_entry *e = &m->index[chunk];
-	if (is_zero(m->data + at, bytes))
-		return true;
-	*e = (struct chunk_entry){ .offset = MEMORY_CHUNKS_AT + at, .stored = (u32)bytes, .kind = CHUNK_PLAIN, .crc = crc32c(m->data + at, bytes) };
-	return write_all(fd, m->data + at, bytes, (off_t)e->offset);
-}
-
-/* Memory that was never touched is a hole in its file, and is not looked at. */
-static bool write_chunks(const struct memory *m, int memory_file, int fd)
-{
-	for (u64 at = 0; at < m->size;) {
-		off_t data = lseek(memory_file, (off_t)at, SEEK_DATA);
-		if (data < 0)
-			return errno == ENXIO;
-		off_t hole = lseek(memory_file, data, SEEK_HOLE);
-		u64 chunk = (u64)data / m->chunk_size;
-		for (; chunk * m->chunk_size < (u64)hole && chunk < m->chunks; chunk++)
-			if (!write_chunk(m, fd, chunk))
-				return false;
-		at = chunk * m->chunk_size;
+	int base = openat(w->folder, order->base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool good = base >= 0 && snapshot_memory_is(base, order->base_id);
+	if (base >= 0)
+		close(base);
+	if (!good) {
+		errno = base < 0 ? errno : ESTALE;
+		return fail(w, "the snapshot that it is based on");
 	}
-	return true;
+	char line[SNAPSHOT_PATH_MAX + 1];
+	int n = snprintf(line, sizeof(line), "%s\n", order->base), fd = create_file(w, SNAPSHOT_BASE);
+	return fd >= 0 && finish_file(w, fd, SNAPSHOT_BASE, snapshot_write_at(fd, line, (size_t)n, 0));
 }
 
-static bool write_index(struct work *w, const struct memory *m, int fd)
+static bool write_memory(struct work *w, const struct snapshot_order *order, const u64 *written)
 {
-	u64 size = m->chunks * sizeof(*m->index);
-	struct memory_header h = { .version = SNAPSHOT_VERSION, .chunk_size = m->chunk_size, .size = m->size,
-				   .index = MEMORY_CHUNKS_AT + m->size, .index_crc = crc32c(m->index, size) };
-	memcpy(h.magic, MEMORY_MAGIC, sizeof(h.magic));
-	memcpy(h.id, w->id, sizeof(h.id));
-	h.crc = crc32c(&h, offsetof(struct memory_header, crc));
-	return write_all(fd, m->index, size, (off_t)h.index) && write_all(fd, &h, sizeof(h), 0);
-}
-
-static bool write_memory(struct work *w)
-{
-	struct memory m = { .size = w->writer->memory_size, .chunk_size = chunk_size_for(w->writer->memory_size) };
-	m.chunks = chunk_count(m.size, m.chunk_size);
-	void *data = mmap(NULL, m.size, PROT_READ, MAP_SHARED | MAP_NORESERVE, w->writer->memory, 0);
-	m.data = data;
-	m.index = calloc(m.chunks, sizeof(*m.index));
-	int fd = data != MAP_FAILED && m.index ? create_file(w, SNAPSHOT_MEMORY) : -1;
-	if (fd >= 0)
-		finish_file(w, fd, SNAPSHOT_MEMORY, write_chunks(&m, w->writer->memory, fd) && write_index(w, &m, fd));
-	else
-		fail(w, SNAPSHOT_MEMORY);
-	free(m.index);
-	if (data != MAP_FAILED)
-		munmap(data, m.size);
-	return !w->error;
+	struct snapshot_memory memory = { .file = w->writer->memory, .size = w->writer->memory_size, .id = w->id, .zstd = order->zstd };
+	if (order->base[0]) {
+		memory.base_id = order->base_id;
+		memory.written = written;
+	}
+	int fd = create_file(w, SNAPSHOT_MEMORY);
+	return fd >= 0 && finish_file(w, fd, SNAPSHOT_MEMORY, snapshot_memory_write(&memory, fd));
 }
 
 /* ---- the folder ---- */
@@ -178,7 +122,7 @@ bool snapshot_name_ok(const char *name)
 	return length && length <= SNAPSHOT_NAME_MAX && !name[length] && name[0] != '.' && name[0] != '-' && name[0] != '_';
 }
 
-static const char *const files[] = { SNAPSHOT_DESCRIPTION, SNAPSHOT_STATE, SNAPSHOT_MEMORY };
+static const char *const files[] = { SNAPSHOT_DESCRIPTION, SNAPSHOT_STATE, SNAPSHOT_MEMORY, SNAPSHOT_BASE };
 
 /* What a writer that was killed left there goes, too. */
 static void remove_partial(struct work *w)
@@ -224,6 +168,8 @@ static bool make_folder(struct work *w, const struct snapshot_order *order)
 static bool sync_file(struct work *w, const char *name)
 {
 	int fd = openat(w->folder, name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT && !strcmp(name, SNAPSHOT_BASE))
+		return true;
 	bool good = fd >= 0 && fsync(fd) >= 0;
 	if (fd >= 0)
 		close(fd);
@@ -246,20 +192,28 @@ static bool complete(struct work *w)
 
 static void answer(const struct work *w)
 {
-	struct snapshot_result a = { 0 };
-	memcpy(a.name, w->name, sizeof(a.name));
+	struct snapshot_answer a = { 0 };
+	memcpy(a.result.name, w->name, sizeof(a.result.name));
+	memcpy(a.id, w->id, sizeof(a.id));
 	if (w->error)
-		snprintf(a.error, sizeof(a.error), "%s: %s", w->failed, strerror(w->error));
+		snprintf(a.result.error, sizeof(a.result.error), "%s: %s", w->failed, strerror(w->error));
 	(void)!write(w->writer->socket, &a, sizeof(a));
 }
 
-static void obey(const struct snapshot_writer *writer, struct snapshot_order *order, const u8 *state)
+static bool copy(struct work *w, const struct snapshot_order *order, const u8 *data)
+{
+	const u64 *written = (const u64 *)(const void *)data;
+	return make_folder(w, order) && write_description(w) && (!order->base[0] || write_base(w, order)) &&
+	       write_state(w, data + order->map_size, order->state_size) && write_memory(w, order, written);
+}
+
+static void obey(const struct snapshot_writer *writer, struct snapshot_order *order, const u8 *data)
 {
 	struct work w = { .writer = writer, .folder = -1 };
-	order->name[SNAPSHOT_NAME_MAX] = 0;
+	order->name[SNAPSHOT_NAME_MAX] = order->base[sizeof(order->base) - 1] = 0;
 	if (getrandom(w.id, sizeof(w.id), 0) != sizeof(w.id))
 		fail(&w, "random bytes");
-	bool copied = !w.error && make_folder(&w, order) && write_description(&w) && write_state(&w, state, order->state_size) && write_memory(&w);
+	bool copied = !w.error && copy(&w, order, data);
 	if (copied)
 		answer(&w);
 	if (!copied || !complete(&w))
@@ -269,15 +223,21 @@ static void obey(const struct snapshot_writer *writer, struct snapshot_order *or
 		close(w.folder);
 }
 
+static bool order_good(const struct snapshot_writer *writer, const struct snapshot_order *order)
+{
+	u64 map = order->base[0] ? (writer->memory_size / PAGE_SIZE + 63) / 64 * sizeof(u64) : 0;
+	return order->state_size <= STATE_SIZE_MAX && order->map_size == map;
+}
+
 _Noreturn void snapshot_write_all(const struct snapshot_writer *writer)
 {
 	struct snapshot_order order;
 	while (read_all(writer->socket, &order, sizeof(order))) {
-		u8 *state = order.state_size <= STATE_SIZE_MAX ? malloc(order.state_size) : NULL;
-		if (!state || !read_all(writer->socket, state, order.state_size))
+		u8 *data = order_good(writer, &order) ? malloc(order.map_size + order.state_size) : NULL;
+		if (!data || !read_all(writer->socket, data, order.map_size + order.state_size))
 			break;
-		obey(writer, &order, state);
-		free(state);
+		obey(writer, &order, data);
+		free(data);
 	}
 	_exit(0);
 }

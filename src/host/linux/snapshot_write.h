@@ -5,13 +5,20 @@
 #include "host/linux/snapshot.h"
 #include "host/linux/snapshot_format.h"
 
-/* On the socket, to the writer: this, then the state. */
+/* On the socket, to the writer: this, then the bitmap of pages written since the base, then the state. */
 struct snapshot_order {
 	char name[SNAPSHOT_NAME_MAX + 1]; /* checked by the writer, too; empty: it chooses one */
-	u64 state_size;
+	bool zstd;
+	u8 base_id[SNAPSHOT_ID_SIZE];
+	char base[SNAPSHOT_PATH_MAX]; /* the base's folder, from the snapshot's; empty: all of memory is written */
+	u64 state_size, map_size; /* bytes; without a base there is no bitmap */
 };
 
-/* Back comes a struct snapshot_result, twice, or once with an error: that everything has been copied; that the snapshot is complete. */
+/* Back comes this, twice, or once with an error: that everything has been copied; that the snapshot is complete. */
+struct snapshot_answer {
+	struct snapshot_result result;
+	u8 id[SNAPSHOT_ID_SIZE];
+};
 
 struct snapshot_writer {
 	int socket, folder; /* the other end, and where snapshots go */
