@@ -78,9 +78,10 @@ IMAGES = {
     'place_code': (64,),
 }
 
-# Those that never end unless told to: neighbours of others on the bare machine (tests/metal).
-ENDLESS = {
+# What tests/metal runs: a neighbour that never ends unless told to, and one that wants a disk and a network of a certain kind.
+METAL = {
     'noise': (64,),
+    'virtio': (64,),
 }
 
 
@@ -151,7 +152,7 @@ def runs():
 
 
 if __name__ == '__main__':  # what the build makes: one "SOURCE WIDTH" a line
-    for source, widths in {**IMAGES, **HOSTILE, **ENDLESS}.items():
+    for source, widths in {**IMAGES, **HOSTILE, **METAL}.items():
         for bits in widths:
             print(source, bits)
     for source in SMP:

@@ -8,10 +8,15 @@ Then an image made by scripts/iso.sh, which GRUB boots: with several CPUs and se
 """
 import argparse
 import concurrent.futures
+import glob
+import hashlib
 import os
+import random
 import re
 import selectors
 import shlex
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -144,13 +149,16 @@ def verdict(output, guests=1):
     return None if all(failed == '0' and passed != '0' for passed, failed in counts) else 'failures'
 
 
-def make_iso(options, folder, descriptions, append='--debug-exit --no-reboot --end reset'):
-    files = []
+def make_iso(options, folder, descriptions, append='--debug-exit --no-reboot --end reset', files=()):
+    """Of these descriptions and their kernels, test guests, if no other files are given."""
+    files = list(files)
+    kernels = not files
     for name, text in descriptions.items():
         files.append(f'{folder}/{name}.vm')
         with open(files[-1], 'w', encoding='ascii') as file:
             file.write(text)
-        files.append(options.images + '/' + re.search(r'kernel = (\S+)', text)[1])
+        if kernels:
+            files.append(options.images + '/' + re.search(r'kernel = (\S+)', text)[1])
     files = list(dict.fromkeys(files))
     subprocess.run([f'{HERE}/../../scripts/iso.sh', f'{folder}/nadir.iso', options.nadir, '--append', append, *files], check=True)
     return f'{folder}/nadir.iso'
@@ -176,6 +184,58 @@ def neighbours(options, folder):
     return output, trouble
 
 
+# Machines that share the image of a disk and are at one network; another is at a network of its own.
+VIRTIO = 'kernel = virtio-64.img\nengine = {engine}\nappend = "me={me} others=3"\ndisk = path=disk.img,serial=shared\nnet = switch\n'
+DISK_SECTORS = 2051
+
+
+def disks(options, folder):
+    with open(f'{folder}/disk.img', 'wb') as file:
+        for sector in range(DISK_SECTORS):
+            file.write(struct.pack('<I508x', (sector * 0x01000193 + 1) & 0xffffffff))
+    guests = {f'disk{me}': VIRTIO.format(me=me, engine=engine) for me, engine in ((1, 'step'), (2, 'bt'), (3, 'bt'))}
+    guests['alone'] = guests['disk1'].replace('others=3', 'others=1').replace('switch', 'switch,name=other,mac=52:54:00:12:34:56') + 'cdrom = other.iso\n'
+    shutil.copy(f'{folder}/disk.img', f'{folder}/other.iso')
+    os.truncate(f'{folder}/other.iso', 64 << 10)
+    iso = make_iso(options, folder, guests, '--debug-exit --no-reboot --memory 16M', [f'{options.images}/virtio-64.img', f'{folder}/disk.img', f'{folder}/other.iso'])
+    output = output_of(qemu('-cdrom', iso, cpus=2), options.timeout)
+    return output, verdict(output, 4)
+
+
+LINUX = 'kernel = vmlinuz\ninitrd = initrd\nmemory = 192M\nengine = {engine}\nappend = "console=ttyS0 quiet me={me} other={other}"\n' \
+        'disk = path=disk.img,serial=shared\nnet = switch,name=lan,mac=52:54:00:00:00:0{me}\n'
+
+
+def short(data):
+    return hashlib.md5(data).hexdigest()[:12]
+
+
+def linux_files(folder):
+    """Debian's cloud kernel, a busybox that runs linux.sh, and the image of a disk."""
+    modules = glob.glob(f'{CACHE}/linux-cloud/lib/modules/*/kernel')[0]
+    shutil.copy(glob.glob(f'{CACHE}/linux-cloud/boot/vmlinuz-*')[0], f'{folder}/vmlinuz')
+    names = ['drivers/virtio/virtio', 'drivers/virtio/virtio_ring', 'drivers/virtio/virtio_pci_modern_dev', 'drivers/virtio/virtio_pci_legacy_dev',
+             'drivers/virtio/virtio_pci', 'net/core/failover', 'drivers/net/net_failover', 'drivers/net/virtio_net', 'drivers/block/virtio_blk']
+    subprocess.run([f'{HERE}/../../scripts/initramfs.sh', f'{CACHE}/busybox/bin/busybox', f'{folder}/initrd', f'{HERE}/linux.sh',
+                    *(f'{modules}/{name}.ko' for name in names)], check=True)
+    image = random.Random(1).randbytes(4 << 20)
+    with open(f'{folder}/disk.img', 'wb') as file:
+        file.write(image)
+    return [f'{folder}/{name}' for name in ('vmlinuz', 'initrd', 'disk.img')], image
+
+
+def devices(options, folder):
+    """Two Linux guests with one disk image, which neither sees the other write, and a network between them."""
+    files, image = linux_files(folder)
+    engine = re.search(r'--engine (\S+)', options.append)
+    guests = {f'linux{me}': LINUX.format(me=me, other=3 - me, engine='auto' if not engine or engine[1] == 'step' else engine[1]) for me in (1, 2)}
+    output = output_of(qemu('-m', '1024', '-cdrom', make_iso(options, folder, guests, '--no-reboot', files), cpus=2), options.timeout)
+    wanted = {f'image: {short(image)}': 2, 'own: guest 1': 1, 'own: guest 2': 1, f'rest: {short(image[512:])}': 2, 'ping: 3 packets received': 2,
+              f'got: {short(image[512:])}': 1, 'powered itself off': 2}
+    trouble = next((f'{output.count(text)} times "{text}", not {times}' for text, times in wanted.items() if output.count(text) != times), None)
+    return output, trouble if END in output else trouble or 'timed out'
+
+
 def uefi(options, folder):
     iso = make_iso(options, folder, {'one': SEVERAL['one']})
     output = output_of(qemu('-bios', f'{CACHE}/ovmf/usr/share/ovmf/OVMF.fd', '-cdrom', iso, cpus=2), options.timeout)
@@ -197,14 +257,17 @@ def on_bochs(model):
     return run
 
 
-MACHINES = {'4 CPUs, 3 guests': several, 'hostile neighbours': neighbours, 'UEFI': uefi, 'Bochs Skylake-X': on_bochs('corei7_skylake_x'), 'Bochs Ryzen': on_bochs('ryzen'),
+MACHINES = {'4 CPUs, 3 guests': several, 'hostile neighbours': neighbours, 'disks and a network': disks, 'UEFI': uefi, 'Bochs Skylake-X': on_bochs('corei7_skylake_x'), 'Bochs Ryzen': on_bochs('ryzen'),
             'Bochs Penryn': on_bochs('core2_penryn_t9600')}
+
+# Only by name: with a software engine on an emulated CPU Linux takes many minutes to boot.
+SLOW = {'Linux, disk and network': devices}
 
 
 def run_one(options, name):
-    if name in MACHINES:
+    if name in MACHINES or name in SLOW:
         with tempfile.TemporaryDirectory() as folder:
-            return MACHINES[name](options, folder)
+            return {**MACHINES, **SLOW}[name](options, folder)
     if name.startswith('svm '):
         return svm(options, name.removeprefix('svm '))
     output = output_of(on_qemu(options, name), options.timeout)

@@ -184,3 +184,11 @@ const char *boot_info_read(struct boot_info *info, u32 magic, u64 address)
 		return read_multiboot1(info, address);
 	return "this boot loader speaks neither multiboot2 nor multiboot 1";
 }
+
+const struct boot_module *boot_info_find(const struct boot_info *info, const char *name)
+{
+	for (unsigned i = 0; i < info->modules; i++)
+		if (string_equal(info->module[i].name, name))
+			return &info->module[i];
+	return NULL;
+}

@@ -36,6 +36,9 @@ struct boot_info {
  * modules do not wrap around, and texts end. NULL, or what is wrong. */
 const char *boot_info_read(struct boot_info *info, u32 magic, u64 address);
 
+/* The module of this name; NULL: there is none. */
+const struct boot_module *boot_info_find(const struct boot_info *info, const char *name);
+
 /* What it reads by (main.c): [address, address + size) of physical memory; NULL: that is not all mapped. */
 const u8 *boot_at(u64 address, u64 size);
 

@@ -2,6 +2,8 @@
 #include "host/metal/guest.h"
 
 #include "host/metal/console.h"
+#include "host/metal/devices.h"
+#include "host/metal/lan.h"
 #include "host/metal/log.h"
 #include "host/metal/options.h"
 #include "host/metal/pages.h"
@@ -21,6 +23,7 @@ struct guest {
 	struct vm *vm;
 	struct sched_group group; /* its vCPUs */
 	u64 pin; /* where they may run; 0: anywhere */
+	struct devices *devices;
 	u32 running; /* vCPU threads that have not returned; atomic */
 	struct guest_cpu {
 		struct guest *guest;
@@ -32,6 +35,7 @@ static struct {
 	struct guest *guest[GUESTS_MAX];
 	unsigned count;
 	u32 ended; /* counts vCPU threads that have returned; atomic */
+	struct host_lock lock; /* held while a guest is looked at from outside, or goes */
 } guests;
 
 /* ---- what machines tell us ---- */
@@ -49,19 +53,24 @@ static void report_line(void *opaque, const char *line)
 static void serial_ready(void *opaque)
 {
 	const struct guest *g = opaque;
+	host_lock(&guests.lock);
 	if (g->vm && vm_ended(g->vm) == VM_RUNNING)
 		vm_serial_input(g->vm);
+	host_unlock(&guests.lock);
 }
 
 static void show_stats_of(struct guest *g)
 {
 	struct stats *sum = host_alloc(sizeof(*sum));
-	if (!sum || !g->vm)
+	if (!sum || !g->vm) {
+		host_free(sum);
 		return;
+	}
 	vm_stats(g->vm, sum);
 	stats_table(sum, report_line, g);
 	for (unsigned i = 0; i < g->vm->config.cpus && g->vm->config.engine->report; i++)
 		g->vm->config.engine->report(&g->vm->cpu[i]->vcpu, report_line, g);
+	devices_report(g->devices, report_line, g);
 	host_free(sum);
 }
 
@@ -83,8 +92,10 @@ static void show_stats(void)
 {
 	show_threads();
 	log_line("%llu of %llu MiB are free", (unsigned long long)pages_available() >> 8, (unsigned long long)pages_total() >> 8);
+	host_lock(&guests.lock);
 	for (unsigned i = 0; i < guests.count; i++)
 		show_stats_of(guests.guest[i]);
+	host_unlock(&guests.lock);
 }
 
 static void panic_dump(void)
@@ -100,14 +111,6 @@ static bool is_description(const struct boot_module *m)
 {
 	size_t n = string_length(m->name);
 	return n > 3 && !memcmp(m->name + n - 3, ".vm", 3);
-}
-
-static const struct boot_module *find_module(const struct boot_info *info, const char *name)
-{
-	for (unsigned i = 0; i < info->modules; i++)
-		if (string_equal(info->module[i].name, name))
-			return &info->module[i];
-	return NULL;
 }
 
 #define fail(...) (log_line("error: " __VA_ARGS__), NULL)
@@ -138,7 +141,7 @@ static const struct engine_ops *find_engine(const char *name)
 }
 
 /* Make the machine. Its kernel and initial RAM disk stay where the boot loader put them. */
-static struct vm *create_vm(struct guest *g, const struct boot_module *kernel, const struct boot_module *initrd)
+static struct vm *create_vm(struct guest *g, const struct boot_info *info, const struct boot_module *kernel, const struct boot_module *initrd)
 {
 	const struct guest_options *o = &g->options;
 	char error[256];
@@ -168,7 +171,8 @@ static struct vm *create_vm(struct guest *g, const struct boot_module *kernel, c
 		config.boot.initrd_size = initrd->size;
 	}
 	boot_protocol_find(o->protocol, &config.boot.protocol);
-	struct vm *vm = vm_create(&config, error, sizeof(error), &user_error);
+	g->devices = devices_open(o, info, &config.backends, error, sizeof(error));
+	struct vm *vm = g->devices ? vm_create(&config, error, sizeof(error), &user_error) : NULL;
 	return vm ? vm : fail("%s: %s", g->name, error);
 }
 
@@ -191,14 +195,15 @@ static bool set_limits(struct guest *g)
 	return true;
 }
 
-static void add_guest(struct guest *g, const struct boot_module *kernel, const struct boot_module *initrd)
+static void add_guest(struct guest *g, const struct boot_info *info, const struct boot_module *kernel, const struct boot_module *initrd)
 {
 	log_set_level(log_level(g->options.log_level));
 	g->console.name = g->name;
 	g->console.ready = serial_ready;
 	g->console.opaque = g;
-	g->vm = set_limits(g) ? create_vm(g, kernel, initrd) : NULL;
+	g->vm = set_limits(g) ? create_vm(g, info, kernel, initrd) : NULL;
 	if (!g->vm) {
+		devices_close(g->devices);
 		host_free(g);
 		return;
 	}
@@ -232,15 +237,15 @@ static void make_described(const struct boot_info *info, const struct boot_modul
 	if (!g || !read_description(g, m) || !read_command_line(&g->options, info))
 		return;
 	const char *kernel_name = g->options.kernel, *initrd_name = g->options.initrd;
-	const struct boot_module *kernel = kernel_name ? find_module(info, kernel_name) : NULL;
-	const struct boot_module *initrd = initrd_name ? find_module(info, initrd_name) : NULL;
+	const struct boot_module *kernel = kernel_name ? boot_info_find(info, kernel_name) : NULL;
+	const struct boot_module *initrd = initrd_name ? boot_info_find(info, initrd_name) : NULL;
 	name_guest(g, m->name);
 	if (!kernel || (initrd_name && !initrd)) {
 		const char *missing = kernel ? initrd_name : kernel_name;
 		log_line("error: %s: there is no module '%s'", m->name, missing ? missing : "(kernel)");
 		return;
 	}
-	add_guest(g, kernel, initrd);
+	add_guest(g, info, kernel, initrd);
 }
 
 static void make_plain(const struct boot_info *info)
@@ -251,7 +256,7 @@ static void make_plain(const struct boot_info *info)
 	if (!g->options.append)
 		g->options.append = info->module[0].arguments;
 	host_snprintf(g->name, sizeof(g->name), "%s", g->options.name ? g->options.name : "guest");
-	add_guest(g, &info->module[0], info->modules > 1 ? &info->module[1] : NULL);
+	add_guest(g, info, &info->module[0], info->modules > 1 ? &info->module[1] : NULL);
 }
 
 static void make_guests(const struct boot_info *info)
@@ -281,16 +286,28 @@ static void run_cpu(void *opaque)
 
 static void start(struct guest *g)
 {
+	struct thread_setup setup = { .name = g->name, .mask = g->pin, .group = &g->group, .weight = (u32)(g->options.weight * THREAD_WEIGHT / 100) };
 	g->running = g->vm->config.cpus;
+	if (!devices_start(g->devices, g->vm, &setup))
+		host_panic("no memory for a thread");
 	for (unsigned i = 0; i < g->vm->config.cpus; i++) {
 		char name[THREAD_NAME_MAX];
 		g->cpu[i] = (struct guest_cpu){ g, i };
 		host_snprintf(name, sizeof(name), "%s/%u", g->name, i);
-		const struct thread_setup setup = { .name = name, .run = run_cpu, .opaque = &g->cpu[i], .vector = true, .mask = g->pin, .group = &g->group,
-						    .weight = (u32)(g->options.weight * THREAD_WEIGHT / 100) };
+		setup.name = name;
+		setup.run = run_cpu;
+		setup.opaque = &g->cpu[i];
+		setup.vector = true;
 		if (!thread_create(&setup))
 			host_panic("no memory for a thread");
 	}
+}
+
+/* The networks' thread: nobody's in particular. */
+static void run_networks(void *opaque)
+{
+	for (;;)
+		lan_wait();
 }
 
 static void finish(struct guest *g)
@@ -304,8 +321,12 @@ static void finish(struct guest *g)
 	if (g->options.stats)
 		show_stats_of(g);
 	struct vm *vm = g->vm;
+	devices_stop(g->devices);
+	host_lock(&guests.lock);
 	g->vm = NULL;
+	host_unlock(&guests.lock);
 	vm_destroy(vm);
+	devices_close(g->devices);
 }
 
 /* Finish those whose threads have all returned; how many still run. */
@@ -328,6 +349,9 @@ bool guests_run(struct boot_info *info)
 	log_set_panic_dump(panic_dump);
 	if (read_command_line(&machine, info))
 		make_guests(info);
+	const struct thread_setup networks = { .name = "networks", .run = run_networks };
+	if (!thread_create(&networks))
+		host_panic("no memory for a thread");
 	for (unsigned i = 0; i < guests.count; i++)
 		start(guests.guest[i]);
 	console_start(show_stats);

@@ -9,6 +9,7 @@ struct guest_options {
 	const char *name;
 	const char *kernel, *initrd; /* modules */
 	const char *append;
+	struct option_list disk, cdrom, net; /* for devices_open */
 	const char *protocol;
 	u64 memory; /* bytes */
 	u64 cpus;

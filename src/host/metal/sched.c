@@ -5,7 +5,7 @@
 #define APART_NS (100 * 1000 * 1000ull) /* what virtual times of two CPUs may differ, as seen by a thread that moves */
 #define BALANCE_NS (20 * 1000 * 1000ull)
 #define CAP_PERIOD_NS (50 * 1000 * 1000ull) /* a cap's share of this is the credit that can be saved */
-#define OVERDRAFT_NS (100 * 1000ull) /* what a thread without credit that holds a lock gets at once */
+#define OVERDRAFT_NS (100 * 1000ull) /* what a thread without credit that holds a wanted lock gets at once */
 
 /* ---- caps ---- */
 
@@ -37,10 +37,10 @@ static bool is_capped(const struct thread *t)
 	return t->group && t->group->cap;
 }
 
-/* Whether it may run now. Who holds a lock may, so that others need not wait for its credit. */
+/* Whether it may run now. Who holds a lock that is wanted may, so that the host need not wait for its credit. */
 static bool may_run(const struct thread *t, u64 now)
 {
-	return !is_capped(t) || t->group->until <= now || t->locks;
+	return !is_capped(t) || t->group->until <= now || t->wanted;
 }
 
 /* ---- queues ---- */
@@ -66,7 +66,7 @@ static bool before(const struct thread *a, const struct thread *b)
 {
 	if (a->yields != b->yields)
 		return !a->yields;
-	bool a_first = a->urgent || a->locks, b_first = b->urgent || b->locks;
+	bool a_first = a->urgent || a->wanted, b_first = b->urgent || b->wanted;
 	return a_first != b_first ? a_first : a->virtual_time < b->virtual_time;
 }
 
@@ -167,6 +167,22 @@ struct cpu *sched_place(u64 mask)
 
 /* ---- waking ---- */
 
+/* While a CPU is idle its virtual time goes with that of the busy ones, so that who begins there has no claim to what others got meanwhile. */
+static void catch_up(struct cpu *cpu)
+{
+	u64 least = HOST_NEVER;
+	for (unsigned i = 0; i < cpu_count; i++)
+		if (is_online(cpus[i]) && cpus[i]->current != cpus[i]->idle)
+			least = MIN(least, cpus[i]->least);
+	if (least != HOST_NEVER)
+		cpu->least = MAX(cpu->least, least);
+}
+
+static void let_in(struct thread *t, const struct cpu *cpu)
+{
+	t->virtual_time = MAX(t->virtual_time, cpu->least - MIN(cpu->least, AHEAD_NS));
+}
+
 /* What its virtual time will have become if it stops now. */
 static u64 virtual_now(const struct thread *t, u64 now)
 {
@@ -187,7 +203,9 @@ void sched_ready(struct thread *t, u64 now)
 	if (idle)
 		move(t, idle, true);
 	struct cpu *cpu = t->cpu;
-	t->virtual_time = MAX(t->virtual_time, cpu->least - MIN(cpu->least, AHEAD_NS));
+	if (cpu->current == cpu->idle && !cpu->ready)
+		catch_up(cpu);
+	let_in(t, cpu);
 	enqueue(t, now);
 	const struct thread *runs = cpu->current;
 	if (runs == cpu->idle || t->urgent || t->virtual_time + AHEAD_NS / 2 < virtual_now(runs, now))
@@ -229,6 +247,19 @@ static void begin(struct cpu *cpu, struct thread *t, u64 now)
 	t->running = true;
 }
 
+/* Who was held back by a cap begins like who was asleep: it has no claim to what it could not use. */
+static void note_held(struct cpu *cpu, bool idle, u64 now)
+{
+	if (idle && cpu->ready)
+		catch_up(cpu);
+	for (struct thread *t = cpu->ready; t; t = t->next) {
+		bool held = !may_run(t, now);
+		if (t->held && !held)
+			let_in(t, cpu);
+		t->held = held;
+	}
+}
+
 /* There is more to do here than one CPU can. */
 static void share(const struct cpu *cpu, u64 now)
 {
@@ -247,6 +278,7 @@ struct thread *sched_switch(struct cpu *cpu, u64 now)
 	if (old != cpu->idle && old->state == THREAD_READY)
 		enqueue(old, now);
 	balance(cpu, now);
+	note_held(cpu, old == cpu->idle, now);
 	struct thread *next = best_of(cpu, now);
 	begin(cpu, next ? next : cpu->idle, now);
 	old->yields = false;

@@ -1,8 +1,8 @@
 /* Who runs next, and where. No clock, no lock, no interrupt: thread.c has these, holds its lock in all calls, and says what time it is.
  *
  * Each CPU has a queue of threads that are ready. Among them the one with the least virtual time is next: what it has run, divided by its weight. One that
- * was asleep begins where the queue is, a little ahead, so that it runs soon; how soon is counted. Urgent threads, and those that hold a lock others
- * may want, come first.
+ * was asleep begins where the queue is, a little ahead, so that it runs soon; how soon is counted. Urgent threads, and those that hold a lock which one
+ * of the host's own wants, come first.
  *
  * A CPU without work takes some from another's queue; one with less than another does so now and then, even if that only turns the difference
  * round, so that three threads on two CPUs get as much each: a virtual time is the same on every CPU, within bounds.

@@ -278,27 +278,48 @@ void host_yield(void)
 	schedule();
 }
 
+enum { HELD, HOLDER }; /* words of a struct host_lock */
+
 /* A lock is held for short. Who finds it taken lets others run, its holder among them. */
 void host_lock_init(struct host_lock *lock)
 {
-	lock->opaque[0] = 0;
+	*lock = (struct host_lock){ 0 };
+}
+
+/* A thread of the host's own, which works for all guests, must not wait until it is the turn of one guest's thread that holds a lock. While the
+ * threads' lock is held, who is said to hold a lock has not released it, and lives. */
+static void hurry_holder(struct host_lock *lock)
+{
+	if (this_thread()->group)
+		return;
+	u64 flags = spin_lock(&threads.lock);
+	struct thread *holder = (struct thread *)(uintptr_t)__atomic_load_n(&lock->opaque[HOLDER], __ATOMIC_SEQ_CST);
+	if (holder) {
+		holder->wanted = true;
+		if (holder->queued)
+			sched_kick(holder->cpu);
+	}
+	spin_unlock(&threads.lock, flags);
 }
 
 void host_lock(struct host_lock *lock)
 {
-	this_thread()->locks++;
-	while (__atomic_exchange_n(&lock->opaque[0], 1, __ATOMIC_ACQUIRE)) {
-		for (unsigned i = 0; i < 100 && __atomic_load_n(&lock->opaque[0], __ATOMIC_RELAXED); i++)
+	while (__atomic_exchange_n(&lock->opaque[HELD], 1, __ATOMIC_ACQUIRE)) {
+		for (unsigned i = 0; i < 100 && __atomic_load_n(&lock->opaque[HELD], __ATOMIC_RELAXED); i++)
 			cpu_relax();
-		if (__atomic_load_n(&lock->opaque[0], __ATOMIC_RELAXED))
+		if (__atomic_load_n(&lock->opaque[HELD], __ATOMIC_RELAXED)) {
+			hurry_holder(lock);
 			host_yield();
+		}
 	}
+	__atomic_store_n(&lock->opaque[HOLDER], (u64)(uintptr_t)this_thread(), __ATOMIC_SEQ_CST);
 }
 
 void host_unlock(struct host_lock *lock)
 {
-	__atomic_store_n(&lock->opaque[0], 0, __ATOMIC_RELEASE);
-	this_thread()->locks--;
+	__atomic_store_n(&lock->opaque[HOLDER], 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&lock->opaque[HELD], 0, __ATOMIC_RELEASE);
+	this_thread()->wanted = false;
 }
 
 static void nothing(void *opaque)

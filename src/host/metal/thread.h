@@ -27,9 +27,10 @@ struct thread {
 	bool urgent;
 	bool yields; /* wants others to run first, once */
 	u64 mask; /* of the CPUs that it may run on, a bit each; 0: any */
-	u32 locks; /* that it holds, or waits for: others may wait for it; its own */
+	bool held; /* its group's cap held it back when its CPU last looked */
+	bool wanted; /* it holds a lock that a thread without a group waits for */
 	u32 weight;
-	struct sched_group *group; /* NULL: none */
+	struct sched_group *group; /* NULL: one of the host's own */
 	struct cpu *cpu; /* where it runs, or ran */
 	struct thread *next; /* in the CPU's queue */
 	struct thread *all; /* in the list of all */
