@@ -35,6 +35,8 @@ void stats_count(struct stats *stats, enum exit_reason reason, u64 rip, u32 deta
 {
 	stats->reason[reason].count++;
 	stats->reason[reason].ticks += ticks;
+	if (ticks)
+		histogram_add(&stats->spread[reason], ticks);
 	if (stats->by_site)
 		count_site(stats, &(struct stats_site){ .rip = rip, .reason = reason, .detail = detail, .counter = { 1, ticks } });
 }
@@ -44,6 +46,7 @@ void stats_add(struct stats *to, const struct stats *from)
 	for (unsigned i = 0; i < EXIT_REASON_COUNT; i++) {
 		to->reason[i].count += from->reason[i].count;
 		to->reason[i].ticks += from->reason[i].ticks;
+		histogram_merge(&to->spread[i], &from->spread[i]);
 	}
 	to->interrupts += from->interrupts;
 	to->halted_ns += from->halted_ns;

@@ -3,6 +3,7 @@
 #ifndef NADIR_VM_STATS_H
 #define NADIR_VM_STATS_H
 
+#include "lib/histogram.h"
 #include "vcpu/exit.h"
 
 struct stats_counter {
@@ -22,6 +23,7 @@ struct stats_site {
 
 struct stats {
 	struct stats_counter reason[EXIT_REASON_COUNT];
+	struct histogram spread[EXIT_REASON_COUNT]; /* of the ticks of one answer; what ends by sleeping is not in it */
 	u64 interrupts; /* external interrupts delivered */
 	u64 halted_ns; /* time asleep in HLT */
 	bool by_site;

@@ -33,6 +33,25 @@ static void test_by_reason(void **state)
 	host_free(s);
 }
 
+/* What single answers took: of two vCPUs together, too. */
+static void test_spread(void **state)
+{
+	struct stats *a = create(false), *b = create(false);
+	for (unsigned i = 1; i <= 100; i++)
+		stats_count(i & 1 ? a : b, EXIT_CPUID, 0, 0, i * 100);
+	stats_count(a, EXIT_HLT, 0, 0, 0); /* it slept: that is no answer */
+	stats_add(a, b);
+	assert_int_equal(a->spread[EXIT_CPUID].count, 100);
+	assert_int_equal(a->spread[EXIT_CPUID].least, 100);
+	assert_int_equal(a->spread[EXIT_CPUID].most, 10000);
+	assert_in_range(histogram_permille(&a->spread[EXIT_CPUID], 500), 4400, 5600);
+	assert_in_range(histogram_permille(&a->spread[EXIT_CPUID], 990), 8700, 10000);
+	assert_int_equal(a->reason[EXIT_HLT].count, 1);
+	assert_int_equal(a->spread[EXIT_HLT].count, 0);
+	host_free(a);
+	host_free(b);
+}
+
 /* A site is an address, a reason and a detail together. */
 static void test_by_site(void **state)
 {
@@ -117,7 +136,8 @@ static void test_order(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_by_reason), cmocka_unit_test(test_by_site), cmocka_unit_test(test_overflow),
+		cmocka_unit_test(test_by_reason),
+		cmocka_unit_test(test_spread), cmocka_unit_test(test_by_site), cmocka_unit_test(test_overflow),
 		cmocka_unit_test(test_add),       cmocka_unit_test(test_order),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

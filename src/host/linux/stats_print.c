@@ -35,6 +35,17 @@ static void add_counter(struct json_object *to, const struct stats_counter *c)
 	json_object_object_add(to, "nanoseconds", json_object_new_int64((int64_t)ticks_to_ns(c->ticks)));
 }
 
+/* Ticks of the time-stamp counter that one answer took. */
+static void add_cycles(struct json_object *to, const struct histogram *h)
+{
+	struct json_object *o = json_object_new_object();
+	json_object_object_add(o, "least", json_object_new_int64((int64_t)h->least));
+	json_object_object_add(o, "median", json_object_new_int64((int64_t)histogram_permille(h, 500)));
+	json_object_object_add(o, "p99", json_object_new_int64((int64_t)histogram_permille(h, 990)));
+	json_object_object_add(o, "most", json_object_new_int64((int64_t)h->most));
+	json_object_object_add(to, "cycles", o);
+}
+
 void stats_print_json(FILE *out, struct stats *stats)
 {
 	struct json_object *root = json_object_new_object(), *exits = json_object_new_object(), *sites = json_object_new_array();
@@ -43,6 +54,8 @@ void stats_print_json(FILE *out, struct stats *stats)
 			continue;
 		struct json_object *o = json_object_new_object();
 		add_counter(o, &stats->reason[i]);
+		if (stats->spread[i].count)
+			add_cycles(o, &stats->spread[i]);
 		json_object_object_add(exits, exit_reason_name((enum exit_reason)i), o);
 	}
 	unsigned n = stats_sort_sites(stats);
