@@ -7,7 +7,8 @@
 #include "host/port.h"
 
 #define CTRL_A 1
-#define POLL_NS (10 * 1000 * 1000ull)
+#define POLL_NS (10 * 1000 * 1000ull) /* without interrupts */
+#define LOOK_NS (100 * POLL_NS) /* with them, should one be lost */
 
 static struct {
 	struct host_lock lock;
@@ -115,6 +116,7 @@ static void command(u8 byte)
 static void read_serial(void *opaque)
 {
 	u8 byte;
+	serial_start_interrupts();
 	for (;;) {
 		while (serial_get(&byte)) {
 			bool is_command = consoles.command;
@@ -124,7 +126,7 @@ static void read_serial(void *opaque)
 			else if (!consoles.command)
 				type(byte);
 		}
-		thread_sleep_until(host_now() + POLL_NS);
+		serial_wait(serial_has_interrupts() ? LOOK_NS : POLL_NS);
 	}
 }
 

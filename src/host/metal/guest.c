@@ -7,6 +7,7 @@
 #include "host/metal/log.h"
 #include "host/metal/options.h"
 #include "host/metal/pages.h"
+#include "host/metal/serial.h"
 #include "host/metal/thread.h"
 #include "host/port.h"
 #include "lib/string.h"
@@ -91,6 +92,7 @@ static void show_threads(void)
 static void show_stats(void)
 {
 	show_threads();
+	log_line("%u interrupts of the serial port%s", serial_interrupts(), serial_has_interrupts() ? "" : ", which is asked every 10 ms instead");
 	log_line("%llu of %llu MiB are free", (unsigned long long)pages_available() >> 8, (unsigned long long)pages_total() >> 8);
 	host_lock(&guests.lock);
 	for (unsigned i = 0; i < guests.count; i++)
@@ -342,7 +344,7 @@ static unsigned finish_ended(void)
 	return left;
 }
 
-bool guests_run(struct boot_info *info)
+enum guests_end guests_run(struct boot_info *info)
 {
 	struct guest_options machine;
 	options_init(&machine);
@@ -361,5 +363,5 @@ bool guests_run(struct boot_info *info)
 			break;
 		host_wait(&guests.ended, ended, HOST_NEVER);
 	}
-	return string_equal(machine.end, "reset");
+	return string_equal(machine.end, "reset") ? GUESTS_RESET : string_equal(machine.end, "poweroff") ? GUESTS_POWER_OFF : GUESTS_HALT;
 }

@@ -4,9 +4,11 @@
 #include "host/metal/boot_info.h"
 #include "host/metal/cpu.h"
 #include "host/metal/guest.h"
+#include "host/metal/irq.h"
 #include "host/metal/log.h"
 #include "host/metal/map.h"
 #include "host/metal/pages.h"
+#include "host/metal/power.h"
 #include "host/metal/serial.h"
 #include "host/metal/smp.h"
 #include "host/metal/thread.h"
@@ -26,21 +28,18 @@ const u8 *boot_at(u64 address, u64 size)
 	return range_within(address, size, BIT(32)) ? (const u8 *)(uintptr_t)address : NULL;
 }
 
-/* By the reset control register of PC chipsets. */
-static void reset_machine(void)
-{
-	outb(0xcf9, 2);
-	outb(0xcf9, 6);
-}
-
 /* What needs threads. */
 static void run(void *opaque)
 {
 	timer_start();
-	bool reset = guests_run(&info);
+	enum guests_end end = guests_run(&info);
 	log_line("all guests have ended");
-	if (reset)
-		reset_machine();
+	if (end == GUESTS_RESET)
+		power_reset();
+	if (end == GUESTS_POWER_OFF)
+		power_off(&acpi);
+	if (end != GUESTS_HALT)
+		log_line("this machine does not know how to %s", end == GUESTS_RESET ? "reset itself" : "switch itself off: ACPI's tables do not tell");
 }
 
 void metal_start(u32 magic, u64 address)
@@ -65,6 +64,7 @@ void metal_start(u32 magic, u64 address)
 	thread_adopt_idle(cpus[0]);
 	if (acpi_read(&acpi, info.rsdp ? info.rsdp_copy : NULL))
 		smp_start(&acpi);
+	irq_init(&acpi);
 	log_line("%u MiB of memory, %u CPU%s, %u IOMMUs, by %s", (unsigned)(pages_total() >> 8), cpu_count, cpu_count > 1 ? "s" : "", acpi.iommus,
 		 info.loader);
 	const struct thread_setup setup = { .name = "main", .run = run };

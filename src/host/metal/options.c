@@ -30,7 +30,7 @@ static const struct option_row rows[] = {
 	{ "cap", 0, TYPE_NUMBER, FIELD(cap), "PERCENT", "0", 0, 100 * CPUS_MAX, NULL },
 	{ "pin", 0, TYPE_TEXT, FIELD(pin), "CPUS", NULL, 0, 0, NULL },
 	{ "log-level", 0, TYPE_CHOICE, FIELD(log_level), "error|warn|info|debug", "warn", 0, 0, NULL },
-	{ "end", 0, TYPE_CHOICE, FIELD(end), "halt|reset", "halt", 0, 0, NULL },
+	{ "end", 0, TYPE_CHOICE, FIELD(end), "halt|reset|poweroff", "halt", 0, 0, NULL },
 };
 
 #define fail(...) (host_snprintf(error, error_size, __VA_ARGS__), false)

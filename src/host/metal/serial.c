@@ -1,9 +1,12 @@
-/* The serial port at 0x3f8, asked whether it is ready. National Semiconductor PC16550D, "Registers". */
+/* The serial port at 0x3f8: asked whether it can take a byte, and telling by interrupt that one has come. National Semiconductor PC16550D, "Registers". */
 #include "host/metal/serial.h"
 
+#include "host/metal/irq.h"
 #include "host/metal/spinlock.h"
+#include "host/port.h"
 
 #define PORT 0x3f8
+#define IRQ 4
 #define DATA (PORT + 0)
 #define INTERRUPT_ENABLE (PORT + 1)
 #define FIFO_CONTROL (PORT + 2)
@@ -19,6 +22,9 @@ static struct {
 	bool panic;
 	bool middle; /* the last byte was no line end */
 	bool absent;
+	bool interrupts;
+	u32 count; /* of interrupts, atomic: where serial_wait sleeps */
+	u32 seen; /* its */
 } serial;
 
 void serial_init(void)
@@ -29,7 +35,7 @@ void serial_init(void)
 	outb(INTERRUPT_ENABLE, 0);
 	outb(LINE_CONTROL, 3);
 	outb(FIFO_CONTROL, 7);
-	outb(MODEM_CONTROL, 3);
+	outb(MODEM_CONTROL, 0xb); /* DTR, RTS, and OUT2, which lets interrupts through */
 	serial.absent = inb(LINE_STATUS) == 0xff;
 }
 
@@ -83,6 +89,38 @@ bool serial_get(u8 *byte)
 		*byte = inb(DATA);
 	unlock(flags);
 	return received;
+}
+
+/* ---- interrupts ---- */
+
+/* The line stays high until all that came has been read, and is then low until more comes: an edge for each time that somebody has to look. */
+static void interrupted(void)
+{
+	__atomic_fetch_add(&serial.count, 1, __ATOMIC_SEQ_CST);
+	host_wake(&serial.count);
+}
+
+void serial_start_interrupts(void)
+{
+	serial.interrupts = !serial.absent && irq_request_isa(IRQ, interrupted);
+	if (serial.interrupts)
+		outb(INTERRUPT_ENABLE, 1);
+}
+
+bool serial_has_interrupts(void)
+{
+	return serial.interrupts;
+}
+
+u32 serial_interrupts(void)
+{
+	return __atomic_load_n(&serial.count, __ATOMIC_RELAXED);
+}
+
+void serial_wait(u64 nanoseconds)
+{
+	host_wait(&serial.count, serial.seen, host_now() + nanoseconds);
+	serial.seen = __atomic_load_n(&serial.count, __ATOMIC_SEQ_CST);
 }
 
 void serial_panic(void)

@@ -11,6 +11,13 @@ void serial_put(u8 byte);
 void serial_line(const char *text);
 /* False: nothing has come. */
 bool serial_get(u8 *byte);
+/* Let input interrupt the boot CPU, if there is a way (irq.h). */
+void serial_start_interrupts(void);
+bool serial_has_interrupts(void);
+/* How many there were. */
+u32 serial_interrupts(void);
+/* Sleep until input has come since this was called last, or for so long. */
+void serial_wait(u64 nanoseconds);
 /* From now on no lock is waited for: its holder may have been stopped. */
 void serial_panic(void);
 
