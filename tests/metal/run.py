@@ -24,6 +24,7 @@ import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+SCRIPTS = os.path.join(HERE, '..', '..', 'scripts')
 sys.path.insert(0, os.path.join(HERE, '..', 'guest'))
 import bochs  # noqa: E402  (beside the guests)
 
@@ -95,8 +96,8 @@ def finished(text):
     return END.encode() in text or b'nadir: stopped' in text
 
 
-def output_of(command, timeout, finished=finished, keys=b''):
-    """What the machine says on its serial port until all guests have ended; `keys` are typed a second before it would end anyway."""
+def output_of(command, timeout, finished=finished, keys=b'', prompt=b'passed, '):
+    """What the machine says on its serial port until all guests have ended; `keys` are typed when it has said `prompt`."""
     text, end = b'', time.monotonic() + timeout
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process, \
             selectors.DefaultSelector() as selector:
@@ -108,7 +109,7 @@ def output_of(command, timeout, finished=finished, keys=b''):
             if not data:
                 break
             text += data
-            if keys and len(re.findall(b'passed, ', text)) == 1:
+            if keys and prompt in text:
                 process.stdin.write(keys)
                 process.stdin.flush()
                 keys = b''
@@ -265,6 +266,20 @@ def svm(options, name):
     return output, verdict(output)
 
 
+def linux(cpus):
+    """Debian's kernel by AMD-V to a shell, which says how many CPUs it has."""
+    def run(options, folder):
+        for package, name in ('linux-image-cloud-amd64', 'linux-cloud'), ('busybox-static', 'busybox'):
+            subprocess.run([f'{SCRIPTS}/guest-package.sh', package, f'{CACHE}/{name}'], check=True)
+        subprocess.run([f'{SCRIPTS}/initramfs.sh', f'{CACHE}/busybox/bin/busybox', f'{folder}/shell.cpio.gz'], check=True)
+        kernel = glob.glob(f'{CACHE}/linux-cloud/boot/vmlinuz-*')[0]
+        append = f'--engine svm --end reset --memory 256M --cpus {cpus}'
+        command = qemu('-kernel', options.nadir, '-append', append, '-initrd', f'{kernel} console=ttyS0 quiet,{folder}/shell.cpio.gz', cpus=cpus)
+        output = output_of(command, options.timeout, keys=b'echo it has "$(nproc)" CPUs; poweroff -f\n', prompt=b'nadir:/#')
+        return output, None if f'it has {cpus} CPUs' in output and 'powered itself off' in output else 'no shell, or not all CPUs'
+    return run
+
+
 def on_bochs(model):
     def run(options, folder):
         iso = make_iso(options, folder, {'one': SEVERAL['one']}, '--debug-exit --no-reboot')
@@ -273,8 +288,19 @@ def on_bochs(model):
     return run
 
 
-MACHINES = {'4 CPUs, 3 guests': several, 'hostile neighbours': neighbours, 'disks and a network': disks, 'power off': power_off, 'UEFI': uefi, 'Bochs Skylake-X': on_bochs('corei7_skylake_x'), 'Bochs Ryzen': on_bochs('ryzen'),
-            'Bochs Penryn': on_bochs('core2_penryn_t9600')}
+MACHINES = {
+    'Linux, 1 CPU': linux(1),
+    'Linux, 2 CPUs': linux(2),
+    'Linux, 4 CPUs': linux(4),
+    '4 CPUs, 3 guests': several,
+    'hostile neighbours': neighbours,
+    'disks and a network': disks,
+    'power off': power_off,
+    'UEFI': uefi,
+    'Bochs Skylake-X': on_bochs('corei7_skylake_x'),
+    'Bochs Ryzen': on_bochs('ryzen'),
+    'Bochs Penryn': on_bochs('core2_penryn_t9600'),
+}
 
 # Only by name: with a software engine on an emulated CPU Linux takes many minutes to boot.
 SLOW = {'Linux, disk and network': devices}

@@ -1,7 +1,6 @@
 /* Whether the CPU has what the engine needs, and vCPUs with their permission maps. AMD APM volume 2, "Enabling SVM", "I/O Intercepts", "MSR Intercepts". */
 #include "engine/svm/svm.h"
 
-#include "arch/asm.h"
 #include "cpu/host_cpuid.h"
 #include "engine/step/step.h"
 #include "lib/string.h"
@@ -15,6 +14,30 @@ static u32 svm_features(void)
 	return host_cpuid_checked(0x8000000a, 0).reg[CPUID_EDX];
 }
 
+extern const u8 svm_vm_cr_read[], svm_vm_cr_behind[];
+
+static bool lacks_vm_cr(struct host_trap *trap)
+{
+	if (trap->pc != (u64)(uintptr_t)svm_vm_cr_read)
+		return false;
+	trap->pc = (u64)(uintptr_t)svm_vm_cr_behind;
+	return true;
+}
+
+/* 0 on a CPU without it, such as Bochs'. */
+static __attribute__((noinline)) u64 read_vm_cr(void)
+{
+	u32 low = 0, high = 0;
+	host_set_trap_handler(lacks_vm_cr);
+	__asm__ volatile(".globl svm_vm_cr_read, svm_vm_cr_behind\n"
+			 "svm_vm_cr_read:\trdmsr\n"
+			 "svm_vm_cr_behind:"
+			 : "+a"(low), "+d"(high)
+			 : "c"(MSR_VM_CR));
+	host_set_trap_handler(NULL);
+	return low | (u64)high << 32;
+}
+
 bool svm_available(const char **why)
 {
 	if (!host_bare_cpu(why))
@@ -23,7 +46,7 @@ bool svm_available(const char **why)
 		*why = "this processor lacks AMD-V (SVM)";
 		return false;
 	}
-	if (rdmsr(MSR_VM_CR) & VM_CR_SVMDIS) {
+	if (read_vm_cr() & VM_CR_SVMDIS) {
 		*why = "AMD-V is disabled by the firmware: enable SVM in its setup";
 		return false;
 	}
