@@ -109,6 +109,8 @@ enum hw_next hw_raise(struct vcpu *v, u8 vector, bool has_error, u32 error)
 		hw_take_over(v); /* which meets it again */
 		return HW_ENTER;
 	}
+	if (vector != VEC_DB) /* Intel SDM volume 3, "Instruction-Breakpoint Exception Condition" */
+		v->rflags |= RFLAGS_RF;
 	hw->event = (u32)HW_EVENT_VALID | HW_EVENT_TYPE(HW_EVENT_EXCEPTION) | (has_error ? (u32)HW_EVENT_ERROR : 0) | vector;
 	hw->event_error = error;
 	return HW_ENTER;
