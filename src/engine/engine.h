@@ -14,8 +14,8 @@ struct engine_ops {
 	/* Optional: whether "auto" may take it, because it runs guests better than those behind it in the table; if not, *why is a sentence. May take
 	 * milliseconds. Without it, "auto" takes what is available. */
 	bool (*preferred)(const char **why);
-	/* Optional: the CPU features that guests can have (available->features); all that the host has, if there is no such function. */
-	void (*limit)(struct cpuid_policy *available);
+	/* Optional: the CPU features that guests can have (available->features), with this --mmu; all that the host has, if there is no such function. */
+	void (*limit)(struct cpuid_policy *available, enum mmu_mode mmu);
 	int (*vcpu_create)(struct vcpu *vcpu); /* 0 or negative */
 	void (*vcpu_destroy)(struct vcpu *vcpu);
 	/* Run on the calling thread until an exit that the VM must handle (see vcpu/exit.h). Honours vcpu->pending before each

@@ -78,6 +78,9 @@ enum activity { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_
 /* Which user code runs in spaces (host/port.h), where the host has them. */
 enum direct_mode { DIRECT_AUTO, DIRECT_OFF, DIRECT_ALWAYS };
 
+/* How guest memory reaches the processor's virtualization (engine/hw/memory.h). */
+enum mmu_mode { MMU_AUTO, MMU_NESTED, MMU_SHADOW, MMU_VTLB };
+
 /* What the VM provides around a vCPU. Set once at creation. All are called on the vCPU's own thread. */
 struct vcpu_ops {
 	/* Answer an exit in the middle of an instruction. */
@@ -173,6 +176,7 @@ struct vcpu {
 	u32 index; /* number of this vCPU in its VM, also its initial APIC ID */
 
 	u8 direct; /* enum direct_mode; constant after creation */
+	u8 mmu_mode; /* enum mmu_mode; constant after creation */
 	u32 trace; /* TRACE_*; constant after creation */
 	u32 *stop; /* atomic; see vcpu_watch */
 	struct host_kvm_vcpu *kvm; /* atomic: where the host's KVM runs the guest now, to be stopped when something is pending; or NULL */

@@ -238,6 +238,7 @@ static int create_cpu(struct vm *vm, unsigned index)
 	v->trace = vm->config.trace;
 	/* What code in spaces does is not followed. */
 	v->direct = v->trace & (TRACE_EXEC | TRACE_TRANSLATED) ? DIRECT_OFF : vm->config.direct;
+	v->mmu_mode = (u8)vm->config.mmu_mode;
 	v->ram = &vm->ram;
 	v->vm = vm;
 	cpuid_apply(v, vm->policy);
@@ -332,7 +333,7 @@ static bool limit_features(struct vm *vm, struct state *saved, char *error, size
 	struct cpuid_policy available = { 0 };
 	const struct engine_ops *engine = vm->config.engine;
 	if (engine->limit) {
-		engine->limit(&available);
+		engine->limit(&available, vm->config.mmu_mode);
 		cpuid_policy_limit(vm->policy, &available);
 	}
 	if (saved && !vm_load_model(vm, saved, error, error_size))

@@ -618,11 +618,11 @@ static void availability(void **state)
 static void features(void **state)
 {
 	struct cpuid_policy available;
-	engine_kvm.limit(&available);
+	engine_kvm.limit(&available, MMU_AUTO);
 	assert_true(cpuid_has(&available, FEATURE_AVX));
 	assert_true(cpuid_has(&available, FEATURE_X2APIC));
 	kvm.refuse = KVM_GET_SUPPORTED_CPUID;
-	engine_kvm.limit(&available);
+	engine_kvm.limit(&available, MMU_AUTO);
 	assert_false(cpuid_has(&available, FEATURE_AVX));
 	assert_true(cpuid_has(&available, FEATURE_X2APIC));
 	cpuid_policy_limit(guest->policy, &available);

@@ -30,9 +30,14 @@ static bool is_own(unsigned feature)
 	return false;
 }
 
-void hw_limit(struct cpuid_policy *available)
+/* What shadows of page tables do not have (engine/hw/guest.h). */
+static const u8 not_shadowed[] = { FEATURE_LA57, FEATURE_PCID, FEATURE_INVPCID, FEATURE_PKU };
+
+void hw_limit(struct cpuid_policy *available, bool nested)
 {
 	cpuid_available(available);
+	for (unsigned i = 0; i < ARRAY_SIZE(not_shadowed) && !nested; i++)
+		available->features[not_shadowed[i] / 64] &= ~BIT(not_shadowed[i] % 64);
 	for (unsigned i = 0; i < FEATURE_COUNT; i++)
 		if (!is_own(i) && !(host_cpuid_checked(rows[i].leaf, rows[i].subleaf).reg[rows[i].reg] >> rows[i].bit & 1))
 			available->features[i / 64] &= ~BIT(i % 64);

@@ -94,8 +94,8 @@ enum hw_next hw_raise(struct vcpu *vcpu, u8 vector, bool has_error, u32 error);
 
 /* ---- features.c ---- */
 
-/* engine_ops' too. */
-void hw_limit(struct cpuid_policy *available);
+/* For engine_ops' limit: with nested paging or without. */
+void hw_limit(struct cpuid_policy *available, bool nested);
 
 /* ---- answer.c: each stands for one instruction or event; what cannot be answered without knowing the instruction is stepped ---- */
 

@@ -65,7 +65,7 @@ enum hw_fault {
 struct hw_memory;
 
 /* Bits of control registers that are not the guest's while it runs: where `own` has a bit, the real register has that of `value`. The guest reads
- * its own, and writing them leaves the guest; so do INVLPG, and MOV from and to CR3. EFER.NXE is on, so that reserved bits are those of the format, and PAT is the host's. */
+ * its own, and writing them leaves the guest; unless nested, so do INVLPG, MOV from and to CR3, and page faults, and PAT is the host's. */
 struct hw_control {
 	struct {
 		u64 own, value;
@@ -102,6 +102,21 @@ struct hw_memory {
 };
 
 extern const struct hw_memory_ops hw_memory_nested, hw_memory_shadow, hw_memory_vtlb;
+
+/* The back end that the vCPU's mmu_mode stands for, if the processor has nested paging or has not; NULL: it has not, though it must. */
+static inline const struct hw_memory_ops *hw_memory_choose(enum mmu_mode mode, bool nested)
+{
+	switch (mode) {
+	case MMU_SHADOW:
+		return &hw_memory_shadow;
+	case MMU_VTLB:
+		return &hw_memory_vtlb;
+	case MMU_NESTED:
+		return nested ? &hw_memory_nested : NULL;
+	default:
+		return nested ? &hw_memory_nested : &hw_memory_vtlb;
+	}
+}
 
 /* Just before an entry on this CPU, between host_hold and host_release: whether all that the CPU may hold of the tables for this vCPU must be
  * invalidated now; it counts as done. A vCPU that moves between CPUs must, since it may find there what it left long ago. */

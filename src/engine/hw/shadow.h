@@ -7,11 +7,12 @@
  *	use	where such a table is in an address space: by which entry of which other table it is reached
  *	writer	an entry of a tree by which the guest could write to a page
  *
- * A watched page has PAGE_TABLE, so that no tree maps it writable: stores to it are step's. Whoever stores logs the page (ram->code_log); every vCPU compares it with
- * its copy before it enters its guest again, and takes out of its trees what the entries that changed stood for. A page is watched as long as some vCPU has a
- * record of it, and a record goes when its page is written and is not a table any more.
+ * A watched page has PAGE_TABLE, so that no tree maps it writable: stores to it are step's. Whoever stores logs the page (ram->code_log); every vCPU
+ * compares it with its copy before it enters its guest again, and takes out of its trees what the entries that changed stood for. A page is watched as
+ * long as some vCPU has a record of it, and a record goes when its page is written and is not a table any more.
  *
- * When a page begins to be watched, every vCPU takes the right to write to it out of its trees (the list of `watched`), and no vCPU is in its guest until it has done so. */
+ * When a page begins to be watched, every vCPU takes the right to write to it out of its trees (the list of `watched`), and no vCPU is in its guest until
+ * it has done so. */
 #ifndef NADIR_ENGINE_HW_SHADOW_H
 #define NADIR_ENGINE_HW_SHADOW_H
 

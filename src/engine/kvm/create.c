@@ -91,7 +91,7 @@ static u32 supported(const struct cpuid_list *list, u32 leaf, u32 subleaf, unsig
 	return 0;
 }
 
-void kvm_limit(struct cpuid_policy *available)
+void kvm_limit(struct cpuid_policy *available, enum mmu_mode mmu)
 {
 	struct cpuid_list *list = host_alloc(sizeof(*list));
 	memset(available->features, 0, sizeof(available->features));

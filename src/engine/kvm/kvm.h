@@ -113,7 +113,7 @@ void kvm_gather_dirty(struct vcpu *vcpu);
 
 bool kvm_available(const char **why);
 bool kvm_preferred(const char **why);
-void kvm_limit(struct cpuid_policy *available);
+void kvm_limit(struct cpuid_policy *available, enum mmu_mode mmu);
 int kvm_vcpu_create(struct vcpu *vcpu);
 void kvm_vcpu_destroy(struct vcpu *vcpu);
 

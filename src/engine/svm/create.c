@@ -50,11 +50,18 @@ bool svm_available(const char **why)
 		*why = "AMD-V is disabled by the firmware: enable SVM in its setup";
 		return false;
 	}
-	if (!(svm_features() & SVM_NESTED_PAGING)) {
-		*why = "this processor has AMD-V without nested paging";
-		return false;
-	}
 	return hw_registers_available(why);
+}
+
+static const struct hw_memory_ops *memory_ops(enum mmu_mode mode)
+{
+	return hw_memory_choose(mode, svm_features() & SVM_NESTED_PAGING);
+}
+
+static void limit(struct cpuid_policy *available, enum mmu_mode mode)
+{
+	const struct hw_memory_ops *ops = memory_ops(mode);
+	hw_limit(available, ops && ops->nested);
 }
 
 /* ---- permission maps ---- */
@@ -83,10 +90,10 @@ static void init_vmcb(struct vcpu *v, struct svm_vcpu *s)
 	u8 *msr_map = (u8 *)b + PAGE_SIZE, *io_map = msr_map + SVM_MSR_PAGES * PAGE_SIZE;
 	set_msr_map(v, msr_map);
 	memset(io_map, 0xff, SVM_IO_PAGES * PAGE_SIZE);
-	svm_set_intercepts(b, s->features);
+	svm_set_intercepts(b, s->features, s->hw.memory->ops->nested);
 	b->msrpm = host_physical(msr_map);
 	b->iopm = host_physical(io_map);
-	b->nested = NP_ENABLE;
+	b->nested = s->hw.memory->ops->nested ? NP_ENABLE : 0;
 	b->pause_count = PAUSES;
 	b->pause_threshold = PAUSE_THRESHOLD;
 }
@@ -105,14 +112,16 @@ int svm_vcpu_create(struct vcpu *v)
 	step_of(v)->translator = &s->hw;
 	s->features = svm_features();
 	s->vmcb = host_pages_create(SVM_PAGES);
-	struct hw_memory *memory = hw_memory_nested.create(v, &hw_format_npt);
-	if (s->vmcb && memory && svm_cpus_init()) {
+	const struct hw_memory_ops *ops = memory_ops(v->mmu_mode);
+	if (!ops)
+		host_log(LOG_ERROR, "option --mmu: this processor has no nested paging; shadow and vtlb work everywhere");
+	s->hw.memory = ops ? ops->create(v, ops->nested ? &hw_format_npt : &hw_format_shadow) : NULL;
+	if (s->vmcb && s->hw.memory && svm_cpus_init()) {
 		s->vmcb_physical = host_physical(s->vmcb);
 		init_vmcb(v, s);
-		hw_init(v, &svm_ops, memory);
+		hw_init(v, &svm_ops, s->hw.memory);
 		return 0;
 	}
-	s->hw.memory = memory;
 	svm_vcpu_destroy(v);
 	return -1;
 }
@@ -133,7 +142,7 @@ const struct engine_ops engine_svm = {
 	.name = "svm",
 	.description = "AMD-V, on the bare machine",
 	.available = svm_available,
-	.limit = hw_limit,
+	.limit = limit,
 	.vcpu_create = svm_vcpu_create,
 	.vcpu_destroy = svm_vcpu_destroy,
 	.run = hw_run,

@@ -82,13 +82,14 @@ static void set_tsc_offset(const struct vcpu *v, struct vmcb *b)
 	b->clean &= ~(u32)CLEAN_INTERCEPTS;
 }
 
-static void set_nested_root(struct hw_vcpu *hw, struct vmcb *b)
+static void set_root(struct hw_vcpu *hw, struct vmcb *b)
 {
-	u64 root = hw->memory->ops->root(hw->memory);
-	if (b->nested_cr3 == root)
+	const struct hw_memory_ops *ops = hw->memory->ops;
+	u64 root = ops->root(hw->memory), *field = ops->nested ? &b->nested_cr3 : &b->cr3;
+	if (*field == root)
 		return;
-	b->nested_cr3 = root;
-	b->clean &= ~(u32)CLEAN_NESTED;
+	*field = root;
+	b->clean &= ~(u32)(ops->nested ? CLEAN_NESTED : CLEAN_CONTROL);
 }
 
 static void load(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
@@ -98,7 +99,7 @@ static void load(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
 		b->clean = 0;
 	cpu->last = s;
 	svm_choose_asid(s, cpu, hw_memory_stale(s->hw.memory, host_cpu()));
-	set_nested_root(&s->hw, b);
+	set_root(&s->hw, b);
 	set_interrupt_control(&s->hw, b);
 	set_tsc_offset(v, b);
 	svm_update_intercepts(v);

@@ -34,6 +34,12 @@ static enum hw_next nested_fault(struct vcpu *v, struct exit *exit)
 	return hw_memory_fault(v, exit, vmcb_of(v)->exit_info2, (u32)vmcb_of(v)->exit_info1);
 }
 
+/* Without nested paging: the guest's fault, or the shadow's. */
+static enum hw_next page_fault(struct vcpu *v, struct exit *exit)
+{
+	return hw_memory_fault(v, exit, vmcb_of(v)->exit_info2, (u32)vmcb_of(v)->exit_info1);
+}
+
 /* Reflected: a guest whose handler faults again and again stays in reach of interrupts of the host. */
 static enum hw_next alignment_check(struct vcpu *v, struct exit *exit)
 {
@@ -63,7 +69,7 @@ static enum hw_next not_known(struct vcpu *v, struct exit *exit)
 
 /* ---- the table ---- */
 
-enum when { NEVER, ALWAYS, FILTER /* if the processor counts PAUSEs first */, AT_TIMES /* svm_update_intercepts */ };
+enum when { NEVER, ALWAYS, FILTER /* if the processor counts PAUSEs first */, AT_TIMES /* svm_update_intercepts */, SHADOWED /* without nested paging */ };
 
 static const struct code {
 	u16 first, count;
@@ -72,15 +78,18 @@ static const struct code {
 	enum hw_next (*answer)(struct vcpu *v, struct exit *exit);
 } codes[] = {
 	{ 0x00, 1, AT_TIMES, "CR0 read", hw_step },
+	{ 0x03, 1, SHADOWED, "CR3 read", hw_step },
 	{ 0x04, 1, AT_TIMES, "CR4 read", hw_step },
 	{ 0x08, 1, ALWAYS, "CR8 read", hw_step },
 	{ 0x10, 1, ALWAYS, "CR0 write", hw_step },
+	{ 0x13, 1, SHADOWED, "CR3 write", hw_step },
 	{ 0x14, 1, ALWAYS, "CR4 write", hw_step },
 	{ 0x18, 1, ALWAYS, "CR8 write", hw_step },
 	{ 0x20, 16, ALWAYS, "debug register read", hw_step },
 	{ 0x30, 16, ALWAYS, "debug register write", hw_step },
 	{ 0x40 + VEC_DB, 1, ALWAYS, "#DB", debug_exception },
 	{ 0x40 + VEC_UD, 1, ALWAYS, "#UD", hw_step }, /* VMCALL, which is the other vendor's, among them */
+	{ 0x40 + VEC_PF, 1, SHADOWED, "#PF", page_fault },
 	{ 0x40 + VEC_AC, 1, ALWAYS, "#AC", alignment_check },
 	{ 0x40 + VEC_MC, 1, ALWAYS, "#MC", machine_check },
 	{ 0x60, 1, ALWAYS, "interrupt of the host", hw_nothing },
@@ -95,6 +104,7 @@ static const struct code {
 	{ 0x76, 1, ALWAYS, "INVD", hw_step },
 	{ 0x77, 1, FILTER, "PAUSE", hw_pause },
 	{ 0x78, 1, ALWAYS, "HLT", hw_hlt },
+	{ 0x79, 1, SHADOWED, "INVLPG", hw_step },
 	{ 0x7a, 1, ALWAYS, "INVLPGA", hw_step },
 	{ 0x7b, 1, ALWAYS, "port I/O", io },
 	{ 0x7c, 1, ALWAYS, "MSR", msr },
@@ -125,12 +135,12 @@ static void set(struct vmcb *b, unsigned code, bool on)
 	b->clean &= ~(u32)CLEAN_INTERCEPTS;
 }
 
-void svm_set_intercepts(struct vmcb *b, u32 features)
+void svm_set_intercepts(struct vmcb *b, u32 features, bool nested)
 {
 	bool filter = features & SVM_PAUSE_FILTER;
 	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++)
 		for (unsigned n = 0; n < codes[i].count; n++)
-			if (codes[i].when == ALWAYS || (codes[i].when == FILTER && filter))
+			if (codes[i].when == ALWAYS || (codes[i].when == FILTER && filter) || (codes[i].when == SHADOWED && !nested))
 				set(b, codes[i].first + n, true);
 }
 

@@ -51,23 +51,39 @@ static void write_segments(struct vcpu *v, struct vmcb *b)
 
 /* ---- control registers ---- */
 
-/* Caches work whatever the guest says, and machine checks are the host's. */
-static u64 real_cr0(const struct vcpu *v)
+static struct hw_control control_of(struct vcpu *v)
 {
-	return v->cr0 & ~(CR0_CD | CR0_NW);
+	struct hw_memory *m = hw_of(v)->memory;
+	struct hw_control c;
+	m->ops->control(m, &c);
+	return c;
 }
 
-static u64 real_cr4(const struct vcpu *v)
+/* Caches work whatever the guest says, and machine checks are the host's. Without nested paging real mode is paged, too: AMD APM volume 2, "Paged Real Mode". */
+static u64 real_cr0(struct vcpu *v)
 {
-	return v->cr4 | CR4_MCE;
+	struct hw_control c = control_of(v);
+	return (v->cr0 & ~(CR0_CD | CR0_NW | c.cr0.own)) | c.cr0.value;
 }
 
-bool svm_cr0_differs(const struct vcpu *v)
+static u64 real_cr4(struct vcpu *v)
+{
+	struct hw_control c = control_of(v);
+	return (v->cr4 & ~c.cr4.own) | c.cr4.value | CR4_MCE;
+}
+
+static u64 real_efer(struct vcpu *v)
+{
+	struct hw_control c = control_of(v);
+	return (v->efer & ~c.efer.own) | c.efer.value | EFER_SVME;
+}
+
+bool svm_cr0_differs(struct vcpu *v)
 {
 	return v->cr0 != real_cr0(v);
 }
 
-bool svm_cr4_differs(const struct vcpu *v)
+bool svm_cr4_differs(struct vcpu *v)
 {
 	return v->cr4 != real_cr4(v);
 }
@@ -77,10 +93,12 @@ static bool uses_pdptes(const struct vcpu *v)
 	return (v->cr0 & CR0_PG) && (v->cr4 & CR4_PAE) && !(v->efer & EFER_LMA);
 }
 
-/* With nested paging PDPTEs are read from memory whenever they are needed. */
+/* With nested paging PDPTEs are read from memory whenever they are needed. Without, CR3 is not the guest's. */
 static void fetch_control(struct vcpu *v, struct vmcb *b)
 {
 	v->cr2 = b->cr2;
+	if (!hw_of(v)->memory->ops->nested)
+		return;
 	v->cr3 = b->cr3;
 	if (uses_pdptes(v))
 		mmu_load_pdptes(v, v->cr3);
@@ -90,9 +108,10 @@ static void write_control(struct vcpu *v, struct vmcb *b)
 {
 	b->cr0 = real_cr0(v);
 	b->cr2 = v->cr2;
-	b->cr3 = v->cr3;
+	if (hw_of(v)->memory->ops->nested)
+		b->cr3 = v->cr3;
 	b->cr4 = real_cr4(v);
-	b->efer = v->efer | EFER_SVME;
+	b->efer = real_efer(v);
 	b->pat = v->msr.pat;
 }
 

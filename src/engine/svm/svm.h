@@ -63,13 +63,13 @@ void svm_choose_asid(struct svm_vcpu *svm, struct svm_cpu *cpu, bool flush);
 void svm_fetch(struct vcpu *vcpu, u32 groups);
 void svm_write(struct vcpu *vcpu, u32 groups);
 /* Whether the guest would read another CR0 or CR4 than the processor has. */
-bool svm_cr0_differs(const struct vcpu *vcpu);
-bool svm_cr4_differs(const struct vcpu *vcpu);
+bool svm_cr0_differs(struct vcpu *vcpu);
+bool svm_cr4_differs(struct vcpu *vcpu);
 
 /* ---- exits.c ---- */
 
 /* What leaves always; and for this entry. */
-void svm_set_intercepts(struct vmcb *vmcb, u32 features);
+void svm_set_intercepts(struct vmcb *vmcb, u32 features, bool nested);
 void svm_update_intercepts(struct vcpu *vcpu);
 enum hw_next svm_answer(struct vcpu *vcpu, struct exit *exit);
 void svm_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);

@@ -142,6 +142,11 @@ static const struct engine_ops *find_engine(const char *name)
 	return engine;
 }
 
+static enum mmu_mode mmu_mode(const char *name)
+{
+	return string_equal(name, "nested") ? MMU_NESTED : string_equal(name, "shadow") ? MMU_SHADOW : string_equal(name, "vtlb") ? MMU_VTLB : MMU_AUTO;
+}
+
 /* Make the machine. Its kernel and initial RAM disk stay where the boot loader put them. */
 static struct vm *create_vm(struct guest *g, const struct boot_info *info, const struct boot_module *kernel, const struct boot_module *initrd)
 {
@@ -157,6 +162,7 @@ static struct vm *create_vm(struct guest *g, const struct boot_info *info, const
 		.cpu_model = o->cpu,
 		.engine = engine,
 		.direct = DIRECT_OFF,
+		.mmu_mode = mmu_mode(o->mmu),
 		.boot = { .kernel = physical(kernel->base), .kernel_size = kernel->size, .cmdline = o->append },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = &g->console, .debug_put = console_put,
 			      .debug = &g->console, .debug_exit = o->debug_exit },

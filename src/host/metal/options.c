@@ -21,6 +21,7 @@ static const struct option_row rows[] = {
 	{ "cpus", 0, TYPE_NUMBER, FIELD(cpus), "N", "1", 1, OPTION_CPUS_MAX, NULL },
 	{ "cpu", 0, TYPE_TEXT, FIELD(cpu), "MODEL[,+F|,-F]", "host", 0, 0, NULL },
 	{ "engine", 0, TYPE_TEXT, FIELD(engine), "ENGINE", "auto", 0, 0, NULL },
+	{ "mmu", 0, TYPE_CHOICE, FIELD(mmu), "auto|nested|shadow|vtlb", "auto", 0, 0, NULL },
 	{ "debug-exit", 0, TYPE_FLAG, FIELD(debug_exit), NULL, NULL, 0, 0, NULL },
 	{ "on-crash", 0, TYPE_CHOICE, FIELD(on_crash), "report|reset", "report", 0, 0, NULL },
 	{ "hang-timeout", 0, TYPE_NUMBER, FIELD(hang_timeout), "SECONDS", "30", 0, OPTION_HANG_TIMEOUT_MAX, NULL },

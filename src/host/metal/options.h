@@ -15,6 +15,7 @@ struct guest_options {
 	u64 cpus;
 	const char *cpu;
 	const char *engine;
+	const char *mmu;
 	bool debug_exit;
 	const char *on_crash;
 	u64 hang_timeout; /* seconds; 0: never */
