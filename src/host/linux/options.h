@@ -27,6 +27,8 @@ struct run_options {
 	const char *protocol;
 	u64 memory; /* bytes */
 	u64 cpus;
+	const char *pin;
+	u64 weight;
 	const char *cpu;
 	const char *engine;
 	const char *direct;

@@ -25,6 +25,7 @@
 #include "host/linux/rom.h"
 #include "host/linux/run_engine.h"
 #include "host/linux/sandbox.h"
+#include "host/linux/scheduling.h"
 #include "host/linux/share.h"
 #include "host/linux/snapshot.h"
 #include "host/linux/snapshot_option.h"
@@ -588,6 +589,8 @@ int run_main(const struct run_options *options)
 	bool user_error = false;
 	m->options = options;
 	restore_prepare(options);
+	if (scheduling_start(options) < 0)
+		return STATUS_USAGE;
 	space_start();
 	if (event_init() < 0) {
 		fprintf(stderr, "nadir: cannot set up the event loop: %s\n", strerror(errno));

@@ -54,32 +54,41 @@ int share_sandbox_enter(void)
 	return error;
 }
 
+static bool allow_below(int rules, int folder, u64 access)
+{
+	struct landlock_path_beneath_attr below = { .parent_fd = folder, .allowed_access = access };
+	return syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &below, 0) == 0;
+}
+
 /* Rights on what is not below a rule are none at all: the magic links in /proc/self/fd lead to files below the folder. */
-static int restrict_files(int folder, bool readonly)
+int share_sandbox_restrict(int folder, bool readonly, int read)
 {
 	int version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	if (version < 1)
 		return 0; /* this kernel has none */
 	struct landlock_ruleset_attr handled = { .handled_access_fs = ACCESS_FIRST | (version >= 2 ? ACCESS_REFER : 0) | (version >= 3 ? ACCESS_TRUNCATE : 0) };
-	struct landlock_path_beneath_attr below = { .parent_fd = folder, .allowed_access = handled.handled_access_fs & ~ACCESS_EXECUTE_OR_DEVICE };
-	if (readonly)
-		below.allowed_access = ACCESS_READ;
 	int rules = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof(handled.handled_access_fs), 0);
-	bool good = rules >= 0 && syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &below, 0) == 0 &&
-		    syscall(SYS_landlock_restrict_self, rules, 0) == 0;
+	bool good = rules >= 0 && allow_below(rules, folder, readonly ? ACCESS_READ : handled.handled_access_fs & ~ACCESS_EXECUTE_OR_DEVICE) &&
+		    (read < 0 || allow_below(rules, read, ACCESS_READ)) && syscall(SYS_landlock_restrict_self, rules, 0) == 0;
 	int error = good ? 0 : -errno;
 	close(rules);
 	return error;
 }
 
-/* Of root's privileges, those that make every file ours; CAP_DAC_READ_SEARCH, which opens files by handles, is not among them. */
-static int drop_privileges(int folder)
+int share_sandbox_keep(u32 kept)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	u32 kept = BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_FOWNER) | BIT(CAP_FSETID);
 	struct __user_cap_data_struct data[2] = { 0 };
 	if (syscall(SYS_capget, &header, data) < 0)
 		return -errno;
+	data[0] = (struct __user_cap_data_struct){ .effective = data[0].effective & kept, .permitted = data[0].permitted & kept };
+	data[1] = (struct __user_cap_data_struct){ 0 };
+	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+}
+
+/* Of root's privileges, those that make every file ours; CAP_DAC_READ_SEARCH, which opens files by handles, is not among them. */
+static int drop_privileges(int folder)
+{
 	/* The current folder stays as it is: who needs it has it. */
 	int here = open(".", O_PATH | O_CLOEXEC);
 	if (fchdir(folder) == 0 && chroot(".") < 0 && geteuid() == 0 && errno != EPERM)
@@ -87,9 +96,7 @@ static int drop_privileges(int folder)
 	if (here < 0 || fchdir(here) < 0)
 		return -errno;
 	close(here);
-	data[0] = (struct __user_cap_data_struct){ .effective = data[0].effective & kept, .permitted = data[0].permitted & kept };
-	data[1] = (struct __user_cap_data_struct){ 0 };
-	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+	return share_sandbox_keep(BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_FOWNER) | BIT(CAP_FSETID));
 }
 
 int share_sandbox_files(int folder, bool readonly)
@@ -97,5 +104,5 @@ int share_sandbox_files(int folder, bool readonly)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
 	int error = drop_privileges(folder);
-	return error ? error : restrict_files(folder, readonly);
+	return error ? error : share_sandbox_restrict(folder, readonly, -1);
 }

@@ -32,5 +32,9 @@ _Noreturn void share_serve(const struct share_server *server);
 int share_sandbox_enter(void);
 /* No files but those below the folder, by Landlock where the kernel has it; for this thread and those that it makes. 0 or negative. */
 int share_sandbox_files(int folder, bool readonly);
+/* The parts of that for others: Landlock, which lets files below another folder be read, too (-1: none), where no new privileges can be had; and of root's
+ * capabilities these alone. */
+int share_sandbox_restrict(int folder, bool readonly, int read);
+int share_sandbox_keep(u32 capabilities);
 
 #endif

@@ -4,10 +4,12 @@
 
 #include "host/linux/control.h"
 #include "host/linux/event.h"
+#include "host/linux/log.h"
 #include "host/linux/memory.h"
 #include "host/linux/memory_lazy.h"
 #include "host/linux/snapshot_base.h"
 #include "host/linux/snapshot_read.h"
+#include "host/linux/snapshot_sandbox.h"
 #include "host/linux/snapshot_write.h"
 #include "vm/state.h"
 
@@ -228,8 +230,17 @@ static int compare(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
+static void confine(const struct snapshot_writer *writer, const char *base)
+{
+	int error = snapshot_sandbox_enter(writer->folder, base ? open(base, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1);
+	if (!error)
+		return;
+	host_log(LOG_ERROR, "the writer of snapshots cannot be confined (%s); --sandbox off runs without", strerror(-error));
+	_exit(1);
+}
+
 /* Nothing of nadir's but what writing needs, and none of the terminal's signals. */
-_Noreturn static void become_writer(const struct snapshot_writer *writer)
+_Noreturn static void become_writer(const struct snapshot_writer *writer, const struct snapshot_place *place)
 {
 	int keep[] = { STDIN_FILENO - 1, STDERR_FILENO, writer->socket, writer->folder, writer->memory };
 	static const int ignored[] = { SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR2 };
@@ -243,6 +254,8 @@ _Noreturn static void become_writer(const struct snapshot_writer *writer)
 		signal(ignored[i], SIG_IGN);
 	setsid();
 	prctl(PR_SET_NAME, "nadir-snapshots");
+	if (place->confine)
+		confine(writer, place->base);
 	snapshot_write_all(writer);
 }
 
@@ -267,7 +280,7 @@ int snapshot_start(const struct snapshot_place *place, const struct vm *vm)
 	}
 	pid_t pid = fork();
 	if (!pid)
-		become_writer(&writer);
+		become_writer(&writer, place);
 	close(ends[1]);
 	close(fd);
 	if (pid < 0)

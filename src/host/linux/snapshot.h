@@ -14,6 +14,8 @@ struct snapshot_place {
 	const char *folder; /* made if it is missing */
 	const char *description; /* goes along with each */
 	bool compress; /* unless the wish says otherwise */
+	bool confine; /* the writer: it sees the folder alone, and: */
+	const char *base; /* the snapshot that the machine goes on from, or NULL */
 };
 
 /* Start the writer for snapshots. Before threads are made, with the VM's memory in place. 0, or -1 after one sentence on stderr. */

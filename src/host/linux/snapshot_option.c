@@ -3,9 +3,11 @@
 
 #include "host/linux/snapshot.h"
 
+#include <string.h>
+
 int snapshot_option_start(const struct run_options *options, struct vm *vm, const struct snapshot *from, char **description)
 {
-	struct snapshot_place place = { .folder = options->snapshot_dir };
+	struct snapshot_place place = { .folder = options->snapshot_dir, .confine = strcmp(options->sandbox, "off"), .base = options->restore };
 	enum snapshot_compression compression;
 	if (!options->snapshot_dir)
 		return 0;
