@@ -64,6 +64,11 @@ class Peer:
                 self.taken += data
 
 
+def queues(args):
+    """A pair of queues for each CPU."""
+    return f",queues={args.cpus}" if int(args.cpus) > 1 else ""
+
+
 class Guest:
     """A running guest, and what it has printed."""
 
@@ -82,6 +87,7 @@ class Guest:
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         self.output, self.got = [], {}
+        self.pairs = str(args.cpus) if "queues=" in network else "1"
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 
@@ -103,7 +109,7 @@ class Guest:
         if self.reader.is_alive():
             self.process.kill()
         status = self.process.wait()
-        wrong = [f"{key}: expected '{value}', got '{self.got.get(key)}'" for key, value in expected.items() if self.got.get(key) != value]
+        wrong = [f"{key}: expected '{value}', got '{self.got.get(key)}'" for key, value in (expected | {"pairs": self.pairs}).items() if self.got.get(key) != value]
         if status:
             self.log.seek(0)
             wrong.append(f"exit status {status}: {self.log.read().decode(errors='replace')}")
@@ -146,7 +152,7 @@ def check_taken(peer, wrong):
 
 def run_user(args, work):
     peer, (out, into) = Peer("127.0.0.1"), free_ports(2)
-    guest = Guest(args, work, "user", f"user,hostfwd=tcp:127.0.0.1:{out}-:22,hostfwd=tcp::{into}-10.0.2.15:23", peer.words())
+    guest = Guest(args, work, "user", f"user,hostfwd=tcp:127.0.0.1:{out}-:22,hostfwd=tcp::{into}-10.0.2.15:23{queues(args)}", peer.words())
     guest.wait_for("listening", args.timeout)
     got = fetch(out) if "listening" in guest.got else b""
     while "listening" in guest.got and "forwarded" not in guest.got and guest.reader.is_alive():
@@ -165,7 +171,7 @@ def run_switch(args, work):
     with subprocess.Popen([args.nadir, "switch", "--path", path]) as switch:
         while not os.path.exists(path) and switch.poll() is None:
             time.sleep(0.05)
-        one = Guest(args, work, "one", f"switch,path={path}")
+        one = Guest(args, work, "one", f"switch,path={path}{queues(args)}")
         two = Guest(args, work, "two", f"switch,path={path}")
         wrong = one.check({"from two": short(OTHER), **COMMON}, args.timeout)
         wrong += two.check({"from one": short(NUMBERS), **COMMON}, args.timeout)

@@ -70,6 +70,7 @@ two)
 	echo "from one: $(short </tmp/in)"
 	;;
 esac
+echo "pairs: $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l)"
 echo "cards: $(ls -d /sys/class/net/eth* | wc -l)"
 echo "errors: $(dmesg | grep -ciE 'BUG:|Oops|call trace|virtio.*(error|fail)|nobody cared|bad gso|unregister_netdevice')"
 dmesg | grep -iE 'BUG:|Oops|call trace|virtio.*(error|fail)|nobody cared|bad gso' | head -5

@@ -112,6 +112,8 @@ class Options(run.Case):
         (["--net", "user,net=10.0.2.0/30"], "10.0.2.0/24"),
         (["--net", "user,ipv6=maybe"], "maybe"),
         (["--net", "user,mac=01:00:00:00:00:00"], "station"),
+        (["--net", "user,queues=4"], "pairs"),
+        (["--net", "tap,ifname=x,queues=0"], "pairs"),
         (["--net", "tap"], "ifname"),
         (["--net", "tap,ifname=nadir-none"], "nadir-none"),
         (["--net", "switch"], "path"),

@@ -295,7 +295,7 @@ static void start(u8 kind)
 		set(BAR + 12, 4, (u32)(features >> (32 * i)));
 	}
 	set(BAR + 20, 1, 11);
-	for (unsigned queue = 0; queue < (net ? MIN(machine.device->queues, 4u) : 1); queue++) {
+	for (unsigned queue = 0; queue < (net ? MIN(machine.device->queues, 7u) : 1); queue++) {
 		set(BAR + 22, 2, queue);
 		set(BAR + 24, 2, 1u << (kind >> 4 & 7));
 		set(BAR + 32, 4, 0); /* all share their descriptors */
@@ -402,6 +402,8 @@ static void attach(u8 kind)
 {
 	struct block_backend backend = disk;
 	backend.readonly = kind & 2;
+	struct net_backend several = network;
+	several.pairs = kind >> 6;
 	machine.device = (kind & 12) == 12 ? &machine.console.virtio : kind & 4 ? &machine.balloon.virtio : kind & 8 ? (kind & 1 ? &machine.vsock.virtio : &machine.net.virtio) : kind & 1 ? &machine.block.virtio : kind & 2 ? &machine.fs.virtio : kind & 16 ? &machine.input.virtio : &machine.random.virtio;
 	for (unsigned i = 0; i < CONSOLE_PORTS_MAX; i++)
 		machine.console.cable[i] = (struct console_cable){ cable_put, cable_get, NULL, "port" };
@@ -414,7 +416,7 @@ static void attach(u8 kind)
 	else if ((kind & 9) == 9)
 		CHECK(!virtio_vsock_attach(&machine.vsock, &sockets, &machine.pci, &ram, SLOT));
 	else if (kind & 8)
-		CHECK(!virtio_net_attach(&machine.net, &network, &machine.pci, &ram, SLOT));
+		CHECK(!virtio_net_attach(&machine.net, &several, &machine.pci, &ram, SLOT));
 	else if (kind & 1)
 		CHECK(!virtio_block_attach(&machine.block, &backend, 1 + (kind >> 4), &machine.pci, &ram, SLOT));
 	else if (kind & 2)

@@ -26,6 +26,7 @@
 #define CTRL_RX BIT(18)
 #define CTRL_VLAN BIT(19)
 #define CTRL_RX_EXTRA BIT(20)
+#define MQ BIT(22)
 #define CTRL_MAC BIT(23)
 
 struct machine {
@@ -95,17 +96,27 @@ static bool net_poll(void *net)
 	return !((struct machine *)net)->down;
 }
 
-static int setup(void **state)
+static int set_up(void **state, unsigned pairs)
 {
 	struct machine *m = host_alloc(sizeof(*m));
 	struct net_backend backend = { .send = net_send, .flush = net_flush, .peek = net_peek, .next = net_next, .accept = net_take, .poll = net_poll, .net = m,
-				       .offloads = NET_OFFLOADS };
+				       .offloads = NET_OFFLOADS, .pairs = pairs };
 	memcpy(backend.mac, our_mac, sizeof(our_mac));
 	assert_true(driver_create(&m->driver));
 	assert_int_equal(virtio_net_attach(&m->net, &backend, &m->driver.pci, &m->driver.ram, DRIVER_SLOT), 0);
 	driver_plug(&m->driver);
 	*state = m;
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return set_up(state, 0);
+}
+
+static int setup_pairs(void **state)
+{
+	return set_up(state, NET_PAIRS_MAX);
 }
 
 static int teardown(void **state)
@@ -587,7 +598,144 @@ static void hostile_rings_need_a_reset(void **state)
 	assert_int_equal(driver_used(&m->driver, RX), 1);
 }
 
+/* ---- several pairs of queues ---- */
+
+#define PAIRS NET_PAIRS_MAX
+#define PAIRS_CONTROL (2 * PAIRS)
+#define PAIRS_DATA 0x20000ull /* behind all rings */
+
+/* A TCP frame between two stations, to one side or back. */
+static void fill_flow(u8 *frame, unsigned flow, bool back)
+{
+	static const u8 here[4] = { 10, 0, 0, 1 }, there[4] = { 10, 0, 0, 2 };
+	memset(frame, 0, 60);
+	memcpy(frame, our_mac, 6);
+	frame[12] = 8;
+	frame[14] = 0x45;
+	frame[23] = 6;
+	memcpy(frame + 26, back ? there : here, 4);
+	memcpy(frame + 30, back ? here : there, 4);
+	frame[back ? 37 : 35] = (u8)flow;
+	frame[back ? 35 : 37] = 80;
+}
+
+static void send_flow(struct machine *m, unsigned pair, unsigned flow)
+{
+	u8 *p = m->driver.bytes + PAIRS_DATA;
+	memset(p, 0, HEADER);
+	fill_flow(p + HEADER, flow, false);
+	driver_descriptor(&m->driver, 2 * pair + 1, 0, PAIRS_DATA, 20, DESC_NEXT);
+	driver_descriptor(&m->driver, 2 * pair + 1, 1, PAIRS_DATA + 20, (u32)HEADER + 40, 0);
+	driver_offer(&m->driver, 2 * pair + 1, 0);
+}
+
+static void answer_flow(struct machine *m, unsigned flow)
+{
+	arrive(m, our_mac, 60);
+	fill_flow(m->waiting[m->waits - 1] + HEADER, flow, true);
+	virtio_net_ready(&m->net);
+}
+
+static void offer_room_to(struct machine *m, unsigned pair, u16 index)
+{
+	driver_descriptor(&m->driver, 2 * pair, index, PAIRS_DATA + 0x1000, 2000, DESC_WRITE);
+	driver_put(&m->driver, 2 * pair, index);
+}
+
+/* What the device answers to a wish for so many pairs. */
+static u8 choose_pairs(struct machine *m, u16 pairs)
+{
+	u8 *p = m->driver.bytes + PAIRS_DATA;
+	const u8 command[] = { 4, 0, (u8)pairs, (u8)(pairs >> 8) };
+	memcpy(p, command, sizeof(command));
+	p[0x2000] = 0xee;
+	driver_descriptor(&m->driver, PAIRS_CONTROL, 0, PAIRS_DATA, sizeof(command), DESC_NEXT);
+	driver_descriptor(&m->driver, PAIRS_CONTROL, 1, PAIRS_DATA + 0x2000, 1, DESC_WRITE);
+	driver_offer(&m->driver, PAIRS_CONTROL, 0);
+	return p[0x2000];
+}
+
+static void start_pairs(struct machine *m)
+{
+	driver_start(&m->driver, MQ | CTRL_VQ | MERGEABLE, PAIRS_CONTROL + 1);
+	assert_int_equal(choose_pairs(m, PAIRS), 0);
+	for (unsigned pair = 0; pair < PAIRS; pair++)
+		for (u16 i = 0; i < 8; i++)
+			offer_room_to(m, pair, i);
+}
+
+static void pairs_are_offered_and_chosen(void **state)
+{
+	struct machine *m = *state;
+	assert_true(driver_offered(&m->driver) & MQ);
+	assert_int_equal(driver_get(&m->driver, 0x2008, 2), PAIRS);
+	start_pairs(m);
+	assert_int_equal(choose_pairs(m, 0), 1);
+	assert_int_equal(choose_pairs(m, PAIRS + 1), 1);
+	assert_int_equal(choose_pairs(m, 0x8000), 1);
+	assert_int_equal(choose_pairs(m, 1), 0);
+}
+
+/* Answers come by the pair that sent, and all by the first when there is but one. */
+static void answers_come_where_was_asked(void **state)
+{
+	struct machine *m = *state;
+	u16 used[PAIRS] = { 0 };
+	start_pairs(m);
+	for (unsigned flow = 1; flow <= 6; flow++) {
+		unsigned pair = flow % PAIRS;
+		send_flow(m, pair, flow);
+		answer_flow(m, flow);
+		used[pair]++;
+		for (unsigned i = 0; i < PAIRS; i++)
+			assert_int_equal(driver_used(&m->driver, 2 * i), used[i]);
+	}
+	assert_int_equal(m->sent, 6);
+	assert_int_equal(choose_pairs(m, 1), 0);
+	answer_flow(m, 2);
+	answer_flow(m, 1);
+	assert_int_equal(driver_used(&m->driver, 0), used[0] + 2);
+}
+
+/* A frame for a pair without buffers waits for them, or for the driver to give the pair up. */
+static void a_pair_without_buffers_is_waited_for(void **state)
+{
+	struct machine *m = *state;
+	driver_start(&m->driver, MQ | CTRL_VQ | MERGEABLE, PAIRS_CONTROL + 1);
+	m->net.backend.wake = net_wake;
+	assert_int_equal(choose_pairs(m, PAIRS), 0);
+	offer_room_to(m, 0, 0);
+	send_flow(m, 1, 5);
+	answer_flow(m, 5);
+	assert_int_equal(m->waits, 1);
+	driver_notify(&m->driver, 0); /* another pair's */
+	assert_int_equal(m->waits, 1);
+	offer_room_to(m, 1, 0);
+	driver_notify(&m->driver, 2);
+	assert_int_equal(m->waits, 0);
+	assert_int_equal(driver_used(&m->driver, 2), 1);
+	answer_flow(m, 5);
+	assert_int_equal(m->waits, 1);
+	assert_int_equal(choose_pairs(m, 1), 0);
+	assert_int_equal(m->woken, 1);
+	virtio_net_ready(&m->net);
+	assert_int_equal(m->waits, 0);
+	assert_int_equal(driver_used(&m->driver, 0), 1);
+}
+
+/* To a driver that does not know of pairs, the queue behind the first is for control. */
+static void pairs_need_not_be_known(void **state)
+{
+	struct machine *m = *state;
+	const u8 all = 1;
+	start(m, CTRL_RX);
+	assert_int_equal(command(m, 0, 0, &all, 1), 0);
+	const u16 pairs = 2;
+	assert_int_equal(command(m, 4, 0, &pairs, 2), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST_PAIRS(name) cmocka_unit_test_setup_teardown(name, setup_pairs, teardown)
 
 int main(void)
 {
@@ -610,6 +758,10 @@ int main(void)
 		TEST(the_link_goes_down),
 		TEST(without_a_driver_frames_are_lost),
 		TEST(hostile_rings_need_a_reset),
+		TEST_PAIRS(pairs_are_offered_and_chosen),
+		TEST_PAIRS(answers_come_where_was_asked),
+		TEST_PAIRS(a_pair_without_buffers_is_waited_for),
+		TEST_PAIRS(pairs_need_not_be_known),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,35 +108,37 @@ static void note_size(struct virtio_net *n, u64 size, u32 sent)
 }
 
 /* False: there is none, or no room for it. */
-static bool transmit_one(struct virtio_net *n, u64 *bytes)
+static bool transmit_one(struct virtio_net *n, unsigned pair, u64 *bytes)
 {
-	struct virtq *q = &n->virtio.queue[QUEUE_TX];
+	struct virtq *q = &n->virtio.queue[net_tx(pair)];
 	struct virtq_place place = virtq_mark(q);
-	if (!virtio_pop(&n->virtio, QUEUE_TX, &n->chain))
+	if (!virtio_pop(&n->virtio, net_tx(pair), &n->chain))
 		return false;
 	u64 size = virtq_readable(&n->chain);
 	if (send(n)) {
 		*bytes += size;
 		note_size(n, size, 1);
+		if (n->pairs > 1)
+			net_flow_sent(n, pair);
 		return true;
 	}
 	virtq_rewind(q, place);
-	n->tx_stalled = true;
+	n->tx_stalled |= BIT(net_tx(pair));
 	return false;
 }
 
 /* The driver hears of all of them at once. True: there may be more. */
-static bool transmit(struct virtio_net *n)
+static bool transmit(struct virtio_net *n, unsigned pair)
 {
 	struct virtq_used used[FRAMES_AT_ONCE];
 	unsigned count = 0;
 	u64 bytes = 0;
-	n->tx_stalled = false;
-	while (count < FRAMES_AT_ONCE && bytes < BYTES_AT_ONCE && transmit_one(n, &bytes))
+	n->tx_stalled &= ~BIT(net_tx(pair));
+	while (count < FRAMES_AT_ONCE && bytes < BYTES_AT_ONCE && transmit_one(n, pair, &bytes))
 		used[count++] = (struct virtq_used){ n->chain.id, n->chain.descriptors, 0 };
 	n->backend.flush(n->backend.net);
 	if (count)
-		virtio_push_all(&n->virtio, QUEUE_TX, used, count);
+		virtio_push_all(&n->virtio, net_tx(pair), used, count);
 	return count == FRAMES_AT_ONCE || bytes >= BYTES_AT_ONCE;
 }
 
@@ -147,7 +149,7 @@ struct filling {
 	const u8 *from;
 	u32 left, done;
 	struct virtq_used used[VIRTQ_SIZE_MAX];
-	unsigned buffers;
+	unsigned queue, buffers;
 	struct { /* where the header's count of buffers went */
 		u8 *data;
 		gpa_t gpa;
@@ -190,7 +192,7 @@ static void hand_over(struct virtio_net *n, struct filling *f)
 		*f->count[i].data = (u8)(f->buffers >> (8 * i));
 		ram_written(n->virtio.ram, f->count[i].gpa, 1);
 	}
-	virtio_push_all(&n->virtio, QUEUE_RX, f->used, f->buffers);
+	virtio_push_all(&n->virtio, f->queue, f->used, f->buffers);
 }
 
 /* Whether the frame can be given to this driver. */
@@ -208,18 +210,19 @@ static bool wanted(const struct virtio_net *n, const u8 *frame, u32 size)
 }
 
 /* Put the frame into buffers; false: there are not enough yet. One that fits into none is lost. */
-static bool deliver(struct virtio_net *n, const u8 *frame, u32 size)
+static bool deliver(struct virtio_net *n, unsigned queue, const u8 *frame, u32 size)
 {
-	struct virtq *q = &n->virtio.queue[QUEUE_RX];
+	struct virtq *q = &n->virtio.queue[queue];
 	struct virtq_place start = virtq_mark(q);
 	struct filling f;
+	f.queue = queue;
 	f.from = frame;
 	f.left = size;
 	f.done = f.buffers = 0;
 	f.count[0].data = f.count[1].data = NULL;
 	unsigned most = virtio_has(&n->virtio, F_MRG_RXBUF) ? VIRTQ_SIZE_MAX : 1;
 	while (f.left) {
-		if (f.buffers == most || !virtio_pop(&n->virtio, QUEUE_RX, &n->chain)) {
+		if (f.buffers == most || !virtio_pop(&n->virtio, queue, &n->chain)) {
 			virtq_rewind(q, start);
 			return f.buffers == most;
 		}
@@ -229,18 +232,25 @@ static bool deliver(struct virtio_net *n, const u8 *frame, u32 size)
 	return true;
 }
 
-/* True: there may be more. */
+static unsigned queue_for(const struct virtio_net *n, const u8 *frame, u32 size)
+{
+	return n->pairs > 1 ? net_rx(net_flow_pair(n, frame + sizeof(struct net_header), size - (u32)sizeof(struct net_header))) : net_rx(0);
+}
+
+/* A frame for whose queue there are no buffers is waited for, and those behind it wait, too. True: there may be more. */
 static bool receive(struct virtio_net *n)
 {
 	const u8 *frame;
 	u32 size;
 	u64 bytes = 0;
-	n->rx_stalled = false;
+	n->rx_stalled = 0;
 	for (unsigned i = 0; i < FRAMES_AT_ONCE && bytes < BYTES_AT_ONCE; i++) {
 		if (!(frame = n->backend.peek(n->backend.net, &size)))
 			return false;
-		if (virtio_works(&n->virtio) && wanted(n, frame, size) && !deliver(n, frame, size)) {
-			n->rx_stalled = virtio_works(&n->virtio);
+		bool takes = virtio_works(&n->virtio) && wanted(n, frame, size);
+		unsigned queue = takes ? queue_for(n, frame, size) : 0;
+		if (takes && !deliver(n, queue, frame, size)) {
+			n->rx_stalled = virtio_works(&n->virtio) ? (u32)BIT(queue) : 0;
 			return false;
 		}
 		n->backend.next(n->backend.net);
@@ -252,11 +262,10 @@ static bool receive(struct virtio_net *n)
 
 /* ---- what happens ---- */
 
-/* There is more to do. */
-static void later(struct virtio_net *n, unsigned queue)
+void net_later(struct virtio_net *n, unsigned queue)
 {
 	if (!n->backend.wake) {
-		n->rx_stalled |= queue == QUEUE_RX;
+		n->rx_stalled |= queue & 1 ? 0 : (u32)BIT(queue);
 		n->virtio.again |= BIT(queue);
 		return;
 	}
@@ -267,12 +276,12 @@ static void later(struct virtio_net *n, unsigned queue)
 static void notify(struct virtio_device *device, unsigned queue)
 {
 	struct virtio_net *n = net_of(device);
-	if (queue == QUEUE_CONTROL)
+	if (queue == net_control_queue(n))
 		net_control(n);
-	else if (queue == QUEUE_TX && !n->tx_stalled && transmit(n))
-		later(n, queue);
-	else if (queue == QUEUE_RX && n->rx_stalled && receive(n))
-		later(n, queue);
+	else if ((queue & 1) && !(n->tx_stalled & BIT(queue)) && transmit(n, queue / 2))
+		net_later(n, queue);
+	else if (!(queue & 1) && (n->rx_stalled & BIT(queue)) && receive(n))
+		net_later(n, queue);
 }
 
 /* A frame now and then is sent at once by the vCPU, since waking a thread takes longer, and so is a large one. When there are many small ones, the
@@ -280,12 +289,12 @@ static void notify(struct virtio_device *device, unsigned queue)
 static bool doorbell(struct virtio_device *device, unsigned queue, u64 now)
 {
 	struct virtio_net *n = net_of(device);
-	if (!n->backend.wake || queue != QUEUE_TX)
+	if (!n->backend.wake || !(queue & 1))
 		return false;
 	u64 before = __atomic_exchange_n(&n->rang, now, __ATOMIC_RELAXED);
 	if (now - before > OFTEN || __atomic_load_n(&n->small, __ATOMIC_RELAXED) < SMALL_FRAMES)
 		return false;
-	later(n, queue);
+	net_later(n, queue);
 	return true;
 }
 
@@ -302,18 +311,23 @@ bool virtio_net_ready(struct virtio_net *net)
 {
 	u32 waiting = __atomic_exchange_n(&net->waiting, 0, __ATOMIC_SEQ_CST);
 	set_link(net, net->backend.poll(net->backend.net));
-	bool more_to_send = (net->tx_stalled || (waiting & BIT(QUEUE_TX))) && transmit(net);
+	u32 to_send = net->tx_stalled | waiting, more_to_send = 0;
+	for (unsigned pair = 0; pair < net->config.queue_pairs; pair++)
+		if ((to_send & BIT(net_tx(pair))) && transmit(net, pair))
+			more_to_send |= (u32)BIT(net_tx(pair));
 	if (more_to_send)
-		__atomic_fetch_or(&net->waiting, BIT(QUEUE_TX), __ATOMIC_SEQ_CST);
-	bool more_to_receive = (!net->rx_stalled || (waiting & BIT(QUEUE_RX))) && receive(net);
+		__atomic_fetch_or(&net->waiting, more_to_send, __ATOMIC_SEQ_CST);
+	bool more_to_receive = (!net->rx_stalled || (waiting & net->rx_stalled)) && receive(net);
 	set_link(net, net->backend.poll(net->backend.net)); /* that the other side is gone is seen when nothing more comes */
 	return more_to_send || more_to_receive;
 }
 
 void virtio_net_resume(struct virtio_net *net)
 {
-	later(net, QUEUE_TX);
-	later(net, QUEUE_RX);
+	for (unsigned pair = 0; pair < net->config.queue_pairs; pair++) {
+		net_later(net, net_tx(pair));
+		net_later(net, net_rx(pair));
+	}
 }
 
 static void start(struct virtio_device *device)
@@ -325,7 +339,7 @@ static void start(struct virtio_device *device)
 static void stop(struct virtio_device *device)
 {
 	struct virtio_net *n = net_of(device);
-	n->tx_stalled = n->rx_stalled = false;
+	n->tx_stalled = n->rx_stalled = 0;
 	net_control_reset(n);
 	net_accept(n, 0);
 }
@@ -336,16 +350,17 @@ int virtio_net_attach(struct virtio_net *net, const struct net_backend *backend,
 {
 	struct virtio_device *v = &net->virtio;
 	net->backend = *backend;
-	net->config = (struct net_config){ .status = LINK_UP, .queue_pairs = 1, .mtu = NET_MTU };
+	net->config = (struct net_config){ .status = LINK_UP, .queue_pairs = (u16)MAX(backend->pairs, 1u), .mtu = NET_MTU };
 	memcpy(net->config.mac, backend->mac, sizeof(net->config.mac));
 	v->id = ID;
 	v->class_code = CLASS;
 	v->name = "virtio-net";
-	v->queues = QUEUES;
+	v->queues = 2u * net->config.queue_pairs + 1;
 	v->config = &net->config;
 	v->config_size = sizeof(net->config);
 	v->features = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | F_MAC | F_STATUS | F_MTU | F_MRG_RXBUF | F_CTRL_VQ | F_CTRL_RX |
 		      F_CTRL_VLAN | F_CTRL_RX_EXTRA | F_CTRL_MAC_ADDR | F_GUEST_OFFLOADS;
+	v->features |= net->config.queue_pairs > 1 ? F_MQ : 0;
 	for (size_t i = 0; i < ARRAY_SIZE(offload_rows); i++)
 		if (backend->offloads & offload_rows[i].offload)
 			v->features |= offload_rows[i].host | offload_rows[i].guest;
@@ -363,10 +378,12 @@ int virtio_net_attach(struct virtio_net *net, const struct net_backend *backend,
 static bool loaded(void *object)
 {
 	struct virtio_net *n = object;
-	n->virtio.again |= BIT(QUEUE_TX);
-	n->waiting = BIT(QUEUE_TX) | BIT(QUEUE_RX);
+	n->waiting = (u32)BIT(n->virtio.queues) - 1;
+	for (unsigned pair = 0; pair < n->config.queue_pairs; pair++)
+		n->virtio.again |= (u32)BIT(net_tx(pair));
+	net_flow_forget(n);
 	n->backend.accept(n->backend.net, n->accepted);
-	return true;
+	return n->pairs && n->pairs <= n->config.queue_pairs;
 }
 
 static const struct state_table net_config_state = STATE_TABLE(struct net_config, NULL,
@@ -379,6 +396,7 @@ static const struct state_table net_macs_state = STATE_TABLE(struct net_macs, NU
 const struct state_table virtio_net_state = STATE_TABLE(struct virtio_net, loaded,
 	STATE_IN(struct virtio_net, virtio, virtio_device_state), STATE_NONE(struct virtio_net, backend),
 	STATE_IN(struct virtio_net, config, net_config_state), STATE_MAX(struct virtio_net, accepted, NET_OFFLOADS),
-	STATE_NONE(struct virtio_net, rang), STATE_NONE(struct virtio_net, small), STATE_NONE(struct virtio_net, waiting), STATE_NONE(struct virtio_net, tx_stalled), STATE(struct virtio_net, rx_stalled), STATE(struct virtio_net, mac),
+	STATE_NONE(struct virtio_net, rang), STATE_NONE(struct virtio_net, small), STATE_NONE(struct virtio_net, waiting), STATE_NONE(struct virtio_net, tx_stalled), STATE_MAX(struct virtio_net, rx_stalled, BIT(VIRTIO_QUEUES_MAX) - 1),
+	STATE_MAX(struct virtio_net, pairs, NET_PAIRS_MAX), STATE_NONE(struct virtio_net, flow), STATE(struct virtio_net, mac),
 	STATE(struct virtio_net, mode), STATE_IN(struct virtio_net, unicast, net_macs_state),
 	STATE_IN(struct virtio_net, multicast, net_macs_state), STATE(struct virtio_net, vlans), STATE_NONE(struct virtio_net, chain));

@@ -1,7 +1,7 @@
 /* virtio network device (Virtual I/O Device Specification 1.2, "Network Device"), and the cable between it and a network of the host's.
  *
- * One pair of queues, and one for control: all go through the board's lock, so that more would bring nothing. Only a driver that sends many small
- * frames notifies the device without it. */
+ * Pairs of queues, usually one, and a queue for control. A driver that uses several pairs spreads its own work over CPUs; all go through the board's lock. Only
+ * a driver that sends many small frames notifies the device without it. */
 #ifndef NADIR_DEV_VIRTIO_NET_H
 #define NADIR_DEV_VIRTIO_NET_H
 
@@ -11,6 +11,9 @@
 #define NET_FRAME_MIN 14u           /* an Ethernet header */
 #define NET_FRAME_MAX (65535u + 18) /* the largest IP packet behind one with a VLAN tag */
 #define NET_MTU 1500u
+#define NET_PAIRS_MAX ((VIRTIO_QUEUES_MAX - 1u) / 2)
+#define NET_FLOWS 256u
+#define NET_NO_PAIR 0xff
 
 /* "struct virtio_net_hdr": stands before each frame, and says what is left to do with it. Little-endian. */
 struct net_header {
@@ -53,6 +56,7 @@ struct net_backend {
 	void *net;
 	u32 offloads; /* that `send` and `accept` know */
 	u8 mac[NET_MAC_SIZE];
+	unsigned pairs; /* of queues that the card has; up to NET_PAIRS_MAX, 0 is 1 */
 };
 
 /* "Device configuration layout" */
@@ -74,7 +78,8 @@ struct virtio_net {
 	struct net_backend backend;
 	struct net_config config;
 	u32 accepted;  /* NET_OFFLOADS that the driver takes */
-	bool tx_stalled, rx_stalled; /* frames wait: for room, for buffers */
+	u32 pairs;     /* of queues that the driver uses */
+	u32 tx_stalled, rx_stalled; /* frames wait: for room, for buffers; a bit for each queue */
 	u64 rang;    /* when the driver last notified the queue to the network; atomic */
 	u32 small;   /* frames that it sent since the last large one, either way; atomic */
 	u32 waiting; /* queues that it notified, and nobody has looked at: a bit each; atomic */
@@ -83,6 +88,7 @@ struct virtio_net {
 	u8 mode[6]; /* by command of class NET_RX: promiscuous, ... */
 	struct net_macs unicast, multicast;
 	u64 vlans[64]; /* a bit each */
+	u8 flow[NET_FLOWS]; /* the pair that connections of this hash were last sent by, or NET_NO_PAIR */
 	struct virtq_chain chain; /* the buffer in work */
 };
 

@@ -65,6 +65,21 @@ static bool set_offloads(struct virtio_net *n, u8 command)
 	return true;
 }
 
+/* "Multiqueue": other pairs are left alone from the answer on. */
+static bool set_pairs(struct virtio_net *n, u8 command)
+{
+	u16 pairs;
+	if (!virtq_take(&n->chain, &pairs, sizeof(pairs)) || !pairs || pairs > n->config.queue_pairs)
+		return false;
+	n->pairs = pairs;
+	net_flow_forget(n);
+	if (n->rx_stalled) { /* a frame waits, perhaps for a queue that is not used any more */
+		n->rx_stalled = 0;
+		net_later(n, net_rx(0));
+	}
+	return true;
+}
+
 /* Class and commands [first, last] with the features they need. */
 static const struct {
 	u8 class, first, last;
@@ -76,6 +91,7 @@ static const struct {
 	{ 1, 0, 0, F_CTRL_RX, set_mac_table },
 	{ 1, 1, 1, F_CTRL_MAC_ADDR, set_mac },
 	{ 2, 0, 1, F_CTRL_VLAN, set_vlan },
+	{ 4, 0, 0, F_MQ, set_pairs },
 	{ 5, 0, 0, F_GUEST_OFFLOADS, set_offloads },
 };
 
@@ -93,16 +109,17 @@ static u8 obey(struct virtio_net *n)
 
 void net_control(struct virtio_net *n)
 {
+	unsigned queue = net_control_queue(n);
 	for (unsigned i = 0; i < COMMANDS_AT_ONCE; i++) {
-		if (!virtio_pop(&n->virtio, QUEUE_CONTROL, &n->chain))
+		if (!virtio_pop(&n->virtio, queue, &n->chain))
 			return;
 		const struct virtq_piece *answer = n->chain.pieces > n->chain.readable ? &n->chain.piece[n->chain.readable] : NULL;
 		u8 ack = obey(n);
 		if (answer)
 			*answer->data = ack;
-		virtio_push(&n->virtio, QUEUE_CONTROL, &n->chain, answer ? 1 : 0);
+		virtio_push(&n->virtio, queue, &n->chain, answer ? 1 : 0);
 	}
-	n->virtio.again |= BIT(QUEUE_CONTROL);
+	n->virtio.again |= BIT(queue);
 }
 
 void net_control_reset(struct virtio_net *n)
@@ -112,6 +129,8 @@ void net_control_reset(struct virtio_net *n)
 	memset(&n->unicast, 0, sizeof(n->unicast));
 	memset(&n->multicast, 0, sizeof(n->multicast));
 	memset(n->vlans, 0, sizeof(n->vlans));
+	n->pairs = 1;
+	net_flow_forget(n);
 }
 
 /* ---- the filter ---- */

@@ -23,6 +23,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+static_assert(NET_PAIRS_MAX == 3, "what set_queues says");
 #define WAKE NETS_MAX /* in place of an index */
 
 struct net {
@@ -223,6 +224,12 @@ static int set_mac(char *value, struct net_wishes *w)
 	return net_parse_mac(value, w);
 }
 
+static int set_queues(char *value, struct net_wishes *w)
+{
+	w->pairs = *value >= '1' && *value <= '0' + (int)NET_PAIRS_MAX && !value[1] ? (unsigned)(*value - '0') : 0;
+	return w->pairs ? 0 : net_complain(value, "a card has 1, 2 or 3 pairs of queues");
+}
+
 static int set_restrict(char *value, struct net_wishes *w)
 {
 	return parse_switch(value, &w->restricted);
@@ -238,6 +245,7 @@ static const struct {
 	int (*set)(char *value, struct net_wishes *w);
 } keys[] = {
 	{ NULL, "mac", set_mac },
+	{ NULL, "queues", set_queues },
 	{ "user", "hostfwd", net_parse_forward },
 	{ "user", "net", net_parse_network },
 	{ "user", "restrict", set_restrict },
@@ -254,9 +262,9 @@ static int parse_word(char *word, struct net_wishes *w)
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (!strcmp(keys[i].key, word) && (!keys[i].kind || !strcmp(keys[i].kind, w->kind)))
 			return value && *value ? keys[i].set(value, w) : net_complain(word, "it needs a value: write it as KEY=VALUE");
-	return net_complain(word, !strcmp(w->kind, "user")  ? "the keys of user are hostfwd, net, restrict, ipv6 and mac"
-				  : !strcmp(w->kind, "tap") ? "the keys of tap are ifname and mac"
-							    : "the keys of switch are path and mac");
+	return net_complain(word, !strcmp(w->kind, "user")  ? "the keys of user are hostfwd, net, restrict, ipv6, queues and mac"
+				  : !strcmp(w->kind, "tap") ? "the keys of tap are ifname, queues and mac"
+							    : "the keys of switch are path, queues and mac");
 }
 
 static int parse(char *text, struct net_wishes *w)
@@ -337,6 +345,7 @@ int net_open(unsigned index, const char *option, bool confine, struct net_backen
 		memcpy(backend->mac, w.mac, sizeof(backend->mac));
 		backend->net = n;
 		backend->offloads = NET_OFFLOADS;
+		backend->pairs = w.pairs;
 		all.nets = index + 1;
 	}
 	free(text);

@@ -19,6 +19,7 @@ struct net_forward {
 struct net_wishes {
 	const char *kind, *path, *interface;
 	u8 mac[NET_MAC_SIZE];
+	unsigned pairs; /* of queues, or 0 */
 	bool mac_given, restricted, ipv6;
 	bool confine;
 	struct in_addr network, mask;
