@@ -37,10 +37,10 @@ struct engine_ops {
 	void (*report)(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);
 };
 
-extern const struct engine_ops engine_kvm, engine_svm, engine_step, engine_bt, engine_lockstep;
+extern const struct engine_ops engine_kvm, engine_svm, engine_vmx, engine_step, engine_bt, engine_lockstep;
 
 /* All there are, in the order of preference. */
-#define ENGINE_COUNT 5
+#define ENGINE_COUNT 6
 extern const struct engine_ops *const engines[ENGINE_COUNT];
 
 /* Whether "auto" may take it. */

@@ -3,7 +3,7 @@
 
 #include "lib/string.h"
 
-const struct engine_ops *const engines[ENGINE_COUNT] = { &engine_kvm, &engine_svm, &engine_bt, &engine_step, &engine_lockstep };
+const struct engine_ops *const engines[ENGINE_COUNT] = { &engine_kvm, &engine_svm, &engine_vmx, &engine_bt, &engine_step, &engine_lockstep };
 
 static bool same(const char *a, const char *b)
 {

@@ -5,7 +5,8 @@ usage: run.py --nadir nadir.elf --images FOLDER [NAME...]
 
 Guests run one after the other on QEMU, which loads nadir.elf itself; then those that run by AMD-V ("svm IMAGE [CPUS]"), also
 without nested paging ("shadow IMAGE [CPUS]", "vtlb IMAGE [CPUS]").
-Then an image made by scripts/iso.sh, which GRUB boots: with several CPUs and several guests, by UEFI, and on Bochs as an Intel and as an AMD CPU.
+Then an image made by scripts/iso.sh, which GRUB boots: with several CPUs and several guests, by UEFI, and on Bochs as an Intel and as an AMD CPU; there,
+with guests that run by VT-x.
 """
 import argparse
 import concurrent.futures
@@ -49,6 +50,12 @@ SVM += ['ioapic-32', 'legacy-32', 'narrow-32', 'paging-64', 'pic_pit-32', 'place
 SHADOWED = [f'{mmu} {name}' for mmu in ('shadow', 'vtlb') for name in (
     'b5_interrupts-32', 'exceptions-32', 'exceptions-64', 'gates-64', 'mmio-64', 'msr_cpuid-64', 'neighbours-64', 'paging-64', 'real_mode-32', 'segments-32',
     'smc-64', 'strings-64', 'v86-32', 'smp-64 2', 'litmus-64 4', 'startup-64 4', 'paravirt-64 2')]
+
+# By VT-x guests run on Bochs, several on one machine. Not those with which Bochs itself deviates (BOCHS in ../guest/guests.py), and whose timers are too
+# short for a CPU that is shared.
+VMX = [f'{name}-{width}' for name in ('alignment', 'b1_ring', 'b3_sensitive', 'b7_hidden', 'debug', 'exceptions') for width in (32, 64)]
+VMX += ['io_permission-64', 'mmio-64', 'task_switch-32', 'v86-32']
+VMX_GROUP = 8  # guests at once
 
 # Several guests on one machine, by description files: their names, and what they run.
 SEVERAL = {
@@ -296,6 +303,16 @@ def on_bochs(model):
     return run
 
 
+def vmx(names):
+    def run(options, folder):
+        guests = {name.replace('-', '_'): f'kernel = {name}.img\nengine = vmx\nmemory = 16M\n' for name in names}
+        output = output_of_bochs(folder, make_iso(options, folder, guests, '--debug-exit --no-reboot'), 'corei7_skylake_x', options.timeout)
+        passed = set(re.findall(r'nadir: (\w+) ended with status 1\b', output))
+        trouble = 'nadir itself failed' if 'nadir: bug' in output or 'nadir: error' in output else next((f'{name} did not pass' for name in guests if name not in passed), None)
+        return output, trouble
+    return run
+
+
 MACHINES = {
     'Linux, 1 CPU': linux(1),
     'Linux, 2 CPUs': linux(2),
@@ -308,6 +325,7 @@ MACHINES = {
     'Bochs Skylake-X': on_bochs('corei7_skylake_x'),
     'Bochs Ryzen': on_bochs('ryzen'),
     'Bochs Penryn': on_bochs('core2_penryn_t9600'),
+    **{f'Bochs VT-x {i // VMX_GROUP + 1}': vmx(VMX[i:i + VMX_GROUP]) for i in range(0, len(VMX), VMX_GROUP)},
 }
 
 # Only by name: with a software engine on an emulated CPU Linux takes many minutes to boot.
