@@ -22,7 +22,7 @@ echo "ping: $(ping -c 3 -s 1400 10.0.0.$other | grep -o '3 packets received')"
 if [ "$me" = 1 ]; then
 	tail -c +513 /dev/vda | nc -l -p 99 >/dev/null
 else
-	until nc 10.0.0.1 99 </dev/null >/tmp/got && [ -s /tmp/got ]; do sleep 1; done
+	until nc 10.0.0.1 99 >/tmp/got && [ -s /tmp/got ]; do sleep 1; done
 	echo "got: $(short </tmp/got)"
 fi
 echo "done: $me"

@@ -114,13 +114,13 @@ static void load(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
 
 /* ---- after ---- */
 
-/* INT n, INT3 and INTO come again, since RIP is still in front of them. */
+/* INT n, INT3 and INTO come again, since RIP is still in front of them. Bochs has INT n as an interrupt; those are only what was injected. */
 static void take_event(struct hw_vcpu *hw, u64 event)
 {
 	u32 info = (u32)event;
 	u8 vector = (u8)info;
 	bool exception = HW_EVENT_TYPE_OF(info) == HW_EVENT_EXCEPTION;
-	bool again = HW_EVENT_TYPE_OF(info) == HW_EVENT_SOFTWARE || (exception && (vector == VEC_BP || vector == VEC_OF));
+	bool again = exception ? vector == VEC_BP || vector == VEC_OF : info != hw->event;
 	hw->event = (info & HW_EVENT_VALID) && !again ? info : 0;
 	hw->event_error = (u32)(event >> 32);
 }
