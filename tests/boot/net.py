@@ -109,7 +109,7 @@ class Guest:
         if self.reader.is_alive():
             self.process.kill()
         status = self.process.wait()
-        wrong = [f"{key}: expected '{value}', got '{self.got.get(key)}'" for key, value in (expected | {"pairs": self.pairs}).items() if self.got.get(key) != value]
+        wrong = [f"{key}: expected '{value}', got '{self.got.get(key)}'" for key, value in expected.items() if self.got.get(key) != value]
         if status:
             self.log.seek(0)
             wrong.append(f"exit status {status}: {self.log.read().decode(errors='replace')}")
@@ -162,7 +162,7 @@ def run_user(args, work):
             pass  # the guest does not listen yet
         time.sleep(0.2)
     wrong = guest.check({"address": "10.0.2.15 10.0.2.2 10.0.2.3", "fetched": short(peer.file), "sent": "done", "fragments": "4008 bytes", "forwarded": short(OTHER),
-                         "mtu": "1500", **COMMON}, args.timeout)
+                         "mtu": "1500", "pairs": guest.pairs, **COMMON}, args.timeout)
     return check_taken(peer, wrong) + ([] if got == NUMBERS else [f"{len(got)} bytes came through the forwarded port, and they are not those sent"])
 
 
@@ -173,8 +173,8 @@ def run_switch(args, work):
             time.sleep(0.05)
         one = Guest(args, work, "one", f"switch,path={path}{queues(args)}")
         two = Guest(args, work, "two", f"switch,path={path}")
-        wrong = one.check({"from two": short(OTHER), **COMMON}, args.timeout)
-        wrong += two.check({"from one": short(NUMBERS), **COMMON}, args.timeout)
+        wrong = one.check({"from two": short(OTHER), "pairs": one.pairs, **COMMON}, args.timeout)
+        wrong += two.check({"from one": short(NUMBERS), "pairs": two.pairs, **COMMON}, args.timeout)
         switch.terminate()
     return wrong + ([f"the switch ended with {switch.returncode}"] if switch.returncode else [])
 
@@ -200,8 +200,8 @@ def run_restart(args, work):
         again.wait_for("reached", args.timeout)
     again.wait_for("carrier", args.timeout)
     with switch_at(args, path):
-        wrong = again.check({"reached": "once", "carrier": "lost", "reached again": "1", **COMMON}, args.timeout)
-        return wrong + stay.check({"told": "end", **COMMON}, 30 if wrong else args.timeout)
+        wrong = again.check({"reached": "once", "carrier": "lost", "reached again": "1", "pairs": again.pairs, **COMMON}, args.timeout)
+        return wrong + stay.check({"told": "end", "pairs": stay.pairs, **COMMON}, 30 if wrong else args.timeout)
 
 
 def make_tap(name):
@@ -235,7 +235,7 @@ def run_tap(args, work):
     try:
         peer = Peer("10.77.0.1")
         guest = Guest(args, work, "tap", f"tap,ifname={name}", peer.words())
-        return check_taken(peer, guest.check({"fetched": short(peer.file), "sent": "done", **COMMON}, args.timeout))
+        return check_taken(peer, guest.check({"fetched": short(peer.file), "sent": "done", "pairs": guest.pairs, **COMMON}, args.timeout))
     finally:
         remove_tap(name)
 

@@ -396,7 +396,8 @@ static const struct state_table net_macs_state = STATE_TABLE(struct net_macs, NU
 const struct state_table virtio_net_state = STATE_TABLE(struct virtio_net, loaded,
 	STATE_IN(struct virtio_net, virtio, virtio_device_state), STATE_NONE(struct virtio_net, backend),
 	STATE_IN(struct virtio_net, config, net_config_state), STATE_MAX(struct virtio_net, accepted, NET_OFFLOADS),
-	STATE_NONE(struct virtio_net, rang), STATE_NONE(struct virtio_net, small), STATE_NONE(struct virtio_net, waiting), STATE_NONE(struct virtio_net, tx_stalled), STATE_MAX(struct virtio_net, rx_stalled, BIT(VIRTIO_QUEUES_MAX) - 1),
+	STATE_NONE(struct virtio_net, rang), STATE_NONE(struct virtio_net, small), STATE_NONE(struct virtio_net, waiting),
+	STATE_NONE(struct virtio_net, tx_stalled), STATE_MAX(struct virtio_net, rx_stalled, BIT(VIRTIO_QUEUES_MAX) - 1),
 	STATE_MAX(struct virtio_net, pairs, NET_PAIRS_MAX), STATE_NONE(struct virtio_net, flow), STATE(struct virtio_net, mac),
 	STATE(struct virtio_net, mode), STATE_IN(struct virtio_net, unicast, net_macs_state),
 	STATE_IN(struct virtio_net, multicast, net_macs_state), STATE(struct virtio_net, vlans), STATE_NONE(struct virtio_net, chain));

@@ -1,5 +1,6 @@
-/* Which pair of queues a frame from the network is for, when the driver uses several (net.h; "Automatic receive steering in multiqueue mode"): the one that its
- * connection was last sent by, so that both directions are one CPU's work. Connections nobody has sent by are spread by their hash. */
+/* Which pair of queues a frame from the network is for, when the driver uses several (net.h; "Automatic receive steering in multiqueue
+ * mode"): the one that its connection was last sent by, so that both directions are one CPU's work. Connections nobody has sent by are spread
+ * by their hash. */
 #include "dev/virtio/net_internal.h"
 
 #include "lib/bytes.h"

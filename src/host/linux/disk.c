@@ -7,9 +7,9 @@
  * with a hundred times its duration, during which all writes go to the threads. Large transfers want several CPUs: they are made at once only
  * while a thread has something to do.
  *
- * What waits for storage and not for a CPU goes by io_uring where there is one (disk_ring.h): reads of what is not in the page cache, and everything
- * that goes past it. There one thread keeps as many transfers under way as the guest asks for. What does not come out whole is done again by
- * the other threads, which know all cases. */
+ * What waits for storage and not for a CPU goes by io_uring where there is one (disk_ring.h): reads of what is not in the page cache, and
+ * everything that goes past it. There one thread keeps as many transfers under way as the guest asks for. What does not come out whole is
+ * done again by the other threads, which know all cases. */
 #define _GNU_SOURCE
 #include "host/linux/disk.h"
 

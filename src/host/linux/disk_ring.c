@@ -1,8 +1,8 @@
 /* io_uring for disks (disk_ring.h).
  *
- * The thread that waits also submits, so that completions are its own and interrupt nobody else (IORING_SETUP_DEFER_TASKRUN, where the kernel has it). To be woken
- * it reads an eventfd by the ring. Seccomp does not see what a ring is asked for: so it is restricted to reading and writing registered files
- * before it is switched on. */
+ * The thread that waits also submits, so that completions are its own and interrupt nobody else (IORING_SETUP_DEFER_TASKRUN, where the
+ * kernel has it). To be woken it reads an eventfd by the ring. Seccomp does not see what a ring is asked for: so it is restricted to reading and
+ * writing registered files before it is switched on. */
 #define _GNU_SOURCE
 #include "host/linux/disk_ring.h"
 

@@ -1,6 +1,7 @@
 /* Transfers by io_uring: many at once for one thread, where the host's kernel offers it (disk_ring.c).
  *
- * The ring knows the image's files and no others, and reads and writes them alone: whoever held the VMM could do no more by it than by the VMM's own system calls.
+ * The ring knows the image's files and no others, and reads and writes them alone: whoever held the VMM could do no more by it than by the
+ * VMM's own system calls.
  *
  * All but disk_ring_wake is for one thread. */
 #ifndef NADIR_HOST_LINUX_DISK_RING_H
