@@ -9,11 +9,15 @@ seabios   SeaBIOS, which finds nothing to boot
 grub      SeaBIOS, and GRUB on a virtio disk
 memtest   SeaBIOS, which loads memtest86+
 vnc       Linux' vgacon, seen by two clients of VNC, which also type
-input     what such a client does, read by Linux from a virtio keyboard and tablet, and from the PS/2 keyboard without them"""
+input     what such a client does, read by Linux from a virtio keyboard and tablet, and from the PS/2 keyboard without them
+clients   a password, asked of gtk-vnc's and TightVNC's clients"""
 import argparse
 import glob
 import os
+import select
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -167,7 +171,65 @@ def test_input(machine):
         raise firmware.Failure("\n".join(lines) + f"\nexpected {expected}, got {got}")
 
 
-TESTS = {"input": test_input, "text": test_text, "bochs": test_bochs, "seabios": test_seabios, "grub": test_grub, "memtest": test_memtest, "vnc": test_vnc}
+# As vncpasswd keeps them.
+OBSCURE = {"secret": bytes.fromhex("2e2dbf576eb06c9e"), "wrong": bytes.fromhex("b07fa26065bf41c0")}
+
+
+def gvnccapture(machine, display, password):
+    """gtk-vnc's client, which asks for the password at a terminal: text of the screen."""
+    here, there = os.openpty()
+    picture, said, end = machine.path("captured.png"), b"", time.monotonic() + machine.args.timeout
+    process = subprocess.Popen(["gvnccapture", f"localhost:{display}", picture], stdin=there, stdout=there, stderr=there, start_new_session=True)
+    while process.poll() is None and time.monotonic() < end:
+        if select.select([here], [], [], 1)[0]:
+            said += os.read(here, 1000)
+        elif b"Password: " in said:  # again and again: what it was not ready for is thrown away
+            os.write(here, password.encode() + b"\n")
+    if process.poll() is None:
+        process.kill()
+    if process.wait():
+        raise firmware.Failure(f"gvnccapture says {said}")
+    with open(picture, "rb") as file:
+        return screen.text(*screen.decode_png(file.read()), screen.font())
+
+
+def vncsnapshot(machine, display, password):
+    """TightVNC's client of RFB 3.3: size of the picture, or None."""
+    picture, secret = machine.path("captured.jpg"), machine.write("obscure", OBSCURE[password])
+    done = subprocess.run(["vncsnapshot", "-quiet", "-passwd", secret, f"localhost:{display}", picture], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                          timeout=machine.args.timeout, check=False)
+    if done.returncode:
+        return None
+    with open(picture, "rb") as file:
+        data = file.read()
+    height, width = struct.unpack(">HH", data[data.index(b"\xff\xc0") + 5 :][:4])
+    return width, height
+
+
+def test_clients(machine):
+    for name, package in (("gvnccapture", "gvncviewer"), ("vncsnapshot", "vncsnapshot")):
+        if not shutil.which(name):
+            raise firmware.Failure(f"there is no {name}; Debian's package {package} has it")
+    secret = machine.write("password", b"secret\n")
+    with socket.socket() as probe:  # clients take numbers below 100 only for displays
+        for display in range(20, 100):
+            try:
+                probe.bind(("127.0.0.1", 5900 + display))
+                break
+            except OSError:
+                pass
+    machine.start("--firmware", firmware.cached(firmware.SEABIOS), "--vnc", f":{display},password-file={secret}")
+    machine.wait_for(["No bootable device."], (720, 400))
+    seen = gvnccapture(machine, display, "secret")
+    if "No bootable device." not in seen:
+        raise firmware.Failure(f"gvnccapture sees {seen}")
+    if vncsnapshot(machine, display, "secret") != (720, 400):
+        raise firmware.Failure("vncsnapshot does not see the screen")
+    if vncsnapshot(machine, display, "wrong"):
+        raise firmware.Failure("vncsnapshot comes in with a wrong password")
+
+
+TESTS = {"input": test_input, "clients": test_clients, "text": test_text, "bochs": test_bochs, "seabios": test_seabios, "grub": test_grub, "memtest": test_memtest, "vnc": test_vnc}
 
 
 def main():
@@ -185,7 +247,8 @@ def main():
             wrong = ""
         except firmware.Failure as failure:
             wrong = str(failure)
-        errors = machine.stop()
+        finally:
+            errors = machine.stop()
     if wrong or errors.strip():
         sys.exit(f"{wrong}\n{errors}")
     print(f"{args.test}: ok")

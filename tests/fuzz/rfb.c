@@ -16,7 +16,17 @@ static void on_pointer(void *opaque, u16 x, u16 y, u8 buttons)
 {
 }
 
+static void on_random(void *opaque, u8 *challenge, size_t size)
+{
+	memset(challenge, 7, size);
+}
+
+static void on_refused(void *opaque)
+{
+}
+
 static const struct rfb_events events = { .key = on_key, .pointer = on_pointer };
+static const struct rfb_events asking = { .key = on_key, .pointer = on_pointer, .password = "secret", .random = on_random, .refused = on_refused };
 
 static bool picture(struct rfb *rfb, u8 which)
 {
@@ -32,8 +42,8 @@ int LLVMFuzzerTestOneInput(const u8 *bytes, size_t size)
 	struct input in = { bytes, size };
 	struct rfb rfb;
 	bool good = true;
-	rfb_init(&rfb, &events, 100, 70);
-	if (size & 1)
+	rfb_init(&rfb, size & 2 ? &asking : &events, 100, 70);
+	if ((size & 3) == 1)
 		good = rfb_take(&rfb, (const u8 *)"RFB 003.008\n\x01\x01", 14);
 	rfb.out_sent = rfb.out_used;
 	while (good && in.left) {

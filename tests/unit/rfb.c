@@ -98,6 +98,75 @@ static void test_old_versions(void **state)
 	assert_int_equal(n, 0);
 }
 
+static const char *password;
+static unsigned refusals;
+
+static void on_random(void *opaque, u8 *bytes, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		bytes[i] = (u8)i;
+}
+
+static void on_refused(void *opaque)
+{
+	refusals++;
+}
+
+/* Begin anew, with a password, as a client of this version that has greeted. */
+static void setup_password(const char *version)
+{
+	static struct rfb_events asking;
+	size_t n;
+	asking = (struct rfb_events){ .key = on_key, .pointer = on_pointer, .password = password, .random = on_random, .refused = on_refused };
+	rfb_release(&rfb);
+	rfb_init(&rfb, &asking, 130, 70);
+	sent(&n);
+	assert_true(rfb_take(&rfb, (const u8 *)version, 12));
+}
+
+/* What OpenSSL's des-ecb makes of the challenge with the keys 8646c636ee2e1e00 ("abclwtx") and ce4e4e4ece4e4e4e ("srrrsrrr"). */
+#define CHALLENGE "\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f"
+#define RESPONSE_1 "\055\260\022\274\352\274\306\222\254\021\353\342\177\163\313\125"
+#define RESPONSE_2 "\050\102\107\364\176\250\115\141\273\326\122\324\300\234\231\020"
+
+static void test_password(void **state)
+{
+	password = "abclwtx";
+	setup_password("RFB 003.008\n");
+	EXPECT("\x01\x02");
+	assert_true(SAY("\x02"));
+	EXPECT(CHALLENGE);
+	assert_true(SAY(RESPONSE_1));
+	EXPECT("\0\0\0\0");
+	assert_int_equal(rfb.stage, RFB_INIT);
+	password = "srrrsrrr";
+	setup_password("RFB 003.003\n");
+	EXPECT("\0\0\0\x02" CHALLENGE);
+	assert_true(SAY(RESPONSE_2));
+	EXPECT("\0\0\0\0");
+	assert_int_equal(refusals, 0);
+}
+
+static void test_wrong_password(void **state)
+{
+	password = "abclwtx";
+	setup_password("RFB 003.008\n");
+	assert_false(SAY("\x01")); /* it is not to be gone round */
+	setup_password("RFB 003.008\n");
+	assert_true(SAY("\x02"));
+	EXPECT("\x01\x02" CHALLENGE);
+	assert_false(SAY(RESPONSE_2));
+	EXPECT("\0\0\0\x01\0\0\0\x0ewrong password");
+	assert_int_equal(refusals, 1);
+	setup_password("RFB 003.007\n");
+	assert_true(SAY("\x02"));
+	EXPECT("\x01\x02" CHALLENGE);
+	assert_false(SAY(CHALLENGE));
+	EXPECT("\0\0\0\x01");
+	assert_int_equal(refusals, 2);
+	assert_false(rfb.stage > RFB_PASSWORD);
+}
+
 static void test_refused(void **state)
 {
 	assert_false(SAY("GET / HTTP/1.1\r\n"));
@@ -244,7 +313,7 @@ static void test_resize(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = { TEST(test_handshake), TEST(test_old_versions), TEST(test_refused), TEST(test_input), TEST(test_symbols),
+	const struct CMUnitTest tests[] = { TEST(test_handshake), TEST(test_old_versions), TEST(test_password), TEST(test_wrong_password), TEST(test_refused), TEST(test_input), TEST(test_symbols),
 					    TEST(test_raw), TEST(test_format), TEST(test_zrle), TEST(test_resize) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

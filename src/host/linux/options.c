@@ -38,7 +38,7 @@ static const struct option_row rows[] = {
 	{ "vsock", 0, TYPE_TEXT, FIELD(vsock), "cid=N,path=SOCKET", NULL, 0, 0,
 	  "sockets between programs in the guest and here (virtio-vsock): the guest's number, and the Unix socket that leads to it" },
 	{ "vga", 0, TYPE_CHOICE, FIELD(vga), "none|std", "none", 0, 0, "the display: none, or a VGA with a linear frame buffer; nadir screenshot shows it" },
-	{ "vnc", 0, TYPE_TEXT, FIELD(vnc), ":DISPLAY|127.0.0.1:PORT|unix:PATH", NULL, 0, 0,
+	{ "vnc", 0, TYPE_TEXT, FIELD(vnc), ":DISPLAY|ADDRESS:PORT|unix:PATH[,password-file=FILE]", NULL, 0, 0,
 	  "where VNC clients see the display and use its keyboard and mouse; implies --vga std" },
 	{ "name", 0, TYPE_TEXT, FIELD(name), "NAME", NULL, 0, 0,
 	  "what the machine is called by nadir list, stop, console and so on" },

@@ -7,7 +7,7 @@
 
 #define VERSION "RFB 003.008\n"
 #define VERSION_SIZE 12
-#define SECURITY_NONE 1
+enum { SECURITY_NONE = 1, SECURITY_PASSWORD = 2 };
 #define OUT_MAX (64u << 20)
 
 enum { SET_FORMAT = 0, SET_ENCODINGS = 2, UPDATE_REQUEST = 3, KEY = 4, POINTER = 5, CUT_TEXT = 6, QEMU = 255 };
@@ -67,22 +67,62 @@ static void put_init(struct rfb *rfb)
 	memcpy(to + 24, name, sizeof(name) - 1);
 }
 
+static u8 security(const struct rfb *rfb)
+{
+	return rfb->events->password ? SECURITY_PASSWORD : SECURITY_NONE;
+}
+
+static void begin_security(struct rfb *rfb)
+{
+	rfb->stage = RFB_INIT;
+	if (!rfb->events->password)
+		return;
+	rfb->events->random(rfb->events->opaque, rfb->challenge, sizeof(rfb->challenge));
+	put(rfb, rfb->challenge, sizeof(rfb->challenge));
+	rfb->stage = RFB_PASSWORD;
+}
+
 static bool take_version(struct rfb *rfb, const u8 *p)
 {
 	if (memcmp(p, "RFB 003.", 8) || p[11] != '\n')
 		return false;
 	rfb->minor = !memcmp(p + 8, "008", 3) ? 8 : !memcmp(p + 8, "007", 3) ? 7 : 3;
-	rfb->stage = rfb->minor == 3 ? RFB_INIT : RFB_SECURITY;
-	if (rfb->minor == 3)
-		put(rfb, "\0\0\0\x01", 4);
-	else
-		put(rfb, "\x01\x01", 2);
+	if (rfb->minor == 3) {
+		put(rfb, (const u8[]){ 0, 0, 0, security(rfb) }, 4);
+		begin_security(rfb);
+	} else {
+		put(rfb, (const u8[]){ 1, security(rfb) }, 2);
+		rfb->stage = RFB_SECURITY;
+	}
 	return true;
+}
+
+static bool take_security(struct rfb *rfb, u8 chosen)
+{
+	if (chosen != security(rfb))
+		return false;
+	begin_security(rfb);
+	if (rfb->minor == 8 && chosen == SECURITY_NONE)
+		put(rfb, "\0\0\0\0", 4);
+	return true;
+}
+
+static bool take_password(struct rfb *rfb, const u8 *response)
+{
+	static const char failed[] = "\0\0\0\x01\0\0\0\x0ewrong password";
+	if (rfb_password_good(rfb->events->password, rfb->challenge, response)) {
+		put(rfb, "\0\0\0\0", 4);
+		rfb->stage = RFB_INIT;
+		return true;
+	}
+	put(rfb, failed, rfb->minor == 8 ? sizeof(failed) - 1 : 4);
+	rfb->events->refused(rfb->events->opaque);
+	return false;
 }
 
 static size_t handshake_size(const struct rfb *rfb)
 {
-	return rfb->stage == RFB_VERSION ? VERSION_SIZE : 1;
+	return rfb->stage == RFB_VERSION ? VERSION_SIZE : rfb->stage == RFB_PASSWORD ? RFB_CHALLENGE : 1;
 }
 
 static bool handshake(struct rfb *rfb, const u8 *p)
@@ -91,10 +131,9 @@ static bool handshake(struct rfb *rfb, const u8 *p)
 	case RFB_VERSION:
 		return take_version(rfb, p);
 	case RFB_SECURITY:
-		rfb->stage = RFB_INIT;
-		if (rfb->minor == 8)
-			put(rfb, "\0\0\0\0", 4);
-		return *p == SECURITY_NONE;
+		return take_security(rfb, *p);
+	case RFB_PASSWORD:
+		return take_password(rfb, p);
 	default:
 		rfb->stage = RFB_NORMAL;
 		put_init(rfb);

@@ -4,15 +4,12 @@
 #include "host/linux/vnc.h"
 
 #include "host/linux/display.h"
-#include "host/linux/runtime.h"
+#include "host/linux/rfb.h"
 #include "host/linux/trap.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -20,8 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PORT_FIRST 5900
-#define DISPLAYS_MAX 1000
 #define TRIES 100 /* ten milliseconds each: a guest that does not read its keyboard loses keys */
 
 /* The one display of the process. */
@@ -36,58 +31,24 @@ static struct {
 	u8 buttons;
 } vnc;
 
-/* ---- listening ---- */
-
-static int complain(const char *where, const char *why)
-{
-	fprintf(stderr, "nadir: --vnc: '%s': %s\n", where, why);
-	return -1;
-}
-
-static int listen_loopback(const char *where, unsigned long port)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u16)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) && !bind(fd, (void *)&address, sizeof(address)) && !listen(fd, 8))
-		return fd;
-	complain(where, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return -1;
-}
-
-/* :N is display N of this machine, at port 5900 + N; or an address of this machine and a port. */
-static int listen_tcp(const char *where)
-{
-	const char *colon = strrchr(where, ':');
-	size_t host = colon ? (size_t)(colon - where) : 0;
-	char *end = NULL;
-	unsigned long number = colon && colon[1] >= '0' && colon[1] <= '9' ? strtoul(colon + 1, &end, 10) : 0;
-	if (!end || *end)
-		return complain(where, "this is not one of :DISPLAY, 127.0.0.1:PORT or unix:PATH");
-	if (!host)
-		return number < DISPLAYS_MAX ? listen_loopback(where, PORT_FIRST + number) : complain(where, "there is no such display; :0 to :999");
-	if (host != strlen("127.0.0.1") || (strncmp(where, "127.0.0.1", host) && strncmp(where, "localhost", host)))
-		return complain(where, "clients are not asked for a password, so that only this machine's can be served; lead others here by SSH");
-	return number && number < 65536 ? listen_loopback(where, number) : complain(where, "there is no such port");
-}
-
 int vnc_open(const char *where, bool confine)
 {
-	int ends[2], listening = strncmp(where, "unix:", 5) ? listen_tcp(where) : runtime_listen("vnc", where + 5);
+	char password[RFB_PASSWORD_MAX + 1];
+	int ends[2], listening = vnc_listen(where, password);
 	if (listening < 0)
 		return -1;
 	vnc.picture = mmap(NULL, VGA_PICTURE_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	vnc.wake = eventfd(0, EFD_CLOEXEC);
 	if (vnc.picture == MAP_FAILED || vnc.wake < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-		return complain(where, strerror(errno));
+		return vnc_complain(where, strerror(errno));
 	pid_t pid = fork();
 	if (!pid)
-		vnc_serve(ends[1], listening, vnc.picture, confine);
+		vnc_serve(ends[1], listening, vnc.picture, *password ? password : NULL, confine);
+	explicit_bzero(password, sizeof(password));
 	close(ends[1]);
 	close(listening);
 	vnc.socket = ends[0];
-	return pid < 0 ? complain(where, strerror(errno)) : 0;
+	return pid < 0 ? vnc_complain(where, strerror(errno)) : 0;
 }
 
 /* ---- what the process says ---- */

@@ -20,7 +20,13 @@ struct vnc_message {
 	u32 a, b, c; /* code, down; x, y, buttons (RFB's); none; width, height */
 };
 
+/* Listen where the option says: a socket, and the password that clients must know, of RFB_PASSWORD_MAX characters, empty if none. -1 after one sentence on
+ * stderr (vnc_option.c). */
+int vnc_listen(const char *option, char *password);
+/* Say on stderr what is wrong with it; -1. */
+int vnc_complain(const char *where, const char *why);
+
 /* The life of the process. */
-_Noreturn void vnc_serve(int vmm, int listening, const u32 *picture, bool confine);
+_Noreturn void vnc_serve(int vmm, int listening, const u32 *picture, const char *password /* may be NULL */, bool confine);
 
 #endif

@@ -13,12 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #define CLIENTS_MAX 8
+#define REFUSAL_MS 1000
 #define PERIOD_MS 33
 #define PERIOD_IDLE_MS 100 /* when nothing has changed for a while */
 #define IDLE_AFTER 30 /* pictures */
@@ -29,6 +31,7 @@ static struct {
 	unsigned width, height; /* of the picture that is there */
 	bool asked; /* for another one */
 	u64 asked_at; /* milliseconds */
+	u64 deaf_until; /* milliseconds: nobody new is let in before */
 	unsigned same; /* pictures in which nothing changed */
 	struct client {
 		int fd; /* 0: none */
@@ -41,6 +44,12 @@ static u64 now_ms(void)
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
+}
+
+static int until(u64 due)
+{
+	u64 now = now_ms();
+	return due > now ? (int)(due - now) : 0;
 }
 
 static void tell(u32 kind, u32 a, u32 b, u32 c)
@@ -62,7 +71,20 @@ static void on_pointer(void *opaque, u16 x, u16 y, u8 buttons)
 	tell(VNC_POINTER, x, y, buttons);
 }
 
-static const struct rfb_events events = { .key = on_key, .pointer = on_pointer };
+/* Whoever guesses passwords does so at this pace, however many connections there are. */
+static void on_refused(void *opaque)
+{
+	server.deaf_until = now_ms() + REFUSAL_MS;
+}
+
+/* Not short for so few bytes. */
+static void on_random(void *opaque, u8 *bytes, size_t size)
+{
+	if (getrandom(bytes, size, 0) != (ssize_t)size)
+		_exit(1);
+}
+
+static struct rfb_events events = { .key = on_key, .pointer = on_pointer, .random = on_random, .refused = on_refused };
 
 /* ---- clients ---- */
 
@@ -115,7 +137,8 @@ static void attend(struct client *c, short ready)
 	if (!c->fd)
 		return;
 	bool stays = !(ready & (POLLERR | POLLNVAL)) && (!(ready & (POLLIN | POLLHUP)) || receive(c));
-	if (!stays || !flush(c))
+	bool sent = flush(c); /* a client that is refused is told so */
+	if (!stays || !sent)
 		leave(c);
 }
 
@@ -157,8 +180,7 @@ static int until_next(void)
 		wanted |= waits(&server.client[i]);
 	if (!wanted || server.asked)
 		return -1;
-	u64 due = server.asked_at + (server.same > IDLE_AFTER ? PERIOD_IDLE_MS : PERIOD_MS), now = now_ms();
-	return due > now ? (int)(due - now) : 0;
+	return until(server.asked_at + (server.same > IDLE_AFTER ? PERIOD_IDLE_MS : PERIOD_MS));
 }
 
 static void ask_if_due(void)
@@ -180,7 +202,9 @@ static void turn(void)
 		bool sends = c->rfb.out_sent != c->rfb.out_used;
 		ready[2 + i] = (struct pollfd){ .fd = c->fd ? c->fd : -1, .events = (short)(POLLIN | (sends ? POLLOUT : 0)) };
 	}
-	if (poll(ready, ARRAY_SIZE(ready), until_next()) < 0)
+	int deaf = until(server.deaf_until), next = until_next();
+	ready[1].fd = deaf ? -1 : server.listening;
+	if (poll(ready, ARRAY_SIZE(ready), deaf && (next < 0 || deaf < next) ? deaf : next) < 0)
 		return;
 	if (ready[0].revents)
 		take_picture();
@@ -203,7 +227,7 @@ static bool detach(int vmm, int listening)
 	       !setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 }) && dup2(high_vmm, 3) >= 0 && dup2(high_listening, 4) >= 0 && !close_range(5, ~0u, 0);
 }
 
-void vnc_serve(int vmm, int listening, const u32 *picture, bool confine)
+void vnc_serve(int vmm, int listening, const u32 *picture, const char *password, bool confine)
 {
 	static const char why[] = "nadir: --vnc: its process cannot be confined; --sandbox off runs without\n";
 	if (!detach(vmm, listening))
@@ -211,6 +235,7 @@ void vnc_serve(int vmm, int listening, const u32 *picture, bool confine)
 	server.vmm = 3;
 	server.listening = 4;
 	server.pixel = picture;
+	events.password = password;
 	if (confine && net_sandbox_enter(false) < 0) {
 		(void)!write(STDERR_FILENO, why, sizeof(why) - 1);
 		_exit(1);
