@@ -5,7 +5,7 @@ set -eu
 
 build='gcc libc6-dev make meson ninja-build libzydis-dev libzycore-dev libseccomp-dev libjson-c-dev libslirp-dev libhttp-parser-dev zlib1g-dev libzstd-dev liburing-dev libnbd-dev nettle-dev python3'
 run='cpio gzip'
-test='libcmocka-dev clang iperf3 libclang-rt-dev acpica-tools util-linux cpio gzip git curl gdb qemu-utils qemu-system-x86 dpkg-dev e2fsprogs grub-common mtools xorriso bochs bochs-term bochsbios mmdebstrap vncsnapshot gvncviewer'
+test='libcmocka-dev clang iperf3 libclang-rt-dev acpica-tools util-linux cpio gzip git curl gdb qemu-utils qemu-system-x86 dpkg-dev e2fsprogs grub-common mtools xorriso bochs bochs-term bochsbios mmdebstrap vncsnapshot gvncviewer ipxe-qemu'
 iso='dpkg-dev grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools cpio gzip'
 bench='qemu-system-x86 qemu-utils iperf3 cpio gzip'
 lint='clang clang-tidy clang-format cppcheck'

@@ -33,6 +33,8 @@ struct boot_source {
 	size_t firmware_size;
 	const u8 *option_rom; /* by which a BIOS loads a kernel, or NULL */
 	size_t option_rom_size;
+	const u8 *net_rom; /* by which it boots from a virtio network card, or NULL */
+	size_t net_rom_size;
 	enum boot_device order[BOOT_DEVICES]; /* what it tries first, as far as it is told; disks and CD-ROMs it tries anyway */
 	const u8 *kernel;
 	size_t kernel_size;

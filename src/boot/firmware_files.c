@@ -11,6 +11,7 @@
 
 #define OPTION_ROM "genroms/linuxboot_dma.bin"
 #define BOOT_OPTION_ROM "/rom@" OPTION_ROM
+#define NET_ROM "pci1af4,1041.rom"
 #define VGA_ROM "pci1234,1111.rom" /* SeaBIOS: a ROM for the PCI device of these numbers */
 #define NO_REBOOT_AFTER_FAILURE 0xffffffff
 
@@ -246,6 +247,8 @@ bool firmware_files_create(struct firmware_files *f, struct fw_cfg *fw, const st
 	fw_cfg_add_file_number(fw, "etc/boot-fail-wait", NO_REBOOT_AFTER_FAILURE, 4);
 	if (source->vga_rom)
 		fw_cfg_add_file(fw, VGA_ROM, source->vga_rom, (u32)source->vga_rom_size);
+	if (source->net_rom)
+		fw_cfg_add_file(fw, NET_ROM, source->net_rom, (u32)source->net_rom_size);
 	add_boot_order(f, fw, source, devices);
 	return !source->kernel_size || add_kernel(f, fw, source, &job);
 }

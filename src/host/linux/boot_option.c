@@ -4,6 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+bool boot_option_network(const char *text)
+{
+	return text && (!strncmp(text, "net", 3) || strstr(text, ",net"));
+}
+
 int boot_option(const char *text, enum boot_device order[BOOT_DEVICES])
 {
 	static const char *const names[][2] = { [BOOT_DEVICE_DISK] = { "disk", "hd" }, [BOOT_DEVICE_CDROM] = { "cdrom", "cd" },

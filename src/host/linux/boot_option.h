@@ -6,5 +6,7 @@
 
 /* The order in which firmware tries devices. `text` may be NULL, `order` is zeroed. 0, or -1 after one sentence on stderr. */
 int boot_option(const char *text, enum boot_device order[BOOT_DEVICES]);
+/* Whether it names the network. */
+bool boot_option_network(const char *text);
 
 #endif

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -240,6 +241,20 @@ static int set_ipv6(char *value, struct net_wishes *w)
 	return parse_switch(value, &w->ipv6);
 }
 
+/* Slirp opens files as they are asked for, when the process is elsewhere. */
+static int set_tftp(char *value, struct net_wishes *w)
+{
+	struct stat s;
+	w->tftp = realpath(value, NULL);
+	return w->tftp && !stat(w->tftp, &s) && S_ISDIR(s.st_mode) ? 0 : net_complain(value, "tftp is a folder whose files the guest may load, and this is none");
+}
+
+static int set_bootfile(char *value, struct net_wishes *w)
+{
+	w->bootfile = value;
+	return strlen(value) < 128 ? 0 : net_complain(value, "a bootfile has 127 characters at most");
+}
+
 static const struct {
 	const char *kind, *key; /* kind NULL: all */
 	int (*set)(char *value, struct net_wishes *w);
@@ -250,6 +265,8 @@ static const struct {
 	{ "user", "net", net_parse_network },
 	{ "user", "restrict", set_restrict },
 	{ "user", "ipv6", set_ipv6 },
+	{ "user", "tftp", set_tftp },
+	{ "user", "bootfile", set_bootfile },
 	{ "tap", "ifname", set_interface },
 	{ "switch", "path", set_path },
 };
@@ -262,7 +279,7 @@ static int parse_word(char *word, struct net_wishes *w)
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (!strcmp(keys[i].key, word) && (!keys[i].kind || !strcmp(keys[i].kind, w->kind)))
 			return value && *value ? keys[i].set(value, w) : net_complain(word, "it needs a value: write it as KEY=VALUE");
-	return net_complain(word, !strcmp(w->kind, "user")  ? "the keys of user are hostfwd, net, restrict, ipv6, queues and mac"
+	return net_complain(word, !strcmp(w->kind, "user")  ? "the keys of user are hostfwd, net, restrict, ipv6, queues, tftp, bootfile and mac"
 				  : !strcmp(w->kind, "tap") ? "the keys of tap are ifname, queues and mac"
 							    : "the keys of switch are path, queues and mac");
 }

@@ -18,6 +18,7 @@ struct net_forward {
 
 struct net_wishes {
 	const char *kind, *path, *interface;
+	const char *tftp, *bootfile; /* the folder that is served; what DHCP tells to load from it; NULL: none */
 	u8 mac[NET_MAC_SIZE];
 	unsigned pairs; /* of queues, or 0 */
 	bool mac_given, restricted, ipv6;
@@ -59,6 +60,7 @@ void net_tap_accept(int fd, u32 offloads);
 /* Confine a process that does nothing but networking (net_sandbox.c): the switch, which needs no new sockets; a user-mode network, which makes those of
  * the internet and reads what is below /etc and /run; a keeper, which connects to Unix sockets; a relay, which uses them, too. 0 or negative. */
 enum net_right { NET_MAY_SWITCH, NET_MAY_INTERNET, NET_MAY_CONNECT, NET_MAY_RELAY };
-int net_sandbox_enter(enum net_right right);
+/* `folder` may be read, too, unless NULL. */
+int net_sandbox_enter(enum net_right right, const char *folder);
 
 #endif

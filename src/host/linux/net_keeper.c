@@ -46,7 +46,7 @@ static _Noreturn void live(int keeper, const char *path, bool confine)
 {
 	char byte;
 	keeper = net_detach(keeper, "nadir-keeper") ? NET_DETACHED : -1;
-	if (keeper < 0 || (confine && net_sandbox_enter(NET_MAY_CONNECT) < 0))
+	if (keeper < 0 || (confine && net_sandbox_enter(NET_MAY_CONNECT, NULL) < 0))
 		_exit(1);
 	while (read(keeper, &byte, 1) == 1) {
 		int fd;

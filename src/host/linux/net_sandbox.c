@@ -1,5 +1,5 @@
 /* Confinement of processes that do nothing but networking (net_internal.h): an allow-list by seccomp, and by Landlock, where the kernel has it, no files
- * but those below /etc and /run, where name servers are told. */
+ * but those below /etc and /run, where name servers are told, and those that a network serves. */
 #define _GNU_SOURCE
 #include "host/linux/net_internal.h"
 
@@ -53,12 +53,12 @@ static int allow_connecting(scmp_filter_ctx filter)
 }
 
 /* Where there is no Landlock, what the user may read can be read: it is told in the manual. */
-static void restrict_files(void)
+static void restrict_files(const char *folder)
 {
-	static const char *const folders[] = { "/etc", "/run" };
+	const char *const folders[] = { "/etc", "/run", folder };
 	struct landlock_ruleset_attr handled = { .handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1 };
 	int rules = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof(handled.handled_access_fs), 0);
-	for (size_t i = 0; rules >= 0 && i < ARRAY_SIZE(folders); i++) {
+	for (size_t i = 0; rules >= 0 && i < ARRAY_SIZE(folders) && folders[i]; i++) {
 		struct landlock_path_beneath_attr below = { .allowed_access = LANDLOCK_ACCESS_FS_READ_FILE };
 		below.parent_fd = open(folders[i], O_PATH | O_CLOEXEC);
 		syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &below, 0);
@@ -70,11 +70,11 @@ static void restrict_files(void)
 }
 
 /* Other calls fail, and nothing else comes of them. */
-int net_sandbox_enter(enum net_right right)
+int net_sandbox_enter(enum net_right right, const char *folder)
 {
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -1;
-	restrict_files();
+	restrict_files(folder);
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int error = filter ? seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS) : -1;
 	error = error ? error : allow(filter, common, ARRAY_SIZE(common));

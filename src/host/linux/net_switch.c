@@ -283,7 +283,7 @@ static int run_switch(const char *path, bool confine)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, on_end);
 	signal(SIGTERM, on_end);
-	if (confine && net_sandbox_enter(NET_MAY_SWITCH) < 0) {
+	if (confine && net_sandbox_enter(NET_MAY_SWITCH, NULL) < 0) {
 		fprintf(stderr, "nadir: the switch cannot be confined; --sandbox off runs without\n");
 		return STATUS_FAILURE;
 	}

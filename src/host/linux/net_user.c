@@ -319,6 +319,8 @@ static Slirp *create(const struct net_wishes *w)
 		.vhost = address(w, 2),
 		.vnameserver = address(w, 3),
 		.vdhcp_start = address(w, 15),
+		.tftp_path = w->tftp,
+		.bootfile = w->bootfile,
 		.in6_enabled = w->ipv6,
 		.vprefix_len = 64,
 		.if_mtu = MTU,
@@ -365,7 +367,7 @@ static _Noreturn void live(int fd, const struct net_wishes *w)
 	user.stream.level = true;
 	if (!forward(w))
 		_exit(1);
-	if (w->confine && net_sandbox_enter(NET_MAY_INTERNET) < 0) {
+	if (w->confine && net_sandbox_enter(NET_MAY_INTERNET, w->tftp) < 0) {
 		net_complain("user", "its process cannot be confined; --sandbox off runs without");
 		_exit(1);
 	}

@@ -31,7 +31,7 @@ static const struct option_row rows[] = {
 	{ "cdrom", 0, TYPE_LIST, FIELD(cdrom), "FILE", NULL, 0, 0, "an ISO image, or the like, in a CD-ROM drive at SATA; may be given several times" },
 	{ "boot", 0, TYPE_TEXT, FIELD(boot), "cdrom|disk|network[,...]", NULL, 0, 0,
 	  "what firmware tries first, in this order, before the others; unless told it tries disks, then CD-ROMs" },
-	{ "net", 'n', TYPE_LIST, FIELD(net), "user[,hostfwd=RULE]|tap,ifname=NAME|switch,path=SOCKET", NULL, 0, 0,
+	{ "net", 'n', TYPE_LIST, FIELD(net), "user[,hostfwd=RULE][,tftp=FOLDER,bootfile=NAME]|tap,ifname=NAME|switch,path=SOCKET", NULL, 0, 0,
 	  "a virtio network card, and what is at its other end; may be given several times" },
 	{ "share", 0, TYPE_LIST, FIELD(share), "path=FOLDER[,KEY=VALUE]", NULL, 0, 0,
 	  "a folder that the guest may mount by virtio-fs; may be given twice; other keys are tag, readonly, cache" },

@@ -11,6 +11,8 @@
 
 static const char *const option_rom_paths[] = { "/usr/share/qemu/linuxboot_dma.bin", "/usr/share/seabios/linuxboot_dma.bin", NULL };
 
+static const char *const net_rom_paths[] = { "/usr/lib/ipxe/qemu/pxe-virtio.rom", "/usr/share/qemu/pxe-virtio.rom", "/usr/share/ipxe/qemu/pxe-virtio.rom", NULL };
+
 static const char *const vga_rom_paths[] = { "/usr/share/seabios/vgabios-stdvga.bin", "/usr/share/qemu/vgabios-stdvga.bin", NULL };
 
 static const struct known {
@@ -36,7 +38,17 @@ static const char *find_path(const char *const *path)
 	return *path;
 }
 
-const char *rom_load(const char *name, const char *kernel, struct file *rom, struct file *option_rom)
+/* What a BIOS needs beside itself: the first of these places, or -1 after one sentence that says what brings it. */
+static int load_helper(const char *option, const char *const *paths, const char *missing, struct file *rom)
+{
+	const char *path = find_path(paths);
+	if (path)
+		return file_load(rom, option, path, ROM_MAX);
+	fprintf(stderr, "nadir: --%s: a BIOS needs %s\n", option, missing);
+	return -1;
+}
+
+const char *rom_load(const char *name, const char *kernel, bool network, struct roms *roms)
 {
 	const struct known *k = find(name);
 	const char *path = k ? find_path(k->path) : name;
@@ -44,17 +56,33 @@ const char *rom_load(const char *name, const char *kernel, struct file *rom, str
 		fprintf(stderr, "nadir: --firmware: %s is not installed; it comes with Debian's package %s\n", name, k->package);
 		return NULL;
 	}
-	if (file_load(rom, "firmware", path, ROM_MAX) < 0)
+	if (file_load(&roms->firmware, "firmware", path, ROM_MAX) < 0)
 		return NULL;
-	if (!kernel || rom->size > BIOS_MAX)
+	if (roms->firmware.size > BIOS_MAX)
 		return path;
-	const char *option_path = find_path(option_rom_paths);
-	if (!option_path) {
-		fprintf(stderr, "nadir: --kernel: a BIOS needs linuxboot_dma.bin to load it, which comes with Debian's package qemu-system-data; "
-				"leave out --firmware, or boot from a disk\n");
+	if (kernel && load_helper("kernel", option_rom_paths, "linuxboot_dma.bin to load it, which comes with Debian's package qemu-system-data; "
+							      "leave out --firmware, or boot from a disk", &roms->option) < 0)
 		return NULL;
-	}
-	return file_load(option_rom, "firmware", option_path, ROM_MAX) < 0 ? NULL : path;
+	if (network && load_helper("boot", net_rom_paths, "pxe-virtio.rom to boot from the network, which comes with Debian's package ipxe-qemu", &roms->net) < 0)
+		return NULL;
+	return path;
+}
+
+void rom_configure(const struct roms *roms, struct boot_source *boot)
+{
+	boot->firmware = roms->firmware.data;
+	boot->firmware_size = roms->firmware.size;
+	boot->option_rom = roms->option.data;
+	boot->option_rom_size = roms->option.size;
+	boot->net_rom = roms->net.data;
+	boot->net_rom_size = roms->net.size;
+}
+
+void rom_release(struct roms *roms)
+{
+	file_release(&roms->firmware);
+	file_release(&roms->option);
+	file_release(&roms->net);
 }
 
 int rom_load_vga(struct file *rom)

@@ -51,7 +51,8 @@
 
 struct machine {
 	const struct run_options *options;
-	struct file kernel, initrd, rom, option_rom;
+	struct file kernel, initrd;
+	struct roms rom;
 	struct pflash_backend variables;
 	struct console *serial, *debug;
 	struct machine_port {
@@ -303,7 +304,7 @@ static int open_control(const struct run_options *o)
 static int open_firmware(struct machine *m)
 {
 	const struct run_options *o = m->options;
-	const char *path = rom_load(o->firmware, o->kernel, &m->rom, &m->option_rom);
+	const char *path = rom_load(o->firmware, o->kernel, o->net.count && boot_option_network(o->boot), &m->rom);
 	return path ? variables_open(o->pflash, path, &m->variables) : -1;
 }
 
@@ -360,7 +361,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 			      .net = m->net, .nets = o->net.count, .share = m->share, .shares = o->share.count, .vsock = m->vsock, .flash = m->variables },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
-		.no_reboot = o->no_reboot || (!m->kernel.data && !m->rom.data),
+		.no_reboot = o->no_reboot || (!m->kernel.data && !m->rom.firmware.data),
 		.state = m->snapshot.state,
 		.state_size = m->snapshot.state_size,
 		.stats_by_site = o->stats || o->json,
@@ -374,10 +375,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 	boot_protocol_find(o->protocol, &config->boot.protocol);
 	if (boot_option(o->boot, config->boot.order) < 0)
 		return -1;
-	config->boot.firmware = m->rom.data;
-	config->boot.firmware_size = m->rom.size;
-	config->boot.option_rom = m->option_rom.data;
-	config->boot.option_rom_size = m->option_rom.size;
+	rom_configure(&m->rom, &config->boot);
 	if (o->firmware) {
 		config->boot.protocol = BOOT_FIRMWARE;
 	} else if (config->boot.protocol == BOOT_FIRMWARE) { /* the kernel is the ROM */
@@ -605,7 +603,7 @@ int run_main(const struct run_options *options)
 	}
 	file_settle(&m->kernel);
 	file_settle(&m->initrd);
-	file_settle(&m->rom);
+	file_settle(&m->rom.firmware);
 	file_settle(&m->display.rom);
 	if (!options->restore)
 		vm_resize_balloon(m->vm, m->balloon);
@@ -630,8 +628,7 @@ int run_main(const struct run_options *options)
 		console_close(m->port[i].console);
 	file_release(&m->kernel);
 	file_release(&m->initrd);
-	file_release(&m->rom);
-	file_release(&m->option_rom);
+	rom_release(&m->rom);
 	variables_close(&m->variables);
 	display_close(&m->display);
 	free(m->description);

@@ -236,7 +236,7 @@ void vnc_serve(int vmm, int listening, const u32 *picture, const char *password,
 	server.listening = 4;
 	server.pixel = picture;
 	events.password = password;
-	if (confine && net_sandbox_enter(false) < 0) {
+	if (confine && net_sandbox_enter(NET_MAY_SWITCH, NULL) < 0) {
 		(void)!write(STDERR_FILENO, why, sizeof(why) - 1);
 		_exit(1);
 	}

@@ -126,7 +126,7 @@ void vsock_serve(const struct vsock_server *server)
 	self.mux = vsock_mux_create(server->cid, dial, NULL);
 	if (!self.mux)
 		give_up(strerror(ENOMEM));
-	if (server->confine && net_sandbox_enter(NET_MAY_RELAY) < 0)
+	if (server->confine && net_sandbox_enter(NET_MAY_RELAY, NULL) < 0)
 		give_up("its process cannot be confined; --sandbox off runs without");
 	dup2(STDIN_FILENO, STDERR_FILENO);
 	if (write(CABLE, "", 1) != 1)
