@@ -56,6 +56,7 @@ SHADOWED = [f'{mmu} {name}' for mmu in ('shadow', 'vtlb') for name in (
 VMX = [f'{name}-{width}' for name in ('alignment', 'b1_ring', 'b3_sensitive', 'b7_hidden', 'debug', 'exceptions') for width in (32, 64)]
 VMX += ['io_permission-64', 'mmio-64', 'task_switch-32', 'v86-32']
 VMX_GROUP = 8  # guests at once
+VMX_SHADOWED = ('flags-64', 'exceptions-32')  # without EPT
 
 # Several guests on one machine, by description files: their names, and what they run.
 SEVERAL = {
@@ -303,10 +304,10 @@ def on_bochs(model):
     return run
 
 
-def vmx(names):
+def vmx(names, model='corei7_skylake_x', mmu='auto'):
     def run(options, folder):
-        guests = {name.replace('-', '_'): f'kernel = {name}.img\nengine = vmx\nmemory = 16M\n' for name in names}
-        output = output_of_bochs(folder, make_iso(options, folder, guests, '--debug-exit --no-reboot'), 'corei7_skylake_x', options.timeout)
+        guests = {name.replace('-', '_'): f'kernel = {name}.img\nengine = vmx\nmmu = {mmu}\nmemory = 16M\n' for name in names}
+        output = output_of_bochs(folder, make_iso(options, folder, guests, '--debug-exit --no-reboot'), model, options.timeout)
         passed = set(re.findall(r'nadir: (\w+) ended with status 1\b', output))
         trouble = 'nadir itself failed' if 'nadir: bug' in output or 'nadir: error' in output else next((f'{name} did not pass' for name in guests if name not in passed), None)
         return output, trouble
@@ -325,6 +326,8 @@ MACHINES = {
     'Bochs Skylake-X': on_bochs('corei7_skylake_x'),
     'Bochs Ryzen': on_bochs('ryzen'),
     'Bochs Penryn': on_bochs('core2_penryn_t9600'),
+    'Bochs VT-x vtlb': vmx(VMX_SHADOWED, mmu='vtlb'),
+    'Bochs VT-x Penryn': vmx(VMX_SHADOWED, 'core2_penryn_t9600'),
     **{f'Bochs VT-x {i // VMX_GROUP + 1}': vmx(VMX[i:i + VMX_GROUP]) for i in range(0, len(VMX), VMX_GROUP)},
 }
 

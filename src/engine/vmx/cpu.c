@@ -160,7 +160,7 @@ static void flush_vpid(struct vmx_vcpu *x, struct vmx_cpu *cpu)
 static void flush_ept(struct vmx_vcpu *x)
 {
 	if (x->capabilities.ept_vpid & EPT_CAP_INVEPT_SINGLE)
-		invept(INVALIDATE_SINGLE, x->eptp);
+		invept(INVALIDATE_SINGLE, x->root);
 	else
 		invept(INVALIDATE_ALL, 0);
 }

@@ -4,6 +4,7 @@
 
 #include "arch/asm.h"
 #include "arch/exception.h"
+#include "arch/msr.h"
 #include "cpu/host_cpuid.h"
 #include "engine/step/step.h"
 #include "lib/string.h"
@@ -12,11 +13,22 @@
 #define PLE_GAP 128 /* ticks between PAUSEs of one loop */
 #define PLE_WINDOW 4096 /* ticks that a loop may last */
 
-static const u32 without[WORD_COUNT];
-
 static u64 read_msr(u32 msr)
 {
 	return rdmsr(msr);
+}
+
+/* NULL: the user wants nested paging, and there is none. *missing: what is required and missing. */
+static const struct hw_memory_ops *choose(const struct vmx_capabilities *c, enum mmu_mode mode, struct vmx_controls *controls, const struct vmx_control **missing)
+{
+	u32 without[WORD_COUNT] = { 0 };
+	*missing = vmx_controls_choose(c, without, controls);
+	const struct hw_memory_ops *ops = hw_memory_choose(mode, controls->word[WORD_SECONDARY] & PROC2_EPT);
+	if (*missing || !ops || ops->nested)
+		return ops;
+	without[WORD_SECONDARY] = PROC2_EPT;
+	*missing = vmx_controls_choose(c, without, controls);
+	return ops;
 }
 
 static bool firmware_allows(void)
@@ -40,13 +52,10 @@ bool vmx_available(const char **why)
 	struct vmx_capabilities capabilities;
 	struct vmx_controls controls;
 	vmx_capabilities_read(&capabilities, read_msr);
-	const struct vmx_control *missing = vmx_controls_choose(&capabilities, without, &controls);
+	const struct vmx_control *missing;
+	choose(&capabilities, MMU_AUTO, &controls, &missing);
 	if (missing) {
 		*why = missing->missing;
-		return false;
-	}
-	if (!(controls.word[WORD_SECONDARY] & PROC2_EPT)) { /* whoever has it has load IA32_EFER, too */
-		*why = "this processor has VT-x without EPT";
 		return false;
 	}
 	return hw_registers_available(why);
@@ -54,7 +63,12 @@ bool vmx_available(const char **why)
 
 static void limit(struct cpuid_policy *available, enum mmu_mode mode)
 {
-	hw_limit(available, true);
+	struct vmx_capabilities capabilities;
+	struct vmx_controls controls;
+	const struct vmx_control *missing;
+	vmx_capabilities_read(&capabilities, read_msr);
+	const struct hw_memory_ops *ops = choose(&capabilities, mode, &controls, &missing);
+	hw_limit(available, ops && ops->nested);
 }
 
 /* ---- MSR bitmaps: reads of 0 to 1fffH, of c0000000H and on, then writes; a bit set: it leaves ---- */
@@ -120,7 +134,15 @@ static void write_constants(struct vmx_vcpu *x)
 	vmwrite(VMCS_GUEST_VMCS_LINK, ~0ull);
 	vmwrite(VMCS_CR0_MASK, ~0ull);
 	vmwrite(VMCS_CR4_MASK, ~0ull);
-	vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VEC_DB) | BIT(VEC_UD) | BIT(VEC_AC) | BIT(VEC_MC));
+	u64 faults = x->hw.memory->ops->nested ? 0 : BIT(VEC_PF);
+	vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VEC_DB) | BIT(VEC_UD) | BIT(VEC_AC) | BIT(VEC_MC) | faults);
+	if (!vmx_has(x, WORD_ENTRY, ENTRY_LOAD_EFER)) {
+		x->areas[AREA_GUEST].index = x->areas[AREA_HOST].index = MSR_EFER;
+		vmwrite(VMCS_ENTRY_MSR_LOAD, host_physical(&x->areas[AREA_GUEST]));
+		vmwrite(VMCS_EXIT_MSR_LOAD, host_physical(&x->areas[AREA_HOST]));
+		vmwrite(VMCS_ENTRY_MSR_LOADS, 1);
+		vmwrite(VMCS_EXIT_MSR_LOADS, 1);
+	}
 }
 
 /* ---- vCPUs ---- */
@@ -136,14 +158,15 @@ int vmx_vcpu_create(struct vcpu *v)
 	}
 	step_of(v)->translator = &x->hw;
 	vmx_capabilities_read(&x->capabilities, read_msr);
-	vmx_controls_choose(&x->capabilities, without, &x->controls);
+	const struct vmx_control *missing;
+	const struct hw_memory_ops *memory = choose(&x->capabilities, v->mmu_mode, &x->controls, &missing);
+	if (!memory)
+		host_log(LOG_ERROR, "option --mmu: this processor has no EPT; shadow and vtlb work everywhere");
 	x->vmcs = host_pages_create(1);
 	x->bitmaps = host_pages_create(1);
-	if (hw_memory_choose(v->mmu_mode, true) == &hw_memory_nested)
-		x->hw.memory = hw_memory_nested.create(v, &hw_format_ept);
-	else
-		host_log(LOG_ERROR, "option --mmu: with VT-x guests have nested paging only");
-	if (!x->vmcs || !x->bitmaps || !x->hw.memory || !vmx_cpus_init(&x->capabilities)) {
+	x->areas = host_pages_create(1);
+	x->hw.memory = memory && !missing ? memory->create(v, memory->nested ? &hw_format_ept : &hw_format_shadow) : NULL;
+	if (!x->vmcs || !x->bitmaps || !x->areas || !x->hw.memory || !vmx_cpus_init(&x->capabilities)) {
 		vmx_vcpu_destroy(v);
 		return -1;
 	}
@@ -166,6 +189,7 @@ void vmx_vcpu_destroy(struct vcpu *v)
 		x->hw.memory->ops->destroy(x->hw.memory);
 	host_pages_destroy(x->vmcs, 1);
 	host_pages_destroy(x->bitmaps, 1);
+	host_pages_destroy(x->areas, 1);
 	host_free(x);
 	step_destroy(v);
 }

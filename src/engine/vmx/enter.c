@@ -124,6 +124,7 @@ static void write_host(struct vmx_vcpu *x)
 	vmwrite(VMCS_HOST_GS_BASE, rdmsr(MSR_GS_BASE));
 	if (vmx_has(x, WORD_EXIT, EXIT_LOAD_EFER))
 		vmwrite(VMCS_HOST_EFER, rdmsr(MSR_EFER));
+	x->areas[AREA_HOST].value = rdmsr(MSR_EFER);
 	x->host_written = true;
 }
 
@@ -151,11 +152,11 @@ static void store_kept(struct vcpu *v, struct vmx_cpu *cpu)
 
 static void set_memory(struct vmx_vcpu *x, struct vmx_cpu *cpu)
 {
+	const struct hw_memory_ops *ops = x->hw.memory->ops;
 	bool stale = hw_memory_stale(x->hw.memory, host_cpu());
-	u64 root = x->hw.memory->ops->root(x->hw.memory);
-	u64 eptp = root | EPTP_WB | EPTP_WALK_4;
-	if (x->eptp != eptp) {
-		vmwrite(VMCS_EPTP, x->eptp = eptp);
+	u64 root = ops->root(x->hw.memory) | (ops->nested ? EPTP_WB | EPTP_WALK_4 : 0);
+	if (x->root != root) {
+		vmwrite(ops->nested ? VMCS_EPTP : VMCS_GUEST_CR3, x->root = root);
 		stale = true;
 	}
 	vmx_flush(x, cpu, stale);

@@ -76,19 +76,33 @@ static void fetch_segments(struct vcpu *v, struct vmx_vcpu *x)
 
 /* ---- control registers: all bits leave when they are written, and reads show what the guest wrote ---- */
 
+static struct hw_control control_of(struct vmx_vcpu *x)
+{
+	struct hw_control c;
+	x->hw.memory->ops->control(x->hw.memory, &c);
+	return c;
+}
+
 /* Caches work whatever the guest says. */
-static u64 real_cr0(const struct vcpu *v, const struct vmx_vcpu *x)
+static u64 real_cr0(const struct vcpu *v, const struct vmx_vcpu *x, const struct hw_control *c)
 {
 	u64 must = x->capabilities.cr0_fixed[0];
 	if (vmx_has(x, WORD_SECONDARY, PROC2_UNRESTRICTED))
 		must &= ~(CR0_PE | CR0_PG);
-	return (v->cr0 & ~(CR0_CD | CR0_NW)) | must;
+	return (v->cr0 & ~(CR0_CD | CR0_NW | c->cr0.own)) | c->cr0.value | must;
 }
 
 /* Machine checks are the host's. */
-static u64 real_cr4(const struct vcpu *v, const struct vmx_vcpu *x)
+static u64 real_cr4(const struct vcpu *v, const struct vmx_vcpu *x, const struct hw_control *c)
 {
-	return v->cr4 | x->capabilities.cr4_fixed[0] | CR4_MCE;
+	return (v->cr4 & ~c->cr4.own) | c->cr4.value | x->capabilities.cr4_fixed[0] | CR4_MCE;
+}
+
+static void write_efer(struct vmx_vcpu *x, u64 efer)
+{
+	if (vmx_has(x, WORD_ENTRY, ENTRY_LOAD_EFER))
+		vmwrite(VMCS_GUEST_EFER, efer);
+	x->areas[AREA_GUEST].value = efer;
 }
 
 static bool uses_pdptes(const struct vcpu *v)
@@ -105,19 +119,24 @@ static void write_entry_controls(struct vcpu *v, struct vmx_vcpu *x)
 
 static void write_control(struct vcpu *v, struct vmx_vcpu *x)
 {
-	vmwrite(VMCS_GUEST_CR0, real_cr0(v, x));
-	vmwrite(VMCS_GUEST_CR3, v->cr3);
-	vmwrite(VMCS_GUEST_CR4, real_cr4(v, x));
-	vmwrite(VMCS_GUEST_EFER, v->efer);
+	struct hw_control c = control_of(x);
+	bool nested = x->hw.memory->ops->nested;
+	vmwrite(VMCS_GUEST_CR0, real_cr0(v, x, &c));
+	vmwrite(VMCS_GUEST_CR4, real_cr4(v, x, &c));
+	write_efer(x, (v->efer & ~c.efer.own) | c.efer.value);
+	if (nested)
+		vmwrite(VMCS_GUEST_CR3, v->cr3);
 	vmwrite(VMCS_CR0_SHADOW, v->cr0);
 	vmwrite(VMCS_CR4_SHADOW, v->cr4);
 	write_entry_controls(v, x);
-	for (unsigned i = 0; i < 4 && uses_pdptes(v); i++)
+	for (unsigned i = 0; i < 4 && nested && uses_pdptes(v); i++)
 		vmwrite(VMCS_GUEST_PDPTE0 + 2 * i, v->pdpte[i]);
 }
 
 static void fetch_control(struct vcpu *v, struct vmx_vcpu *x)
 {
+	if (!x->hw.memory->ops->nested)
+		return;
 	v->cr3 = vmread(VMCS_GUEST_CR3);
 	for (unsigned i = 0; i < 4 && uses_pdptes(v); i++)
 		v->pdpte[i] = vmread(VMCS_GUEST_PDPTE0 + 2 * i);

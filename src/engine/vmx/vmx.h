@@ -38,11 +38,19 @@ struct vmx_cpu {
 	u64 kept[VMX_KEPT_MSRS]; /* what vmx_kept_msrs hold */
 };
 
+/* An area of MSRs to be loaded. Intel SDM volume 3, "VM-Entry Controls for MSRs". Where the processor has no controls for EFER, two of one entry do that. */
+struct vmx_msr_entry {
+	u32 index, reserved;
+	u64 value;
+};
+enum { AREA_GUEST, AREA_HOST };
+
 struct vmx_vcpu {
 	struct hw_vcpu hw;
 	struct vmx_capabilities capabilities;
 	struct vmx_controls controls;
 	void *vmcs, *bitmaps; /* a page each */
+	struct vmx_msr_entry *areas; /* likewise: AREA_* */
 	struct vmx_cpu *active; /* where the VMCS is; NULL: nowhere. Written with interrupts off, there. */
 	u32 active_number;
 	bool launched, host_written;
@@ -53,7 +61,7 @@ struct vmx_vcpu {
 	u16 vpid;
 	const struct vmx_cpu *vpid_cpu; /* whose VPID this is */
 	u64 vpid_generation;
-	u64 tsc_offset, eptp;
+	u64 tsc_offset, root; /* as the VMCS has them: EPTP or guest CR3 */
 	/* Of the last exit, as far as its reason has them (exits.c). */
 	u32 reason, event, event_error;
 	u8 length; /* 0: it tells none */
