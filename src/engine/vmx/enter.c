@@ -59,10 +59,12 @@ static enum vmx_result run_guest(u64 *gpr, bool launched)
 			 "movq %%r14, 14*8(%%rdi)\n\t"
 			 "movq %%r15, 15*8(%%rdi)\n\t"
 			 "popq %%rdi\n\t"
-			 "popq %%rbp"
-			 : [gpr] "+D"(gpr), "+S"(launched), "=@ccc"(carry), "=@ccz"(zero)
+			 "popq %%rbp\n\t"
+			 "setc %%al\n\t"
+			 "setz %%cl"
+			 : [gpr] "+D"(gpr), "+S"(launched), "=&a"(carry), "=&c"(zero)
 			 : [host_rsp] "i"(VMCS_HOST_RSP), [host_rip] "i"(VMCS_HOST_RIP)
-			 : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory");
+			 : "rbx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory");
 	return vmx_result_of(carry, zero);
 }
 
