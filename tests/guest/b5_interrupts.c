@@ -189,7 +189,7 @@ CODE(halt_masked, "hlt\n nop");
 static void nmi_wakes_halt(void)
 {
 	ioapic_pin(2, LVT_MASKED, 0);
-	pit_start(0, 0, 10000);
+	pit_start(0, 0, on_qemu ? 60000 : 10000); /* must not come before HLT */
 	ioapic_pin(2, ICR_NMI, apic_read(APIC_ID) & 0xff000000u);
 	struct state s = run_code(halt_masked, 0);
 	CHECK_FAULT(s, VEC_NMI, NO_ERROR, (ulong)halt_masked + 1);
@@ -257,7 +257,7 @@ static void interrupts_user_code(void)
 	apic_write(APIC_TIMER_DIVIDE, 0xb);
 	apic_write(APIC_LVT_TIMER, VECTOR);
 	for (unsigned cpl = 0; cpl < 4; cpl++) {
-		apic_write(APIC_TIMER_INITIAL, 5000000);
+		apic_write(APIC_TIMER_INITIAL, on_qemu ? 100000000 : 5000000);
 		struct state s = state_at(user_loop, cpl);
 		s.flags |= FLAG_IF;
 		s.dx = 0x1234;
