@@ -20,9 +20,12 @@ ifconfig eth0 10.0.0.$me up
 until ping -c 1 -W 1 10.0.0.$other >/dev/null; do :; done
 echo "ping: $(ping -c 3 -s 1400 10.0.0.$other | grep -o '3 packets received')"
 if [ "$me" = 1 ]; then
-	tail -c +513 /dev/vda | nc -l -p 99 >/dev/null
+	tail -c +513 /dev/vda >/tmp/give
+	nc -l -p 99 </tmp/give >/dev/null
 else
-	until nc 10.0.0.1 99 >/tmp/got && [ -s /tmp/got ]; do sleep 1; done
+	mkfifo /tmp/silence # whose end never comes: at the end of its input nc says so to the other one, which then ends, too
+	exec 3<>/tmp/silence
+	until nc 10.0.0.1 99 <&3 >/tmp/got && [ -s /tmp/got ]; do sleep 1; done
 	echo "got: $(short </tmp/got)"
 fi
 echo "done: $me"

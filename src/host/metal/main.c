@@ -34,6 +34,7 @@ static void run(void *opaque)
 	timer_start();
 	enum guests_end end = guests_run(&info);
 	log_line("all guests have ended");
+	serial_flush();
 	if (end == GUESTS_RESET)
 		power_reset();
 	if (end == GUESTS_POWER_OFF)

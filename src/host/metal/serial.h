@@ -9,9 +9,11 @@ void serial_init(void);
 void serial_put(u8 byte);
 /* A line of the host's. It begins at the left margin, whatever a guest has written. */
 void serial_line(const char *text);
+/* Until all has left. */
+void serial_flush(void);
 /* False: nothing has come. */
 bool serial_get(u8 *byte);
-/* Let input interrupt the boot CPU, if there is a way (irq.h). */
+/* Let the port interrupt the boot CPU, if there is a way (irq.h): then nobody waits for the line any more. On a thread. */
 void serial_start_interrupts(void);
 bool serial_has_interrupts(void);
 /* How many there were. */
