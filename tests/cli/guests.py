@@ -38,6 +38,12 @@ def echo(greeting):
     return say(greeting) + body + POWER_OFF
 
 
+def scribble():
+    """Say hello, then count in every other page from 64 to 512 KiB, for ever."""
+    # mov ax, 0x1000; l: mov ds, ax; inc word [0]; add ax, 0x200; cmp ax, 0x8000; jb l; jmp to the first
+    return say("hello") + b"\xb8\x00\x10" + b"\x8e\xd8" + b"\xff\x06\x00\x00" + b"\x05\x00\x02" + b"\x3d\x00\x80" + b"\x72\xf2" + b"\xeb\xed"
+
+
 def flood(count):
     """Write `count` (up to 65535) letters, then power off."""
     body = b"\xba\xf8\x03\xb0\x78"  # mov dx, THR; mov al, 'x'

@@ -4,10 +4,14 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import time
 
 import guests
 import run
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "boot"))
+import snapshot_memory  # pylint: disable=wrong-import-position
 
 
 class Snapshots(run.Case):
@@ -151,13 +155,13 @@ class Snapshots(run.Case):
         self.refused("restore", broken, "--prefault", words=["memory", "damaged"])
         self.expect_sentence(self.restore(broken), "memory", "damaged", status=1)
 
-    def order(self, environment, *words):
+    def order(self, environment, *words, name="web"):
         """`nadir snapshot`, as soon as the one before is wholly on the disk."""
         end = time.monotonic() + run.TIMEOUT
-        done = run.nadir("snapshot", *words, "web", env=environment)
+        done = run.nadir("snapshot", *words, name, env=environment)
         while b"another snapshot" in done.stderr and time.monotonic() < end:
             time.sleep(0.02)
-            done = run.nadir("snapshot", *words, "web", env=environment)
+            done = run.nadir("snapshot", *words, name, env=environment)
         return done
 
     def chain(self, *more):
@@ -220,6 +224,32 @@ class Snapshots(run.Case):
         moved = os.path.join(self.directory, "moved")
         shutil.move(self.folder, moved)  # all together
         self.assertEqual(self.restore(os.path.join(moved, "4"), "--snapshot-dir", self.folder).stdout, b"again ")
+
+    def test_log(self):
+        """With each engine, the log has the pages that a guest writes, and no others."""
+        environment = dict(os.environ, XDG_RUNTIME_DIR=self.directory)
+        for engine in ("step", "bt", "lockstep", "kvm"):
+            self.folder = os.path.join(self.directory, engine)
+            guest = self.start_guest(guests.scribble(), "--snapshot-dir", self.folder, "--name", engine, "--engine", engine, env=environment)
+            greeting = guest.stdout.read(5)
+            if engine == "kvm" and not greeting and guest.wait(run.TIMEOUT) == 2:
+                continue  # this host's KVM cannot be used
+            self.assertEqual(greeting, b"hello")
+            for words in (["--as", "full"], ["--as", "log", "--incremental"]):
+                time.sleep(0.3)
+                done = self.order(environment, *words, name=engine)
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+            self.assertEqual(run.nadir("pause", engine, env=environment).returncode, 0)
+            for words in (["--as", "last", "--incremental=full"], ["--as", "whole"]):
+                self.assertEqual(self.order(environment, *words, name=engine).returncode, 0)
+            while not os.path.isdir(self.path("whole")):
+                time.sleep(0.01)
+            run.end(guest)
+            statistics = {}
+            before, last = snapshot_memory.read(self.path("full")), snapshot_memory.read(self.path("last"), statistics)
+            self.assertEqual(snapshot_memory.differing(last, snapshot_memory.read(self.path("whole"))), [])
+            self.assertEqual(snapshot_memory.differing(before, last), list(range(0x10000, 0x80000, 0x2000)), engine)
+            self.assertEqual(statistics["stored"], 0x70000 // 0x2000, engine)
 
     def test_bad_base(self):
         run.end(self.chain()[0])
