@@ -281,14 +281,14 @@ def svm(options, name):
     return output, verdict(output)
 
 
-def linux(cpus):
+def linux(cpus, mmu='auto'):
     """Debian's kernel by AMD-V to a shell, which says how many CPUs it has."""
     def run(options, folder):
         for package, name in ('linux-image-cloud-amd64', 'linux-cloud'), ('busybox-static', 'busybox'):
             subprocess.run([f'{SCRIPTS}/guest-package.sh', package, f'{CACHE}/{name}'], check=True)
         subprocess.run([f'{SCRIPTS}/initramfs.sh', f'{CACHE}/busybox/bin/busybox', f'{folder}/shell.cpio.gz'], check=True)
         kernel = glob.glob(f'{CACHE}/linux-cloud/boot/vmlinuz-*')[0]
-        append = f'--engine svm --end reset --memory 256M --cpus {cpus}'
+        append = f'--engine svm --mmu {mmu} --end reset --memory 256M --cpus {cpus}'
         command = qemu('-kernel', options.nadir, '-append', append, '-initrd', f'{kernel} console=ttyS0 quiet,{folder}/shell.cpio.gz', cpus=cpus)
         output = output_of(command, options.timeout, keys=b'echo it has "$(nproc)" CPUs; poweroff -f\n', prompt=b'nadir:/#')
         return output, None if f'it has {cpus} CPUs' in output and 'powered itself off' in output else 'no shell, or not all CPUs'
@@ -317,6 +317,8 @@ MACHINES = {
     'Linux, 1 CPU': linux(1),
     'Linux, 2 CPUs': linux(2),
     'Linux, 4 CPUs': linux(4),
+    'Linux, 2 CPUs, vtlb': linux(2, 'vtlb'),
+    'Linux, 2 CPUs, shadow': linux(2, 'shadow'),
     '4 CPUs, 3 guests': several,
     'hostile neighbours': neighbours,
     'disks and a network': disks,

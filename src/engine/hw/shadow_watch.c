@@ -227,18 +227,18 @@ static void compare(struct shadow *s, struct record *r)
 	}
 }
 
-/* The top table of an address space that does not run now may be no table at all any more: its context goes. */
+/* The top table of an address space that does not run now may be no table at all any more: its context goes, and perhaps the record with it. */
 static void evict_idle(struct shadow *s, const struct record *r)
 {
-	for (unsigned i = 0; i < CONTEXTS; i++) {
-		struct context *c = &s->context[i];
-		bool top = false;
-		for (const struct use *u = r->uses; u && c->top && c != s->current; u = u->next_of_record)
-			top |= u->context == c && !u->parent;
-		if (top)
-			shadow_evict(s, c);
-	}
+	u32 idle = 0;
+	for (const struct use *u = r->uses; u; u = u->next_of_record)
+		if (!u->parent && u->context != s->current)
+			idle |= (u32)BIT(u->context - s->context);
+	for (; idle; idle &= idle - 1)
+		shadow_evict(s, &s->context[__builtin_ctz(idle)]);
 }
+
+static_assert(CONTEXTS <= 32, "a bit each in evict_idle");
 
 static void follow_write(struct shadow *s, gpa_t gpa)
 {
