@@ -56,7 +56,7 @@ SHADOWED = [f'{mmu} {name}' for mmu in ('shadow', 'vtlb') for name in (
 VMX = [f'{name}-{width}' for name in ('alignment', 'b1_ring', 'b3_sensitive', 'b7_hidden', 'debug', 'exceptions') for width in (32, 64)]
 VMX += ['io_permission-64', 'mmio-64', 'task_switch-32', 'v86-32']
 VMX_GROUP = 8  # guests at once
-VMX_SHADOWED = ('flags-64', 'exceptions-32')  # without EPT
+VMX_SHADOWED = ('flags-64', 'exceptions-32', 'b7_hidden-32', 'real_mode-32')  # without EPT; where real mode is step's
 
 # Several guests on one machine, by description files: their names, and what they run.
 SEVERAL = {

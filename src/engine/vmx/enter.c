@@ -259,12 +259,21 @@ static void store(struct vcpu *v, struct vmx_vcpu *x)
 	x->hw.next_rip = x->length ? behind(v->rip, x->length) : 0;
 }
 
+/* Without unrestricted guests PE and PG are on whatever the guest has, and its real mode would be protected mode. PG of a guest without paging does no harm where
+ * the tables are nadir's. */
+static bool can_run(const struct vcpu *v, const struct vmx_vcpu *x)
+{
+	u64 needed = CR0_PE | (x->hw.memory->ops->nested ? CR0_PG : 0);
+	return vmx_has(x, WORD_SECONDARY, PROC2_UNRESTRICTED) || (v->cr0 & needed) == needed;
+}
+
 bool vmx_enter(struct vcpu *v, const char **what)
 {
 	struct vmx_vcpu *x = vmx_of(v);
 	struct vmx_cpu *cpu = *host_cpu_slot();
 	x->moved = !vmx_load(x);
-	if (unlikely(x->moved)) {
+	if (unlikely(x->moved || !can_run(v, x))) {
+		x->reason = EXIT_REASON_FAILED_ENTRY | VMX_GUEST_STATE;
 		hw_registers_load(v, &cpu->hw); /* where they are looked for after an entry */
 		hw_registers_leave(v);
 		return true;

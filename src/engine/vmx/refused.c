@@ -39,8 +39,7 @@ const char *vmx_refused_entry(struct vcpu *v, enum vmx_result result)
 void vmx_refused_state(struct vcpu *v)
 {
 	struct vmx_vcpu *x = vmx_of(v);
-	bool expected = !vmx_has(x, WORD_SECONDARY, PROC2_UNRESTRICTED) && (v->cr0 & (CR0_PE | CR0_PG)) != (CR0_PE | CR0_PG);
-	if (x->told || expected)
+	if (x->told)
 		return;
 	x->told = true;
 	host_log(LOG_WARN, "vCPU %u: %s", v->index, vmx_exit_name(x->reason));
