@@ -21,7 +21,12 @@ class Ends(run.Case):
             self.assertEqual(done.returncode, (value << 1 | 1) & 0xFF)
 
     def test_perf_map(self):
-        guest = self.start_guest(guests.say("a") + guests.POWER_OFF, "--perf-map", "--engine", "bt")
+        """Lines as perf reads them, of code in memory that perf takes names for: of no file but /dev/zero."""
+        guest = self.start_guest(guests.say("a") + guests.HALT, "--perf-map", "--engine", "bt")
+        self.assertEqual(guest.stdout.read(1), b"a")
+        with open(f"/proc/{guest.pid}/maps", encoding="utf-8") as file:
+            mappings = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) r-xs .* /dev/zero \(deleted\)$", file.read(), re.M)
+        guest.terminate()
         guest.communicate()
         path = f"/tmp/perf-{guest.pid}.map"
         with open(path, encoding="ascii") as file:
@@ -30,6 +35,7 @@ class Ends(run.Case):
         self.assertTrue(lines)
         for line in lines:
             self.assertRegex(line, r"^[0-9a-f]+ [0-9a-f]+ guest_[0-9a-f]+\n$")
+            self.assertTrue(any(int(start, 16) <= int(line.split()[0], 16) < int(end, 16) for start, end in mappings))
 
     def test_no_debug_exit(self):
         done = self.run_guest(guests.debug_exit(3) + guests.POWER_OFF)

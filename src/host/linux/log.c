@@ -107,6 +107,11 @@ void log_set_code_map(int fd)
 	code_map = fd;
 }
 
+bool log_has_code_map(void)
+{
+	return code_map >= 0;
+}
+
 /* A profile that lacks a line is no reason to stop. */
 void host_note_code(const void *code, size_t size, u64 guest)
 {

@@ -9,6 +9,7 @@ void log_set_level(enum host_log_level level);
 void log_set_fd(int fd);
 /* Where host_note_code writes lines as perf reads them from /tmp/perf-PID.map; none: -1. The descriptor stays the caller's. */
 void log_set_code_map(int fd);
+bool log_has_code_map(void);
 /* What host_panic calls before it aborts, to show the vCPUs' state. */
 void log_set_panic_dump(void (*dump)(void));
 

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "host/linux/memory.h"
 
+#include "host/linux/log.h"
 #include "host/linux/memory_lazy.h"
 #include "host/linux/space.h"
 
@@ -211,8 +212,26 @@ static void *map_code(int fd, size_t size)
 	return rx;
 }
 
+/* Code that perf is to name (--perf-map) lies in no file: perf takes names for anonymous memory alone. So no space can map it. */
+static int create_named(struct host_code *code, size_t size)
+{
+	void *rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *rx = rw == MAP_FAILED ? MAP_FAILED : mremap(rw, 0, size, MREMAP_MAYMOVE); /* a second mapping */
+	if (rx == MAP_FAILED || mprotect(rx, size, PROT_READ | PROT_EXEC) < 0) {
+		if (rw != MAP_FAILED)
+			munmap(rw, size);
+		if (rx != MAP_FAILED)
+			munmap(rx, size);
+		return -1;
+	}
+	*code = (struct host_code){ .rw = rw, .rx = rx, .size = size };
+	return 0;
+}
+
 int host_code_create(struct host_code *code, size_t size)
 {
+	if (log_has_code_map())
+		return create_named(code, size);
 	int fd = make_file("nadir-code", size);
 	if (fd < 0)
 		return -1;

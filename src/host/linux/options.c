@@ -78,7 +78,7 @@ static const struct option_row rows[] = {
 	{ "trace", 't', TYPE_TEXT, FIELD(trace), "WHAT[,WHAT]", NULL, 0, 0,
 	  "log what happens: exits, io, mmio, msr, irq, int; of translated code in_asm, out_asm, exec" },
 	{ "log-level", 0, TYPE_CHOICE, FIELD(log_level), "error|warn|info|debug", "warn", 0, 0, "which diagnostics are shown" },
-	{ "perf-map", 0, TYPE_FLAG, FIELD(perf_map), NULL, NULL, 0, 0, "name translated code in /tmp/perf-PID.map for perf" },
+	{ "perf-map", 0, TYPE_FLAG, FIELD(perf_map), NULL, NULL, 0, 0, "name translated code in /tmp/perf-PID.map for perf; all code is translated then" },
 	{ "log-file", 0, TYPE_TEXT, FIELD(log_file), "PATH", NULL, 0, 0, "diagnostics go there instead of stderr" },
 	{ "sandbox", 0, TYPE_CHOICE, FIELD(sandbox), "on|off", "on", 0, 0, "confine nadir once it is set up" },
 	{ "snapshot-dir", 0, TYPE_TEXT, FIELD(snapshot_dir), "PATH", NULL, 0, 0,

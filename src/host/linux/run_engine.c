@@ -28,7 +28,7 @@ int run_engine(const struct run_options *o, struct vm_config *config)
 	if (config->trace == ~0u)
 		return -1;
 	config->engine = engine_find(o->engine);
-	config->direct = !strcmp(o->direct, "off") ? DIRECT_OFF : !strcmp(o->direct, "always") ? DIRECT_ALWAYS : DIRECT_AUTO;
+	config->direct = o->perf_map || !strcmp(o->direct, "off") ? DIRECT_OFF : !strcmp(o->direct, "always") ? DIRECT_ALWAYS : DIRECT_AUTO;
 	if (config->engine != &engine_kvm)
 		kvm_forget();
 	return check(config->engine, config->trace);
