@@ -31,10 +31,11 @@ static struct direct_candidate *candidate_of(struct direct *d, u64 cr3)
 
 void direct_sample(struct vcpu *vcpu, struct direct *d)
 {
-	u64 tsc = direct_now(), entries = vcpu->mmu->user_entries, cr3 = space_key(vcpu);
+	u64 tsc = direct_now(), entries = vcpu->mmu->user_entries, cr3 = space_key(vcpu), passed = tsc - d->sampled_at;
+	if (cr3 == d->sampled_cr3 && passed < direct_us(SAMPLE)) /* that would look like a short burst */
+		return;
 	if (cr3 == d->sampled_cr3 && d->sampled_at) {
 		struct direct_candidate *c = candidate_of(d, cr3);
-		u64 passed = tsc - d->sampled_at;
 		if (passed / (entries - d->sampled_entries + 1) >= direct_us(BURST))
 			c->busy += MIN(passed, direct_us(5000));
 		else
