@@ -7,7 +7,9 @@
 #include "host/linux/disk_ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -63,17 +65,42 @@ static int open_ring(struct io_uring *ring)
 	return error;
 }
 
+/* The image's files, opened once more: the kernel takes a ring apart some time after its process has ended, and what is registered there would
+ * keep the image's lock until then. */
+static bool open_again(struct image *image, int *file)
+{
+	int own[IMAGE_FILES_MAX];
+	bool good = true;
+	image->ops->files(image, own);
+	for (unsigned i = 0; i < IMAGE_FILES_MAX; i++) {
+		char path[32];
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", own[i]);
+		file[i] = own[i] < 0 ? -1 : open(path, (fcntl(own[i], F_GETFL) & (O_ACCMODE | O_DIRECT)) | O_NONBLOCK | O_CLOEXEC);
+		good &= own[i] < 0 || file[i] >= 0;
+	}
+	return good;
+}
+
+static void close_files(const int *file)
+{
+	for (unsigned i = 0; i < IMAGE_FILES_MAX; i++)
+		if (file[i] >= 0)
+			close(file[i]);
+}
+
 struct disk_ring *disk_ring_create(struct image *image)
 {
 	int file[IMAGE_FILES_MAX + 1];
 	struct disk_ring *r = image->ops->files ? calloc(1, sizeof(*r)) : NULL;
 	if (!r)
 		return NULL;
-	image->ops->files(image, file);
+	bool readable = open_again(image, file);
 	r->image = image;
 	r->wake = file[WAKE] = eventfd(0, EFD_CLOEXEC);
-	bool opened = r->wake >= 0 && !open_ring(&r->ring);
-	if (opened && !io_uring_register_files(&r->ring, file, ARRAY_SIZE(file)) && !restrict_ring(r))
+	bool opened = readable && r->wake >= 0 && !open_ring(&r->ring);
+	bool good = opened && !io_uring_register_files(&r->ring, file, ARRAY_SIZE(file)) && !restrict_ring(r);
+	close_files(file);
+	if (good)
 		return r;
 	if (opened)
 		io_uring_queue_exit(&r->ring);
