@@ -13,18 +13,22 @@ fi
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT INT TERM
 mkdir -p "$root/boot/grub"
-objcopy --strip-debug "$nadir" "$root/boot/nadir.elf"
+# Packed, since GRUB reads a packed file in small pieces: of the plain one, a MiB and more, OVMF's CD-ROM driver does not deliver all sectors.
+objcopy --strip-debug "$nadir" "$root/nadir.elf"
+gzip -9 -n <"$root/nadir.elf" >"$root/boot/nadir.elf.gz"
+rm "$root/nadir.elf"
 {
 	echo 'serial --unit=0 --speed=115200'
 	echo 'terminal_input serial console'
 	echo 'terminal_output serial console'
 	echo 'set timeout=0'
+	echo 'insmod gzio'
 	echo 'menuentry nadir {'
-	echo "	multiboot2 /boot/nadir.elf $append"
+	echo "	multiboot2 /boot/nadir.elf.gz $append"
 	for file; do
 		name=$(basename "$file")
 		cp "$file" "$root/boot/$name"
-		echo "	module2 /boot/$name $name"
+		echo "	module2 --nounzip /boot/$name $name"
 	done
 	echo '}'
 } >"$root/boot/grub/grub.cfg"

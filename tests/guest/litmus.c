@@ -521,7 +521,7 @@ static void fresh_code(void)
 	}
 	smp_run(fresh_work);
 	CHECK_EQ(torn_code, 0);
-	CHECK_EQ(stale_code, 0);
+	CHECK_BUT_QEMU(stale_code == 0, "now and then it keeps what it translated while another CPU stored there");
 }
 
 void guest_main(void)

@@ -38,12 +38,12 @@ GUESTS = ('flags-64', 'b1_ring-64', 'exceptions-32', 'exceptions-64', 'strings-6
 END = 'all guests have ended'
 
 # By AMD-V guests run on TCG's own CPU, and are told so, as its deviations are not nadir's. Not debug (TCG forgets armed break points when it enters a
-# guest), litmus with 4 vCPUs on 2 CPUs (other CPUs' code is seen stale once in a while; why is not known) and paging-32 (a MOV to CR3 with bad PDPTEs succeeds on TCG; the next MOV to CR4 is nadir's, and fails).
+# guest) and paging-32 (a MOV to CR3 with bad PDPTEs succeeds on TCG; the next MOV to CR4 is nadir's, and fails).
 SVM = [f'{name}-{width}' for name in ('alignment', 'apic', 'b1_ring', 'b3_sensitive', 'b4_transitions', 'b5_interrupts', 'b7_hidden', 'debuggee',
                                       'double_fault', 'exceptions', 'flags', 'fpu_xsave', 'gates', 'io_permission', 'iret', 'mmio', 'msr_cpuid',
                                       'neighbours', 'segments', 'smc', 'strings') for width in (32, 64)]
 SVM += ['ioapic-32', 'legacy-32', 'narrow-32', 'paging-64', 'pic_pit-32', 'place-64', 'place_code-64', 'place_state-64', 'real_mode-32',
-        'task_switch-32', 'v86-32', 'smp-64', 'smp-64 2', 'litmus-64 2', 'startup-64 4', 'torture-64 2', 'paravirt-64 2']
+        'task_switch-32', 'v86-32', 'smp-64', 'smp-64 2', 'litmus-64 2', 'litmus-64 4', 'startup-64 4', 'torture-64 2', 'paravirt-64 2']
 
 # The same without nested paging, by both back ends. Not task_switch-32 and double_fault: TCG has no intercept for task switches, and loads the CR3 of a TSS
 # itself; and a fault while it delivers an injected page fault does not become #DF.
