@@ -253,7 +253,7 @@ u32 stubs_emit(struct bt_cache *c);
 /* How many bytes of host code a translator may keep: a 16th of the guest's memory, up to `most`; little in small guests. */
 static inline u64 translation_budget(const struct ram *ram, u64 most)
 {
-	const u64 least = 8u << 20, small = 768u << 20;
+	const u64 least = 6u << 20, small = 768u << 20;
 	u64 size = 0;
 	for (unsigned i = 0; i < ram->slots; i++)
 		size += ram->slot[i].size;

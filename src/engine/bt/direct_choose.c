@@ -10,6 +10,7 @@
 #define BURST 20 /* microseconds between two entries to user code, on average, that are long */
 #define SAMPLE 1000 /* microseconds */
 #define KEPT 100000 /* microseconds that a space has before another address space may take its place */
+#define FORGOTTEN 100000 /* microseconds after which a space that was not used makes room when another is made */
 #define TRAP 1 /* microseconds that the host takes from a trap of code in place to its signal, about */
 
 /* ---- which address spaces get one ---- */
@@ -127,6 +128,18 @@ void space_lose(struct vcpu *vcpu, struct direct_space *s)
 	space_destroy(s);
 }
 
+/* Of programs that have ended, most of them. */
+static void destroy_forgotten(struct direct *d, u64 now)
+{
+	for (unsigned i = 0; i < d->codes; i++) {
+		if (!d->space[i] || now - d->space[i]->last_used < direct_us(FORGOTTEN))
+			continue;
+		space_destroy(d->space[i]);
+		d->space[i] = NULL;
+		host_code_discard(&d->code[i], 0, d->code[i].size);
+	}
+}
+
 struct direct_space *space_of(struct vcpu *vcpu, struct direct *d)
 {
 	struct direct_space **oldest = &d->space[0];
@@ -138,6 +151,7 @@ struct direct_space *space_of(struct vcpu *vcpu, struct direct *d)
 			oldest = &d->space[i];
 	}
 	u64 began = direct_now();
+	destroy_forgotten(d, began);
 	if (*oldest && began - (*oldest)->made < direct_us(KEPT))
 		return NULL;
 	d->count[DIRECT_PROMOTED]++;

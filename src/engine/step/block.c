@@ -13,8 +13,8 @@
 
 void block_flush_all(struct step *step)
 {
-	host_table_discard(step->hash, BLOCK_HASH_SIZE * sizeof(*step->hash));
-	host_table_discard(step->jump_cache, JUMP_CACHE_SIZE * sizeof(*step->jump_cache));
+	host_table_discard(step->hash, BLOCK_HASH_SIZE * sizeof(struct block *));
+	host_table_discard(step->jump_cache, JUMP_CACHE_SIZE * sizeof(struct block *));
 	step->chunk_current = 0;
 	step->chunk_used = 0;
 	step->code_used = 0;

@@ -364,8 +364,8 @@ int step_create(struct vcpu *vcpu, size_t code_size)
 		return -1;
 	vcpu->engine_state = step;
 	step->build = host_alloc(block_build_size());
-	step->hash = host_table_create(BLOCK_HASH_SIZE * sizeof(*step->hash));
-	step->jump_cache = host_table_create(JUMP_CACHE_SIZE * sizeof(*step->jump_cache));
+	step->hash = host_table_create(BLOCK_HASH_SIZE * sizeof(struct block *));
+	step->jump_cache = host_table_create(JUMP_CACHE_SIZE * sizeof(struct block *));
 	if (!step->build || !step->hash || !step->jump_cache || host_code_create(&step->code, code_size)) {
 		step_destroy(vcpu);
 		return -1;
@@ -385,9 +385,9 @@ void step_destroy(struct vcpu *vcpu)
 	while (step->chunks)
 		host_table_destroy(step->chunk[--step->chunks], ARENA_CHUNK);
 	if (step->hash)
-		host_table_destroy(step->hash, BLOCK_HASH_SIZE * sizeof(*step->hash));
+		host_table_destroy(step->hash, BLOCK_HASH_SIZE * sizeof(struct block *));
 	if (step->jump_cache)
-		host_table_destroy(step->jump_cache, JUMP_CACHE_SIZE * sizeof(*step->jump_cache));
+		host_table_destroy(step->jump_cache, JUMP_CACHE_SIZE * sizeof(struct block *));
 	if (step->code.rw)
 		host_code_destroy(&step->code);
 	host_free(step->build);

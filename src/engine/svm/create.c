@@ -77,7 +77,7 @@ static void set_msr_map(struct vcpu *v, u8 *map)
 		unsigned range = 0;
 		if (!hw_msr_is_native(v, &msr[i]))
 			continue;
-		while (msr[i].index - base[range] >= 0x2000)
+		while (range < 2 && msr[i].index - base[range] >= 0x2000)
 			range++;
 		unsigned bit = 2 * (range * 0x2000 + msr[i].index - base[range]);
 		map[bit / 8] &= (u8)~(3u << bit % 8);
