@@ -1,6 +1,7 @@
 /* Shadows of the guest's page tables, against what a TLB could hold. Random tables are changed at random, used, and invalidated as the manual wants it.
  * The walker of mmu/walk.h is the oracle: what it said of a page at any time since the page was invalidated last is what a CPU may still go by; a shadow may
  * permit some of one such answer, and no more. What was invalidated just now is as the walker says now. */
+#include "random.h"
 #include "small_vm.h"
 
 #include "arch/exception.h"
@@ -17,21 +18,6 @@
 #define OPERATIONS 300
 #define PAGES 24
 #define ANSWERS 64
-
-static u64 seed;
-
-static u64 random64(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed * 0x2545f4914f6cdd1dull;
-}
-
-static bool chance(unsigned one_in)
-{
-	return random64() % one_in == 0;
-}
 
 struct page {
 	gla_t gla;

@@ -113,7 +113,7 @@ static void test_learning(void **state)
 /* Frames of all sizes come whole and in order, wherever the ring begins anew; too many are lost, not waited for. */
 static void test_ring(void **state)
 {
-	u8 fill;
+	u8 fill = 0;
 	for (u32 size = NET_FRAME_MIN; size < NET_FRAME_MAX; size += 997) {
 		send(0, 255, size, (u8)size);
 		assert_int_equal(fetch(1, &fill), size);

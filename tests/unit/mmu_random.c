@@ -1,5 +1,6 @@
 /* Random page tables, walked by the MMU and by a small model written from the manual's figures alone, one function a
  * paging mode, without the MMU's tables. The result of every access and all bits of the tables must agree. */
+#include "random.h"
 #include "small_vm.h"
 
 #include <stdio.h>
@@ -9,21 +10,6 @@
 #define REGION (TABLES * PAGE_SIZE) /* of tables, at 0 */
 #define ROUNDS 3000
 #define ACCESSES 60
-
-static u64 seed;
-
-static u64 random64(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed * 0x2545f4914f6cdd1dull;
-}
-
-static bool chance(unsigned one_in)
-{
-	return random64() % one_in == 0;
-}
 
 /* ---- the model ---- */
 

@@ -152,7 +152,7 @@ static void keys(void **state)
 		u16 code, key;
 	} rows[] = { { 0x1e, 30 }, { 0xe04d, 106 }, { 0xe01c, 96 }, { 0x58, 88 } };
 	offer(2 * ARRAY_SIZE(rows), 8);
-	for (u16 i = 0; i < ARRAY_SIZE(rows); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
 		assert_true(virtio_input_key(&machine->input, rows[i].code, i & 1));
 		expect(2 * i, EV_KEY, rows[i].key, i & 1);
 		expect(2 * i + 1, EV_SYN, 0, 0);
