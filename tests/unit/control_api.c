@@ -373,8 +373,8 @@ static void test_refused(void **state)
 	static const char large[] = "PUT / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n";
 	assert_int_equal(refused(large, strlen(large)), 413);
 	memset(text, 'a', sizeof(text));
-	size_t n = strlen(strcpy(text, "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n"));
-	text[n] = 'a';
+	static const char chunked[] = "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n";
+	memcpy(text, chunked, strlen(chunked));
 	assert_int_equal(refused(text, sizeof(text)), 413);
 }
 

@@ -205,7 +205,7 @@ static void check_many_at_once(const char *more)
 	static char other[] = "/var/tmp/nadir-direct-XXXXXX";
 	char option[128];
 	struct block_backend direct;
-	strcpy(other + strlen(other) - 6, "XXXXXX");
+	memcpy(other + strlen(other) - 6, "XXXXXX", 6);
 	int fd = mkstemp(other);
 	assert_int_equal(ftruncate(fd, SIZE), 0);
 	close(fd);

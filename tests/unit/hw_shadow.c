@@ -62,13 +62,18 @@ static bool hardware_permits(struct test *t, const struct found *f, enum tlb_vie
 
 /* ---- what a TLB could hold ---- */
 
+static bool same_walk(const struct walk *a, const struct walk *b)
+{
+	return a->gpa == b->gpa && a->page_shift == b->page_shift && a->writable == b->writable && a->user == b->user && a->no_execute == b->no_execute &&
+	       a->dirty == b->dirty && a->global == b->global && a->any == b->any && a->error == b->error;
+}
+
 static void learn(struct test *t)
 {
 	for (unsigned i = 0; i < PAGES; i++) {
 		struct page *p = &t->page[i];
-		struct walk w;
-		memset(&w, 0, sizeof(w));
-		if (!walk_inspect(&t->vm->vcpu, p->gla, &w) || (p->answers && !memcmp(&w, &p->answer[p->answers - 1], sizeof(w))))
+		struct walk w = { 0 };
+		if (!walk_inspect(&t->vm->vcpu, p->gla, &w) || (p->answers && same_walk(&w, &p->answer[p->answers - 1])))
 			continue;
 		assert_true(p->answers < ANSWERS);
 		p->answer[p->answers++] = w;

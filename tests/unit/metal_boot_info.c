@@ -30,6 +30,11 @@ static const char *read(u32 magic)
 	return boot_info_read(&info, magic, BASE);
 }
 
+static void put_text(u8 *to, const char *text)
+{
+	memcpy(to, text, strlen(text) + 1);
+}
+
 /* ---- multiboot2 ---- */
 
 static void begin(void)
@@ -62,7 +67,7 @@ static void add_module(u32 start, u32 end, const char *text)
 	u8 *t = tag(3, 16 + (u32)strlen(text) + 1);
 	put_u32(t + 8, start);
 	put_u32(t + 12, end);
-	strcpy((char *)t + 16, text);
+	put_text(t + 16, text);
 }
 
 static void test_multiboot2(void **state)
@@ -70,7 +75,7 @@ static void test_multiboot2(void **state)
 	begin();
 	add_memory(0x100000, 0x1000000, 1);
 	add_memory(0xfec00000, 0x1000, 2);
-	strcpy((char *)tag(1, 8 + 20) + 8, "--engine step");
+	put_text(tag(1, 8 + 20) + 8, "--engine step");
 	add_module(0x200000, 0x300000, "/boot/one.vm  a b");
 	add_module(0x300000, 0x300000, "");
 	memcpy(tag(14, 8 + 20) + 8, "RSD PTR old", 11);
@@ -98,7 +103,7 @@ static void test_program_name(void **state)
 {
 	begin();
 	add_memory(0x100000, 0x1000000, 1);
-	strcpy((char *)tag(1, 8 + 30) + 8, "build/nadir.elf --stats");
+	put_text(tag(1, 8 + 30) + 8, "build/nadir.elf --stats");
 	assert_null(read(MULTIBOOT2));
 	assert_string_equal(info.cmdline, " --stats");
 }
@@ -186,13 +191,13 @@ static void begin1(void)
 	put_u32(memory + 24, BASE + 0x200);
 	put_u32(memory + 44, 48);
 	put_u32(memory + 48, BASE + 0x300);
-	strcpy((char *)memory + 0x100, "nadir.elf --stats");
+	put_text(memory + 0x100, "nadir.elf --stats");
 	put_u32(memory + 0x200, 0x200000);
 	put_u32(memory + 0x204, 0x201000);
 	put_u32(memory + 0x208, BASE + 0x280);
 	put_u32(memory + 0x210, 0x300000);
 	put_u32(memory + 0x214, 0x2fffff); /* ends before it begins */
-	strcpy((char *)memory + 0x280, "flags-64.img x=1");
+	put_text(memory + 0x280, "flags-64.img x=1");
 	put_u32(memory + 0x300, 20);
 	put_u64(memory + 0x304, 0x100000);
 	put_u64(memory + 0x30c, 0x1000000);

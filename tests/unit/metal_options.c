@@ -8,6 +8,7 @@
 
 #include "host/metal/options.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static struct guest_options options;
@@ -16,14 +17,14 @@ static char text[1024], error[256];
 static bool read_file(const char *content)
 {
 	options_init(&options);
-	strcpy(text, content);
+	snprintf(text, sizeof(text), "%s", content);
 	return options_read_file(&options, "one.vm", text, strlen(content), error, sizeof(error));
 }
 
 static bool read_line(const char *content)
 {
 	options_init(&options);
-	strcpy(text, content);
+	snprintf(text, sizeof(text), "%s", content);
 	return options_read_line(&options, text, error, sizeof(error));
 }
 

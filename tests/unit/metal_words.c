@@ -8,6 +8,7 @@
 
 #include "host/metal/words.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct wishes {
@@ -27,7 +28,7 @@ static char text[128], error[128];
 static bool read_words(const char *words)
 {
 	memset(&wishes, 0, sizeof(wishes));
-	strcpy(text, words);
+	snprintf(text, sizeof(text), "%s", words);
 	return words_read(text, keys, ARRAY_SIZE(keys), &wishes, "disk", error, sizeof(error));
 }
 

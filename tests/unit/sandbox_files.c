@@ -139,7 +139,7 @@ static const struct {
 
 static int setup(void **state)
 {
-	strcpy(folder + strlen(folder) - 6, "XXXXXX");
+	memcpy(folder + strlen(folder) - 6, "XXXXXX", 6);
 	if (!mkdtemp(folder))
 		return -1;
 	snprintf(file, sizeof(file), "%s/file", folder);

@@ -134,8 +134,8 @@ static char text_of_lines[8192];
 static void take_line(void *opaque, const char *text)
 {
 	lines++;
-	strncat(text_of_lines, text, sizeof(text_of_lines) - strlen(text_of_lines) - 2);
-	strcat(text_of_lines, "\n");
+	size_t used = strlen(text_of_lines);
+	snprintf(text_of_lines + used, sizeof(text_of_lines) - used, "%s\n", text);
 }
 
 static void test_description(void **state)
@@ -355,8 +355,8 @@ static char broken[8192];
 
 static void note(void *opaque, const char *text)
 {
-	strncat(broken, text, sizeof(broken) - strlen(broken) - 2);
-	strcat(broken, "\n");
+	size_t used = strlen(broken);
+	snprintf(broken + used, sizeof(broken) - used, "%s\n", text);
 }
 
 static const u64 wrong_values[] = { 0, ~0ull, 1, 2, 3, 0x10, 0x15, 0x93, 0xf3, 0xff, 0x7f, 0xa0fb, 0x80a09b, 0xe09b, 0x408b, 0x83, 0x8001, 0x0f1b, BIT(63),

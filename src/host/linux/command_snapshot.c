@@ -5,6 +5,7 @@
 #include "host/linux/run.h"
 #include "host/linux/snapshot_wish.h"
 
+#include <getopt.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,37 +29,30 @@ static void add(struct json_object *wish, const char *key, const char *text)
 	json_object_object_add(wish, key, json_object_new_string(text));
 }
 
-/* The argument of an option that is at argv[*i], in the same word or the next; NULL: it is another option, or has none. */
-static const char *argument(int argc, char **argv, int *i, const char *option)
-{
-	size_t length = strlen(option);
-	if (strncmp(argv[*i], option, length))
-		return NULL;
-	if (argv[*i][length] == '=')
-		return argv[*i] + length + 1;
-	return !argv[*i][length] && *i + 1 < argc ? argv[++*i] : NULL;
-}
-
 /* The index of what follows the options, or negative. */
 static int parse(struct json_object *wish, int argc, char **argv)
 {
-	int i = 1;
-	for (; i < argc && *argv[i] == '-'; i++) {
-		static const char incremental[] = "--incremental";
-		const char *text;
-		enum snapshot_compression compression;
-		if (!strcmp(argv[i], incremental))
+	static const struct option options[] = {
+		{ "incremental", optional_argument, NULL, 'i' },
+		{ "compression", required_argument, NULL, 'c' },
+		{ "as", required_argument, NULL, 'a' },
+		{ NULL, 0, NULL, 0 },
+	};
+	enum snapshot_compression compression;
+	int option;
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1)
+		if (option == 'i' && !optarg)
 			json_object_object_add(wish, "incremental", json_object_new_boolean(true));
-		else if (!strncmp(argv[i], incremental, sizeof(incremental) - 1) && argv[i][sizeof(incremental) - 1] == '=')
-			add(wish, "base", argv[i] + sizeof(incremental));
-		else if ((text = argument(argc, argv, &i, "--as")))
-			add(wish, "name", text);
-		else if ((text = argument(argc, argv, &i, "--compression")) && snapshot_compression_named(text, &compression))
-			add(wish, "compression", text);
+		else if (option == 'i')
+			add(wish, "base", optarg);
+		else if (option == 'a')
+			add(wish, "name", optarg);
+		else if (option == 'c' && snapshot_compression_named(optarg, &compression))
+			add(wish, "compression", optarg);
 		else
 			return -1;
-	}
-	return i;
+	return optind;
 }
 
 static int ask(const char *name, struct json_object *wish)

@@ -96,7 +96,7 @@ static bool set(struct guest_options *options, const char *where, const char *ke
 		*(bool *)((u8 *)options + row->offset) = on;
 		return true;
 	}
-	if (row->offset == FIELD(pin) && !options_cpu_list(value, &mask))
+	if (value && row->offset == FIELD(pin) && !options_cpu_list(value, &mask))
 		return fail("%s: %s: '%s' is not a list of CPUs, such as 0-1,3", where, key, value);
 	return option_set(row, options, value, expected, sizeof(expected)) ||
 	       fail("%s: %s: '%s' is not %s", where, key, value, expected);
