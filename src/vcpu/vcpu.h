@@ -177,6 +177,7 @@ struct vcpu {
 
 	u8 direct; /* enum direct_mode; constant after creation */
 	u8 mmu_mode; /* enum mmu_mode; constant after creation */
+	u64 without; /* techniques of the processor that are not used (engine/hw/features.h); constant after creation */
 	u32 trace; /* TRACE_*; constant after creation */
 	u32 *stop; /* atomic; see vcpu_watch */
 	struct host_kvm_vcpu *kvm; /* atomic: where the host's KVM runs the guest now, to be stopped when something is pending; or NULL */

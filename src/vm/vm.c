@@ -239,6 +239,7 @@ static int create_cpu(struct vm *vm, unsigned index)
 	/* What code in spaces does is not followed. */
 	v->direct = v->trace & (TRACE_EXEC | TRACE_TRANSLATED) ? DIRECT_OFF : vm->config.direct;
 	v->mmu_mode = (u8)vm->config.mmu_mode;
+	v->without = vm->config.without;
 	v->ram = &vm->ram;
 	v->vm = vm;
 	cpuid_apply(v, vm->policy);

@@ -44,6 +44,7 @@ struct vm_config {
 	const struct engine_ops *engine;
 	enum direct_mode direct;
 	enum mmu_mode mmu_mode;
+	u64 without; /* techniques of the processor that are not used (engine/hw/features.h) */
 	struct boot_source boot; /* buffers and strings stay the host's until vm_destroy */
 	/* A saved state (vm/state.h) to go on from instead of loading the guest; needed by vm_create only. The VM is held once then: memory must be as it was
 	 * before vm_release. */

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "engine/hw/features.h"
 #include "host/metal/options.h"
 
 #include <stdio.h>
@@ -82,6 +83,22 @@ static void test_cpu_list(void **state)
 	assert_string_equal(error, "one.vm:1: pin: '0,x' is not a list of CPUs, such as 0-1,3");
 }
 
+static void test_techniques(void **state)
+{
+	static const char *const bad[] = { "", "x", "vpid,", ",vpid", "vpi", "vpidx", "vpid vpid" };
+	u64 set;
+	assert_true(hw_techniques_read("tpr-shadow", &set));
+	assert_int_equal(set, BIT(HW_TPR_SHADOW));
+	assert_true(hw_techniques_read("pause-filter,vpid,vpid", &set));
+	assert_int_equal(set, BIT(HW_PAUSE_FILTER) | BIT(HW_VPID));
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_false(hw_techniques_read(bad[i], &set));
+	assert_true(read_file("without = avic,posted\n"));
+	assert_string_equal(options.without, "avic,posted");
+	assert_false(read_file("without = ept\n"));
+	assert_string_equal(error, "one.vm:1: without: 'ept' is not a list of techniques, such as vpid,tpr-shadow");
+}
+
 static void test_wrong(void **state)
 {
 	static const struct {
@@ -113,6 +130,7 @@ int main(void)
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_line),
 		cmocka_unit_test(test_cpu_list),
+		cmocka_unit_test(test_techniques),
 		cmocka_unit_test(test_wrong),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

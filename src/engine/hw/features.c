@@ -1,5 +1,6 @@
 /* Which CPU features guests can have when the processor executes them: its own, and what nadir does by exits or only tells. The software engines have
- * more, since they execute what belongs to system software themselves. */
+ * more, since they execute what belongs to system software themselves. And names of techniques (features.h). */
+#include "engine/hw/features.h"
 #include "engine/hw/hw.h"
 
 #include "cpu/cpuid.h"
@@ -41,4 +42,40 @@ void hw_limit(struct cpuid_policy *available, bool nested)
 	for (unsigned i = 0; i < FEATURE_COUNT; i++)
 		if (!is_own(i) && !(host_cpuid_checked(rows[i].leaf, rows[i].subleaf).reg[rows[i].reg] >> rows[i].bit & 1))
 			available->features[i / 64] &= ~BIT(i % 64);
+}
+
+/* ---- techniques ---- */
+
+static bool find_technique(const char *name, size_t length, u64 *set)
+{
+	static const char *const names[HW_TECHNIQUE_COUNT] = {
+#define X(id, text) text,
+		HW_TECHNIQUES(X)
+#undef X
+	};
+	for (unsigned i = 0; i < HW_TECHNIQUE_COUNT; i++) {
+		size_t n = 0;
+		while (n < length && names[i][n] == name[n])
+			n++;
+		if (n == length && !names[i][n]) {
+			*set |= BIT(i);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool hw_techniques_read(const char *list, u64 *set)
+{
+	*set = 0;
+	for (;;) {
+		size_t length = 0;
+		while (list[length] && list[length] != ',')
+			length++;
+		if (!find_technique(list, length, set))
+			return false;
+		if (!list[length])
+			return true;
+		list += length + 1;
+	}
 }

@@ -2,6 +2,7 @@
 #include "engine/svm/svm.h"
 
 #include "cpu/host_cpuid.h"
+#include "engine/hw/features.h"
 #include "engine/step/step.h"
 #include "lib/string.h"
 
@@ -12,6 +13,25 @@
 static u32 svm_features(void)
 {
 	return host_cpuid_checked(0x8000000a, 0).reg[CPUID_EDX];
+}
+
+static u32 wanted_features(const struct vcpu *v)
+{
+	static const struct {
+		u8 technique;
+		u32 feature;
+	} rows[] = {
+		{ HW_NEXT_RIP, SVM_NEXT_RIP },
+		{ HW_CLEAN_BITS, SVM_CLEAN_BITS },
+		{ HW_FLUSH_BY_ASID, SVM_FLUSH_BY_ASID },
+		{ HW_DECODE_ASSISTS, SVM_DECODE_ASSISTS },
+		{ HW_PAUSE_FILTER, SVM_PAUSE_FILTER },
+	};
+	u32 features = svm_features();
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+		if (v->without & BIT(rows[i].technique))
+			features &= ~rows[i].feature;
+	return features;
 }
 
 extern const u8 svm_vm_cr_read[], svm_vm_cr_behind[];
@@ -110,7 +130,7 @@ int svm_vcpu_create(struct vcpu *v)
 		return -1;
 	}
 	step_of(v)->translator = &s->hw;
-	s->features = svm_features();
+	s->features = wanted_features(v);
 	s->vmcb = host_pages_create(SVM_PAGES);
 	const struct hw_memory_ops *ops = memory_ops(v->mmu_mode);
 	if (!ops)

@@ -6,6 +6,7 @@
 #include "arch/exception.h"
 #include "arch/msr.h"
 #include "cpu/host_cpuid.h"
+#include "engine/hw/features.h"
 #include "engine/step/step.h"
 #include "lib/string.h"
 
@@ -18,15 +19,34 @@ static u64 read_msr(u32 msr)
 	return rdmsr(msr);
 }
 
-/* NULL: the user wants nested paging, and there is none. *missing: what is required and missing. */
-static const struct hw_memory_ops *choose(const struct vmx_capabilities *c, enum mmu_mode mode, struct vmx_controls *controls, const struct vmx_control **missing)
+/* The controls of techniques that the user does not want. */
+static void leave_out(u64 techniques, u32 without[WORD_COUNT])
+{
+	static const struct {
+		u8 technique, word;
+		u32 mask;
+	} rows[] = {
+		{ HW_VPID, WORD_SECONDARY, PROC2_VPID },
+		{ HW_UNRESTRICTED, WORD_SECONDARY, PROC2_UNRESTRICTED },
+		{ HW_MSR_BITMAPS, WORD_PROCESSOR, PROC_MSR_BITMAPS },
+		{ HW_PAUSE_LOOP, WORD_SECONDARY, PROC2_PAUSE_LOOP },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+		if (techniques & BIT(rows[i].technique))
+			without[rows[i].word] |= rows[i].mask;
+}
+
+/* Without the techniques of a set (engine/hw/features.h). NULL: the user wants nested paging, and there is none. *missing: what is required and missing. */
+static const struct hw_memory_ops *choose(const struct vmx_capabilities *c, enum mmu_mode mode, u64 techniques, struct vmx_controls *controls,
+					  const struct vmx_control **missing)
 {
 	u32 without[WORD_COUNT] = { 0 };
+	leave_out(techniques, without);
 	*missing = vmx_controls_choose(c, without, controls);
 	const struct hw_memory_ops *ops = hw_memory_choose(mode, controls->word[WORD_SECONDARY] & PROC2_EPT);
 	if (*missing || !ops || ops->nested)
 		return ops;
-	without[WORD_SECONDARY] = PROC2_EPT;
+	without[WORD_SECONDARY] |= PROC2_EPT;
 	*missing = vmx_controls_choose(c, without, controls);
 	return ops;
 }
@@ -53,7 +73,7 @@ bool vmx_available(const char **why)
 	struct vmx_controls controls;
 	vmx_capabilities_read(&capabilities, read_msr);
 	const struct vmx_control *missing;
-	choose(&capabilities, MMU_AUTO, &controls, &missing);
+	choose(&capabilities, MMU_AUTO, 0, &controls, &missing);
 	if (missing) {
 		*why = missing->missing;
 		return false;
@@ -67,7 +87,7 @@ static void limit(struct cpuid_policy *available, enum mmu_mode mode)
 	struct vmx_controls controls;
 	const struct vmx_control *missing;
 	vmx_capabilities_read(&capabilities, read_msr);
-	const struct hw_memory_ops *ops = choose(&capabilities, mode, &controls, &missing);
+	const struct hw_memory_ops *ops = choose(&capabilities, mode, 0, &controls, &missing);
 	hw_limit(available, ops && ops->nested);
 }
 
@@ -159,7 +179,7 @@ int vmx_vcpu_create(struct vcpu *v)
 	step_of(v)->translator = &x->hw;
 	vmx_capabilities_read(&x->capabilities, read_msr);
 	const struct vmx_control *missing;
-	const struct hw_memory_ops *memory = choose(&x->capabilities, v->mmu_mode, &x->controls, &missing);
+	const struct hw_memory_ops *memory = choose(&x->capabilities, v->mmu_mode, v->without, &x->controls, &missing);
 	if (!memory)
 		host_log(LOG_ERROR, "option --mmu: this processor has no EPT; shadow and vtlb work everywhere");
 	x->vmcs = host_pages_create(1);

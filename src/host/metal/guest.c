@@ -1,6 +1,7 @@
 /* Guests: from modules to machines, and what becomes of them. */
 #include "host/metal/guest.h"
 
+#include "engine/hw/features.h"
 #include "host/metal/console.h"
 #include "host/metal/devices.h"
 #include "host/metal/lan.h"
@@ -147,6 +148,14 @@ static enum mmu_mode mmu_mode(const char *name)
 	return string_equal(name, "nested") ? MMU_NESTED : string_equal(name, "shadow") ? MMU_SHADOW : string_equal(name, "vtlb") ? MMU_VTLB : MMU_AUTO;
 }
 
+static u64 without(const char *list)
+{
+	u64 set = 0;
+	if (list)
+		hw_techniques_read(list, &set);
+	return set;
+}
+
 /* Make the machine. Its kernel and initial RAM disk stay where the boot loader put them. */
 static struct vm *create_vm(struct guest *g, const struct boot_info *info, const struct boot_module *kernel, const struct boot_module *initrd)
 {
@@ -163,6 +172,7 @@ static struct vm *create_vm(struct guest *g, const struct boot_info *info, const
 		.engine = engine,
 		.direct = DIRECT_OFF,
 		.mmu_mode = mmu_mode(o->mmu),
+		.without = without(o->without),
 		.boot = { .kernel = physical(kernel->base), .kernel_size = kernel->size, .cmdline = o->append },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = &g->console, .debug_put = console_put,
 			      .debug = &g->console, .debug_exit = o->debug_exit },

@@ -1,6 +1,7 @@
 /* Options of guests (options.h). */
 #include "host/metal/options.h"
 
+#include "engine/hw/features.h"
 #include "host/metal/cpu.h"
 #include "host/port.h"
 #include "lib/string.h"
@@ -22,6 +23,7 @@ static const struct option_row rows[] = {
 	{ "cpu", 0, TYPE_TEXT, FIELD(cpu), "MODEL[,+F|,-F]", "host", 0, 0, NULL },
 	{ "engine", 0, TYPE_TEXT, FIELD(engine), "ENGINE", "auto", 0, 0, NULL },
 	{ "mmu", 0, TYPE_CHOICE, FIELD(mmu), "auto|nested|shadow|vtlb", "auto", 0, 0, NULL },
+	{ "without", 0, TYPE_TEXT, FIELD(without), "TECHNIQUES", NULL, 0, 0, NULL },
 	{ "debug-exit", 0, TYPE_FLAG, FIELD(debug_exit), NULL, NULL, 0, 0, NULL },
 	{ "on-crash", 0, TYPE_CHOICE, FIELD(on_crash), "report|reset", "report", 0, 0, NULL },
 	{ "hang-timeout", 0, TYPE_NUMBER, FIELD(hang_timeout), "SECONDS", "30", 0, OPTION_HANG_TIMEOUT_MAX, NULL },
@@ -83,7 +85,7 @@ bool options_cpu_list(const char *text, u64 *mask)
 static bool set(struct guest_options *options, const char *where, const char *key, const char *value, char *error, size_t error_size)
 {
 	char expected[160];
-	u64 mask;
+	u64 mask, techniques;
 	const struct option_row *row = find(key);
 	if (!row)
 		return fail("%s: there is no key '%s' on the bare machine", where, key);
@@ -98,6 +100,8 @@ static bool set(struct guest_options *options, const char *where, const char *ke
 	}
 	if (value && row->offset == FIELD(pin) && !options_cpu_list(value, &mask))
 		return fail("%s: %s: '%s' is not a list of CPUs, such as 0-1,3", where, key, value);
+	if (row->offset == FIELD(without) && !hw_techniques_read(value, &techniques))
+		return fail("%s: %s: '%s' is not a list of techniques, such as vpid,tpr-shadow", where, key, value);
 	return option_set(row, options, value, expected, sizeof(expected)) ||
 	       fail("%s: %s: '%s' is not %s", where, key, value, expected);
 }

@@ -16,6 +16,7 @@ struct guest_options {
 	const char *cpu;
 	const char *engine;
 	const char *mmu;
+	const char *without; /* for hw_techniques_read; NULL: nothing */
 	bool debug_exit;
 	const char *on_crash;
 	u64 hang_timeout; /* seconds; 0: never */
