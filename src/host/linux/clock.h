@@ -4,8 +4,8 @@
 
 #include "arch/types.h"
 
-/* The time-stamp counter probably has this frequency, as it had when a snapshot was taken: a short look is then enough to tell. Before host_tsc_hz is
- * called for the first time. */
+/* The time-stamp counter probably has this frequency, as it had when a snapshot was taken: a short look is then enough to tell, which begins with
+ * this call. Before host_tsc_hz is called for the first time. */
 void time_expect_tsc_hz(u64 hz);
 
 #endif

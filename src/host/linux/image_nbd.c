@@ -6,6 +6,8 @@
 #define _GNU_SOURCE
 #include "host/linux/image_nbd.h"
 
+#include "host/linux/library.h"
+
 #include <errno.h>
 #include <libnbd.h>
 #include <pthread.h>
@@ -17,6 +19,19 @@
 #define PIECE_MAX (1u << 20) /* bytes of one request to the server */
 #define PATIENCE 60000	     /* milliseconds without a sign of life */
 #define SOCKETS_MAX 64u
+#define LIBRARY "libnbd.so.0"
+
+/* What is called of libnbd, without nbd_. */
+#define FUNCTIONS(F) \
+	F(nbd_, aio_command_completed) F(nbd_, aio_disconnect) F(nbd_, aio_flush) F(nbd_, aio_get_fd) F(nbd_, aio_is_closed) F(nbd_, aio_is_dead) \
+	F(nbd_, aio_pread) F(nbd_, aio_pwrite) F(nbd_, aio_trim) F(nbd_, aio_zero) F(nbd_, can_flush) F(nbd_, can_multi_conn) F(nbd_, can_trim) \
+	F(nbd_, can_zero) F(nbd_, close) F(nbd_, connect_uri) F(nbd_, create) F(nbd_, get_block_size) F(nbd_, get_errno) F(nbd_, get_error) \
+	F(nbd_, get_size) F(nbd_, is_read_only) F(nbd_, poll) F(nbd_, set_uri_allow_local_file) F(nbd_, set_uri_allow_tls) \
+	F(nbd_, set_uri_allow_transports)
+
+static struct {
+	FUNCTIONS(LIBRARY_MEMBER)
+} lib; /* loaded by the first image */
 
 struct connection {
 	pthread_mutex_t lock;
@@ -75,16 +90,16 @@ static int await(struct connection *c, int64_t cookie)
 {
 	int done = cookie < 0 ? -1 : 0;
 	while (!done) {
-		done = nbd_aio_command_completed(c->nbd, (u64)cookie);
-		if (!done && nbd_poll(c->nbd, PATIENCE) <= 0) {
+		done = lib.aio_command_completed(c->nbd, (u64)cookie);
+		if (!done && lib.poll(c->nbd, PATIENCE) <= 0) {
 			c->lost = true;
 			return -EIO;
 		}
 	}
 	if (done > 0)
 		return 0;
-	int error = nbd_get_errno();
-	c->lost |= nbd_aio_is_dead(c->nbd) > 0 || nbd_aio_is_closed(c->nbd) > 0;
+	int error = lib.get_errno();
+	c->lost |= lib.aio_is_dead(c->nbd) > 0 || lib.aio_is_closed(c->nbd) > 0;
 	return error ? -error : -EIO;
 }
 
@@ -99,13 +114,13 @@ static void gather(const struct iovec *vector, unsigned count, u8 *to)
 static int move(struct connection *c, bool write, const struct iovec *part, unsigned parts, u64 offset, u64 size)
 {
 	if (!write) {
-		int error = await(c, nbd_aio_pread(c->nbd, c->buffer, size, offset, NBD_NULL_COMPLETION, 0));
+		int error = await(c, lib.aio_pread(c->nbd, c->buffer, size, offset, NBD_NULL_COMPLETION, 0));
 		if (!error)
 			vector_fill(part, parts, c->buffer);
 		return error;
 	}
 	gather(part, parts, c->buffer);
-	return await(c, nbd_aio_pwrite(c->nbd, c->buffer, size, offset, NBD_NULL_COMPLETION, 0));
+	return await(c, lib.aio_pwrite(c->nbd, c->buffer, size, offset, NBD_NULL_COMPLETION, 0));
 }
 
 static int transfer(struct remote *r, bool write, const struct iovec *vector, unsigned count, u64 offset, u64 size)
@@ -150,7 +165,7 @@ static int remote_zero(struct image *image, u64 offset, u64 size, bool unmap)
 	if (!r->zeroes || !size)
 		return write_zeros(image, offset, size);
 	struct connection *c = take(r);
-	int error = c->lost ? -EIO : await(c, nbd_aio_zero(c->nbd, size, offset, NBD_NULL_COMPLETION, unmap ? 0 : LIBNBD_CMD_FLAG_NO_HOLE));
+	int error = c->lost ? -EIO : await(c, lib.aio_zero(c->nbd, size, offset, NBD_NULL_COMPLETION, unmap ? 0 : LIBNBD_CMD_FLAG_NO_HOLE));
 	put(c);
 	return error;
 }
@@ -162,7 +177,7 @@ static int remote_discard(struct image *image, u64 offset, u64 size)
 	if (!r->trims || !size)
 		return 0;
 	struct connection *c = take(r);
-	int error = c->lost ? -EIO : await(c, nbd_aio_trim(c->nbd, size, offset, NBD_NULL_COMPLETION, 0));
+	int error = c->lost ? -EIO : await(c, lib.aio_trim(c->nbd, size, offset, NBD_NULL_COMPLETION, 0));
 	put(c);
 	return error;
 }
@@ -174,7 +189,7 @@ static int remote_flush(struct image *image)
 	if (!r->flushes)
 		return 0;
 	struct connection *c = take(r);
-	int error = c->lost ? -EIO : await(c, nbd_aio_flush(c->nbd, NBD_NULL_COMPLETION, 0));
+	int error = c->lost ? -EIO : await(c, lib.aio_flush(c->nbd, NBD_NULL_COMPLETION, 0));
 	put(c);
 	return error;
 }
@@ -188,8 +203,8 @@ static void remote_close(struct image *image)
 	for (unsigned i = 0; i < r->connections; i++) {
 		struct connection *c = &r->connection[i];
 		if (c->nbd && !c->lost)
-			nbd_aio_disconnect(c->nbd, 0);
-		nbd_close(c->nbd);
+			lib.aio_disconnect(c->nbd, 0);
+		lib.close(c->nbd);
 		free(c->buffer);
 		pthread_mutex_destroy(&c->lock);
 	}
@@ -214,10 +229,10 @@ static int complain(const struct image_wish *w, const char *why)
 /* Nothing of the URI may read files or start programs, and there is no encryption. */
 static bool connect_to(struct connection *c, const char *uri)
 {
-	c->nbd = nbd_create();
+	c->nbd = lib.create();
 	c->buffer = malloc(PIECE_MAX);
-	return c->nbd && c->buffer && !nbd_set_uri_allow_local_file(c->nbd, false) && !nbd_set_uri_allow_tls(c->nbd, LIBNBD_TLS_DISABLE) &&
-	       !nbd_set_uri_allow_transports(c->nbd, LIBNBD_ALLOW_TRANSPORT_TCP | LIBNBD_ALLOW_TRANSPORT_UNIX) && !nbd_connect_uri(c->nbd, uri);
+	return c->nbd && c->buffer && !lib.set_uri_allow_local_file(c->nbd, false) && !lib.set_uri_allow_tls(c->nbd, LIBNBD_TLS_DISABLE) &&
+	       !lib.set_uri_allow_transports(c->nbd, LIBNBD_ALLOW_TRANSPORT_TCP | LIBNBD_ALLOW_TRANSPORT_UNIX) && !lib.connect_uri(c->nbd, uri);
 }
 
 /* One more connection. False: errno and libnbd's message say why. */
@@ -227,7 +242,7 @@ static bool add_connection(struct remote *r, const char *uri)
 	pthread_mutex_init(&c->lock, NULL);
 	if (!connect_to(c, uri))
 		return false;
-	int fd = nbd_aio_get_fd(c->nbd);
+	int fd = lib.aio_get_fd(c->nbd);
 	if (fd >= 0 && socket_count < SOCKETS_MAX)
 		sockets[socket_count++] = fd;
 	return fd >= 0;
@@ -237,34 +252,41 @@ static bool add_connection(struct remote *r, const char *uri)
 static int look_at(struct remote *r, const struct image_wish *w)
 {
 	struct nbd_handle *nbd = r->connection[0].nbd;
-	int64_t size = nbd_get_size(nbd), least = nbd_get_block_size(nbd, LIBNBD_SIZE_MINIMUM), most = nbd_get_block_size(nbd, LIBNBD_SIZE_MAXIMUM);
+	int64_t size = lib.get_size(nbd), least = lib.get_block_size(nbd, LIBNBD_SIZE_MINIMUM), most = lib.get_block_size(nbd, LIBNBD_SIZE_MAXIMUM);
 	if (size < 0)
-		return complain(w, nbd_get_error());
+		return complain(w, lib.get_error());
 	if (least > IMAGE_SECTOR)
 		return complain(w, "its server takes no requests of 512 bytes; nbdkit's filter blocksize makes such a one");
-	if (nbd_is_read_only(nbd) > 0 && !w->readonly)
+	if (lib.is_read_only(nbd) > 0 && !w->readonly)
 		return complain(w, "it can only be read; add readonly=on");
 	r->image.size = (u64)size;
 	r->image.readonly = w->readonly;
 	r->piece = most >= (int64_t)IMAGE_SECTOR ? MIN((u64)most & ~(u64)(IMAGE_SECTOR - 1), PIECE_MAX) : PIECE_MAX;
-	r->flushes = nbd_can_flush(nbd) > 0;
-	r->zeroes = nbd_can_zero(nbd) > 0;
-	r->trims = nbd_can_trim(nbd) > 0;
+	r->flushes = lib.can_flush(nbd) > 0;
+	r->zeroes = lib.can_zero(nbd) > 0;
+	r->trims = lib.can_trim(nbd) > 0;
 	return 0;
 }
 
 /* More connections make it faster: one that cannot be made is done without. */
 static void add_more(struct remote *r, const char *uri)
 {
-	while (r->connections < CONNECTIONS && nbd_can_multi_conn(r->connection[0].nbd) > 0) {
+	while (r->connections < CONNECTIONS && lib.can_multi_conn(r->connection[0].nbd) > 0) {
 		if (add_connection(r, uri))
 			continue;
 		struct connection *c = &r->connection[--r->connections];
-		nbd_close(c->nbd);
+		lib.close(c->nbd);
 		free(c->buffer);
 		pthread_mutex_destroy(&c->lock);
 		return;
 	}
+}
+
+static int load_library(const struct image_wish *wish)
+{
+	static const char *const names[] = { FUNCTIONS(LIBRARY_NAME) };
+	const char *why;
+	return lib.create || library_load(LIBRARY, names, (void **)&lib, ARRAY_SIZE(names), &why) ? 0 : complain(wish, why);
 }
 
 struct image *nbd_open(const struct image_wish *wish)
@@ -273,6 +295,8 @@ struct image *nbd_open(const struct image_wish *wish)
 		complain(wish, "it is not a URI such as nbd://HOST/EXPORT or nbd+unix:///EXPORT?socket=PATH");
 		return NULL;
 	}
+	if (load_library(wish) < 0)
+		return NULL;
 	struct remote *r = calloc(1, sizeof(*r));
 	if (!r) {
 		complain(wish, strerror(ENOMEM));
@@ -281,7 +305,7 @@ struct image *nbd_open(const struct image_wish *wish)
 	r->image.ops = &remote_ops;
 	r->image.remote = true;
 	if (!add_connection(r, wish->path))
-		complain(wish, nbd_get_error() ? nbd_get_error() : strerror(ENOMEM));
+		complain(wish, lib.get_error() ? lib.get_error() : strerror(ENOMEM));
 	else if (!look_at(r, wish)) {
 		add_more(r, wish->path);
 		return &r->image;

@@ -4,6 +4,7 @@
  * Slirp sends and takes large segments, which cost no more than small ones: a driver that takes large frames finds its offers of a segment size
  * raised on their way, and gets each segment as one frame that says how it would be cut. Who does not, gets it cut. */
 #define _GNU_SOURCE
+#include "host/linux/library.h"
 #include "host/linux/net_internal.h"
 #include "host/linux/net_offload.h"
 #include "host/linux/net_stream.h"
@@ -31,6 +32,12 @@
 #define BACKLOG_MOST 0x400000u /* with which frames are lost */
 #define FRAMES_AT_ONCE 64u
 #define TIMERS_MAX 8
+#define LIBRARY "libslirp.so.0"
+#define FUNCTIONS(F) F(slirp_, new) F(slirp_, add_hostfwd) F(slirp_, input) F(slirp_, pollfds_fill) F(slirp_, pollfds_poll)
+
+static struct {
+	FUNCTIONS(LIBRARY_MEMBER)
+} lib; /* loaded by `live`: the VMM does without it */
 
 struct timer {
 	SlirpTimerCb fire;
@@ -145,7 +152,7 @@ static void to_slirp(struct net_header *header, u8 *frame, u32 size)
 		return;
 	if (tcp)
 		raise_segment_size(frame, &place);
-	slirp_input(user.slirp, frame, (int)size);
+	lib.input(user.slirp, frame, (int)size);
 }
 
 /* True: there is more. */
@@ -289,13 +296,13 @@ static void turn(bool *more)
 	size_t backlog = user.stream.out_end - user.stream.out_begin;
 	user.polls = 1;
 	if (backlog < BACKLOG)
-		slirp_pollfds_fill(user.slirp, &wait, add_poll, NULL);
+		lib.pollfds_fill(user.slirp, &wait, add_poll, NULL);
 	wait = *more ? 0 : until_timer(wait);
 	user.poll[0] = (struct pollfd){ .fd = user.stream.fd, .events = (short)(POLLIN | (backlog ? POLLOUT : 0)) };
 	int count = poll(user.poll, user.polls, wait > INT_MAX ? -1 : (int)wait);
 	run_timers();
 	if (backlog < BACKLOG)
-		slirp_pollfds_poll(user.slirp, count < 0, get_events, NULL);
+		lib.pollfds_poll(user.slirp, count < 0, get_events, NULL);
 	*more = read_frames();
 	stream_flush(&user.stream);
 }
@@ -329,7 +336,7 @@ static Slirp *create(const struct net_wishes *w)
 	inet_pton(AF_INET6, "fec0::", &config.vprefix_addr6);
 	inet_pton(AF_INET6, "fec0::2", &config.vhost6);
 	inet_pton(AF_INET6, "fec0::3", &config.vnameserver6);
-	return slirp_new(&config, &callbacks, NULL);
+	return lib.new(&config, &callbacks, NULL);
 }
 
 static bool forward(const struct net_wishes *w)
@@ -337,7 +344,7 @@ static bool forward(const struct net_wishes *w)
 	for (unsigned i = 0; i < w->forwards; i++) {
 		const struct net_forward *f = &w->forward[i];
 		struct in_addr guest = f->guest.s_addr ? f->guest : address(w, 15);
-		if (slirp_add_hostfwd(user.slirp, f->udp, f->host, f->host_port, guest, f->guest_port) < 0) {
+		if (lib.add_hostfwd(user.slirp, f->udp, f->host, f->host_port, guest, f->guest_port) < 0) {
 			net_complain(f->text, strerror(errno));
 			return false;
 		}
@@ -357,7 +364,13 @@ bool net_detach(int fd, const char *name)
 
 static _Noreturn void live(int fd, const struct net_wishes *w)
 {
+	static const char *const names[] = { FUNCTIONS(LIBRARY_NAME) };
 	bool more = false;
+	const char *why;
+	if (!library_load(LIBRARY, names, (void **)&lib, ARRAY_SIZE(names), &why)) {
+		net_complain("user", why);
+		_exit(1);
+	}
 	user.polls_size = 64;
 	user.poll = malloc(user.polls_size * sizeof(*user.poll));
 	if (!user.poll || !net_detach(fd, "nadir-net") || !stream_init(&user.stream, NET_DETACHED, BACKLOG_MOST) || !(user.slirp = create(w))) {

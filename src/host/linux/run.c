@@ -32,6 +32,7 @@
 #include "host/linux/space.h"
 #include "host/linux/stats_print.h"
 #include "host/linux/terminal.h"
+#include "host/linux/thread.h"
 #include "host/linux/trap.h"
 #include "host/linux/variables.h"
 #include "host/linux/vsock.h"
@@ -587,6 +588,7 @@ int run_main(const struct run_options *options)
 	bool user_error = false;
 	m->options = options;
 	restore_prepare(options);
+	thread_prepare();
 	if (scheduling_start(options) < 0)
 		return STATUS_USAGE;
 	space_start();

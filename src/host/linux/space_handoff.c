@@ -21,6 +21,7 @@
 
 #include <linux/futex.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/resource.h>
@@ -42,16 +43,15 @@
 
 static struct {
 	cpu_set_t cpus; /* that we were given */
-	u64 spin; /* TSC ticks to look out for an answer before sleeping; 0: there is one CPU */
-	bool fsgsbase, rdtscp;
+	u64 spin; /* TSC ticks to look out for an answer before sleeping; 0: there is one CPU. Set with the first space: this clock may take time to know */
+	bool several, fsgsbase, rdtscp;
 	/* All threads, atomic: CPUs were found to be short, so nobody spins before this time, and how long that is, in units of `spin`. */
 	u64 crowded_until, crowded_times;
 } host;
 
 void handoff_start(void)
 {
-	bool several = sched_getaffinity(0, sizeof(host.cpus), &host.cpus) == 0 && CPU_COUNT(&host.cpus) > 1;
-	host.spin = several ? host_tsc_hz() / 1000000 * SPIN_US : 0;
+	host.several = sched_getaffinity(0, sizeof(host.cpus), &host.cpus) == 0 && CPU_COUNT(&host.cpus) > 1;
 	host.fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 	host.rdtscp = host_cpuid_checked(0x80000001, 0).reg[CPUID_EDX] >> 27 & 1;
 }
@@ -144,8 +144,15 @@ static void show_pass(struct handoff *h, const u64 *pass)
 		__atomic_store_n(&h->answer->pass[i], pass ? pass[i] : 0, __ATOMIC_RELAXED);
 }
 
+static void set_spin(void)
+{
+	host.spin = host.several ? host_tsc_hz() / 1000000 * SPIN_US : 0;
+}
+
 void handoff_init(struct handoff *h, struct space_control *control, struct space_answer *answer, const u64 *pass)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, set_spin);
 	*h = (struct handoff){ .control = control, .answer = answer, .sequence = 1, .apart = -1, .at = -1, .ring = -1 };
 	control->ring[0] = RING_EVEN;
 	control->ring[1] = RING_ODD;

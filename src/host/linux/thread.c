@@ -1,8 +1,9 @@
 /* The host port's locks, sleeping and per-thread state. */
 #define _GNU_SOURCE
-#include "host/port.h"
+#include "host/linux/thread.h"
 
 #include "host/linux/space_handoff.h"
+#include "host/port.h"
 
 #include <asm/prctl.h>
 #include <errno.h>
@@ -56,6 +57,7 @@ void host_yield(void)
 	sched_yield();
 }
 
+static pthread_once_t barrier_once = PTHREAD_ONCE_INIT;
 static bool barrier_registered;
 
 static void barrier_register(void)
@@ -63,11 +65,15 @@ static void barrier_register(void)
 	barrier_registered = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
 }
 
+void thread_prepare(void)
+{
+	pthread_once(&barrier_once, barrier_register);
+}
+
 /* The fallback is slow (milliseconds), but old kernels have it. */
 void host_barrier_all(void)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	pthread_once(&once, barrier_register);
+	pthread_once(&barrier_once, barrier_register);
 	int command = barrier_registered ? MEMBARRIER_CMD_PRIVATE_EXPEDITED : MEMBARRIER_CMD_GLOBAL;
 	if (syscall(SYS_membarrier, command, 0, 0) < 0)
 		host_panic("membarrier failed: errno %d", errno);

@@ -47,27 +47,38 @@ static u64 tsc_hz_told(void)
 	return (u64)a * 1000;
 }
 
-/* Count TSC ticks against the monotonic clock. */
-static u64 tsc_hz_measured(unsigned milliseconds)
+struct sample {
+	u64 now, tsc;
+};
+
+static struct sample take_sample(void)
 {
-	u64 t0 = host_now(), c0 = __builtin_ia32_rdtsc();
-	struct timespec pause = { .tv_nsec = milliseconds * 1000 * 1000 };
-	nanosleep(&pause, NULL);
-	u64 t1 = host_now(), c1 = __builtin_ia32_rdtsc();
-	return (u64)((unsigned __int128)(c1 - c0) * NS_PER_S / (t1 - t0));
+	return (struct sample){ host_now(), __builtin_ia32_rdtsc() };
+}
+
+/* Count TSC ticks against the monotonic clock, for so long at least. */
+static u64 tsc_hz_measured(struct sample begin, unsigned milliseconds)
+{
+	u64 due = begin.now + milliseconds * 1000000ull;
+	struct timespec until = { .tv_sec = (time_t)(due / NS_PER_S), .tv_nsec = (long)(due % NS_PER_S) };
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+	struct sample end = take_sample();
+	return (u64)((unsigned __int128)(end.tsc - begin.tsc) * NS_PER_S / (end.now - begin.now));
 }
 
 static u64 tsc_hz, tsc_hz_expected;
+static struct sample early; /* with the expectation */
 
 void time_expect_tsc_hz(u64 hz)
 {
 	tsc_hz_expected = hz;
+	early = take_sample();
 }
 
 /* Whether it is what we expect, within 200 parts per million, which 2 ms can tell. */
 static bool as_expected(void)
 {
-	u64 measured = tsc_hz_expected ? tsc_hz_measured(2) : 0;
+	u64 measured = tsc_hz_expected ? tsc_hz_measured(early, 2) : 0;
 	u64 difference = measured > tsc_hz_expected ? measured - tsc_hz_expected : tsc_hz_expected - measured;
 	return measured && difference < tsc_hz_expected / 5000;
 }
@@ -76,7 +87,7 @@ static void tsc_hz_find(void)
 {
 	tsc_hz = tsc_hz_told();
 	if (!tsc_hz)
-		tsc_hz = as_expected() ? tsc_hz_expected : tsc_hz_measured(20); /* good to some parts per million */
+		tsc_hz = as_expected() ? tsc_hz_expected : tsc_hz_measured(take_sample(), 20); /* good to some parts per million */
 }
 
 u64 host_tsc_hz(void)
