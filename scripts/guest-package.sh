@@ -2,7 +2,7 @@
 # Obtain guest software without installing it: unpack the Debian package PACKAGE into DIRECTORY, once.
 #   guest-package.sh PACKAGE[:ARCHITECTURE] DIRECTORY
 # Of another architecture than the system's, packages are found by lists of its own, kept beside DIRECTORY: the system's stay as they are.
-# A package that only depends on the versioned one (linux-image-amd64) is followed. DIRECTORY is complete or absent.
+# A package that only depends on the versioned one (linux-image-amd64) is followed; debian-installer-netboot is the newest release's there is. DIRECTORY is complete or absent.
 # What it depends on is told in the file "depends" there.
 set -eu
 package=$1
@@ -31,6 +31,9 @@ case $package in
 linux-image-*)
 	real=$(cached depends "$package" | sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*\)$/\1/p' | head -n 1)
 	package=${real:-$package}
+	;;
+debian-installer-netboot)
+	package=$(cached pkgnames debian-installer- | grep -x 'debian-installer-[0-9]*-netboot-amd64' | sort -V | tail -n 1)
 	;;
 esac
 # The newest version that an archive has: the one that is installed here may come from elsewhere.

@@ -10,7 +10,8 @@ here=$(dirname "$0")
 mkdir -p "$cache"
 for package in linux-image-cloud-amd64:linux-cloud linux-image-amd64:linux-generic busybox-static:busybox \
 	linux-image-686-pae:i386:linux-686-pae busybox-static:i386:busybox-i386 \
-	seabios:seabios ovmf:ovmf grub-pc-bin:grub-pc-bin grub-efi-amd64-bin:grub-efi-amd64-bin memtest86+:memtest86+; do
+	seabios:seabios ovmf:ovmf grub-pc-bin:grub-pc-bin grub-efi-amd64-bin:grub-efi-amd64-bin memtest86+:memtest86+ \
+	debian-installer-netboot:installer; do
 	"$here/guest-package.sh" "${package%:*}" "$cache/${package##*:}"
 done
 export NADIR_CACHE="$cache"
