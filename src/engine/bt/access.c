@@ -284,7 +284,7 @@ bool emit_access(struct translation_work *w, const struct operand *a, const Zydi
 		return true;
 	}
 	w->known.valid = false;
-	if (a->plain) {
+	if (a->plain || !o) {
 		emit_plain(w, a, size, write);
 		return true;
 	}

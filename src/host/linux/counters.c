@@ -163,12 +163,12 @@ static void label(FILE *out, const char *name, const char *value)
 	fputc('"', out);
 }
 
-/* One sample; the second label may be NULL. */
+/* One sample; the second label's name and value may be NULL. */
 static void sample(FILE *out, const char *name, const char *vm, const char *label_name, const char *label_value, double value)
 {
 	fprintf(out, "nadir_%s{", name);
 	label(out, "vm", vm);
-	if (label_name) {
+	if (label_name && label_value) {
 		fputc(',', out);
 		label(out, label_name, label_value);
 	}

@@ -243,7 +243,7 @@ static int limit_freed(struct qcow2 *q, int error)
 static int qcow2_write(struct image *image, const struct iovec *vector, unsigned count, u64 offset, u64 size)
 {
 	struct qcow2 *q = qcow2_of(image);
-	struct part p;
+	struct part p = { 0 };
 	int error = 0;
 	pthread_rwlock_rdlock(&q->use);
 	for (u64 done = 0; done < size && !error; done += p.size) {

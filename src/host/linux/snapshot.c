@@ -59,7 +59,7 @@ static bool send_bytes(const void *data, size_t size)
 
 static bool receive(struct snapshot_result *result, u8 id[SNAPSHOT_ID_SIZE])
 {
-	struct snapshot_answer answer;
+	struct snapshot_answer answer = { 0 };
 	size_t done = 0;
 	while (done < sizeof(answer)) {
 		ssize_t n = read(snapshots.socket, (u8 *)&answer + done, sizeof(answer) - done);
