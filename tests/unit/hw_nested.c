@@ -160,7 +160,7 @@ static void what_is_not_ram_faults(struct machine *g)
 {
 	static const u64 nowhere[] = { RAM_SIZE, 0xfee00000, HIGH_BASE - PAGE_SIZE - PAGE_SIZE, HIGH_BASE + HIGH_SIZE, BIT(48), BIT(51) };
 	for (unsigned i = 0; i < ARRAY_SIZE(nowhere); i++) {
-		assert_int_equal(g->m->ops->fault(g->m, nowhere[i], i & 1 ? PF_WR : 0), HW_FAULT_EMULATE);
+		assert_int_equal(g->m->ops->fault(g->m, nowhere[i], i & 1 ? PF_WR : 0), HW_FAULT_DEVICE);
 		assert_false(walk(g->m, nowhere[i] & (BIT(48) - 1)).present && nowhere[i] < BIT(48));
 	}
 }

@@ -303,14 +303,137 @@ static void a_refused_entry_is_an_error(void **state)
 	assert_int_equal(run(acts), EXIT_ERROR);
 }
 
-static void what_is_not_told_is_stepped(void **state)
+/* The guest's code has become something else, or goes on in another page. */
+static void what_cannot_be_read_is_stepped(void **state)
 {
 	static const struct act acts[] = { { NULL, hw_cpuid }, { NULL, leave } };
-	memcpy(guest->memory + CODE, "\x0f\xa2", 2);
+	v->rip = CODE + PAGE_SIZE - 1;
+	flat_map(guest, CODE + PAGE_SIZE, CODE + PAGE_SIZE, PTE_P | PTE_W);
+	memcpy(guest->memory + v->rip, "\x0f\xa2", 2);
 	assert_int_equal(run(acts), EXIT_PAUSE);
 	assert_int_equal(last.reason, EXIT_CPUID);
-	assert_int_equal(v->rip, CODE + 2);
+	assert_int_equal(v->rip, CODE + PAGE_SIZE + 1);
 	assert_int_equal(hw_of(v)->stepped, 1);
+}
+
+/* Where the processor does not tell what is behind an instruction, its bytes do, from wherever the guest's tables say that they are now. */
+static void code_is_read_where_it_is_now(void **state)
+{
+	static const struct act acts[] = { { NULL, hw_cpuid }, { NULL, leave } };
+	memcpy(guest->memory + CODE, "\x66\x0f\xa2", 3);
+	memcpy(guest->memory + CODE + PAGE_SIZE, "\x0f\xa2", 2);
+	for (unsigned i = 0; i < 4; i++) {
+		flat_map(guest, CODE, i & 1 ? CODE + PAGE_SIZE : CODE, PTE_P | PTE_W);
+		v->rip = CODE;
+		assert_int_equal(run(acts), EXIT_PAUSE);
+		assert_int_equal(last.reason, EXIT_CPUID);
+		assert_int_equal(v->rip, CODE + (i & 1 ? 2 : 3));
+	}
+	assert_int_equal(hw_of(v)->stepped, 0);
+}
+
+#define DEVICE 0xfee00000
+
+static u64 device_value;
+
+static void device_exit(struct vcpu *vcpu, struct exit *e)
+{
+	assert_int_equal(e->reason, EXIT_MMIO);
+	if (!e->mmio.write)
+		e->mmio.value = device_value & size_mask(e->mmio.size);
+	last = *e;
+}
+
+static bool is_store;
+
+static enum hw_next by_decoding(struct vcpu *vcpu, struct exit *exit)
+{
+	return hw_device(vcpu, exit, DEVICE + 0x80, is_store ? PF_WR | PF_P : PF_P);
+}
+
+struct outcome {
+	u64 gpr[GPR_COUNT], rip;
+	struct exit exit;
+};
+
+static void run_device(const struct act *acts, const char *bytes, size_t size, struct outcome *out)
+{
+	static const struct vcpu_ops vm = { .exit = device_exit, .interrupt_acknowledge = acknowledge };
+	v->ops = &vm;
+	memcpy(guest->memory + CODE, bytes, size);
+	for (unsigned i = 0; i < GPR_COUNT; i++)
+		v->gpr[i] = 0x8192a3b4c5d6e7f8 + i * 0x0101010101010101;
+	v->gpr[RDI] = DEVICE + 0x80;
+	v->rip = CODE;
+	memset(&last, 0, sizeof(last));
+	assert_int_equal(run(acts), EXIT_PAUSE);
+	memcpy(out->gpr, v->gpr, sizeof(out->gpr));
+	out->rip = v->rip;
+	out->exit = last;
+}
+
+/* Registers behind moves to and from devices are what the step engine makes of them, and no step was needed. */
+static void moves_of_devices_are_steps(void **state)
+{
+	static const struct act step[] = { { NULL, hw_step }, { NULL, leave } }, decode[] = { { NULL, by_decoding }, { NULL, leave } };
+	static const struct {
+		const char *bytes;
+		u8 size;
+		bool store;
+	} moves[] = {
+#define MOVE(bytes, store) { bytes, sizeof(bytes) - 1, store }
+		MOVE("\x89\x07", true), MOVE("\x88\x27", true), MOVE("\x40\x88\x27", true), MOVE("\x66\x89\x1f", true), MOVE("\x4c\x89\x3f", true),
+		MOVE("\x8b\x07", false), MOVE("\x8a\x27", false), MOVE("\x44\x8a\x27", false), MOVE("\x66\x8b\x0f", false), MOVE("\x4c\x8b\x17", false),
+		MOVE("\x0f\xb6\x07", false), MOVE("\x0f\xbe\x27", false), MOVE("\x48\x0f\xbe\x07", false), MOVE("\x66\x0f\xb6\x3f", false),
+		MOVE("\x0f\xb7\x07", false), MOVE("\x4c\x0f\xbf\x0f", false), MOVE("\xc6\x07\x95", true), MOVE("\xc7\x07\x91\x02\x03\x84", true),
+		MOVE("\x48\xc7\x07\x91\x02\x03\x84", true), MOVE("\x66\xc7\x07\x91\x02", true), MOVE("\x67\x89\x07", true),
+		MOVE("\xa1\x80\x00\xe0\xfe\x00\x00\x00\x00", false), MOVE("\x48\xa3\x80\x00\xe0\xfe\x00\x00\x00\x00", true),
+		MOVE("\xa2\x80\x00\xe0\xfe\x00\x00\x00\x00", true),
+#undef MOVE
+	};
+	flat_map(guest, DEVICE, DEVICE, PTE_P | PTE_W);
+	for (unsigned i = 0; i < ARRAY_SIZE(moves); i++) {
+		struct outcome wanted, got;
+		device_value = 0x91a2b3c4d5e6f788;
+		is_store = moves[i].store;
+		run_device(step, moves[i].bytes, moves[i].size, &wanted);
+		u64 stepped = hw_of(v)->stepped;
+		run_device(decode, moves[i].bytes, moves[i].size, &got);
+		assert_int_equal(hw_of(v)->stepped, stepped);
+		assert_memory_equal(wanted.gpr, got.gpr, sizeof(got.gpr));
+		assert_int_equal(wanted.rip, got.rip);
+		assert_int_equal(wanted.exit.mmio.size, got.exit.mmio.size);
+		assert_int_equal(wanted.exit.mmio.write, got.exit.mmio.write);
+		assert_int_equal(wanted.exit.mmio.gpa, got.exit.mmio.gpa);
+		if (is_store)
+			assert_int_equal(wanted.exit.mmio.value & size_mask(wanted.exit.mmio.size), got.exit.mmio.value);
+	}
+}
+
+/* Moves to and from control and debug registers, INVLPG: without step. */
+static void moves_are_answered(void **state)
+{
+	static const struct act acts[] = { { NULL, hw_move }, { NULL, leave } };
+	v->cpl = 0;
+	v->cr0 |= CR0_TS;
+	memcpy(guest->memory + CODE, "\x0f\x06\x0f\x20\xc0\x41\x0f\x22\xd9\x0f\x23\xc3\x0f\x01\x3c\x8b\x0f\x01\xf2", 19);
+	v->gpr[R9] = v->cr3 | 0x18;
+	v->gpr[RBX] = 0x5000;
+	v->gpr[RCX] = 0x400;
+	v->gpr[RDX] = CR0_TS | CR0_MP;
+	static const u8 ends[] = { 2, 5, 9, 12, 16, 19 };
+	for (unsigned i = 0; i < ARRAY_SIZE(ends); i++) {
+		v->mmu->invalid = (struct invalid){ 0 };
+		assert_int_equal(run(acts), EXIT_PAUSE);
+		assert_int_equal(v->rip, CODE + ends[i]);
+		assert_int_equal(!(v->cr0 & CR0_TS), i != 5);
+		assert_true(hw_of(v)->memory->invalid == (i == 2 || i == 4) || i < 2);
+		hw_of(v)->memory->invalid = false;
+	}
+	assert_int_equal(v->gpr[RAX], v->cr0 & ~CR0_TS);
+	assert_int_equal(v->cr3 & 0xfff, 0x18);
+	assert_int_equal(v->dr[0], 0x5000);
+	assert_int_equal(hw_of(v)->stepped, 0);
 }
 
 /* ---- AMD-V ---- */
@@ -336,7 +459,7 @@ static void svm_groups_come_back_as_written(void **state)
 	s->vmcb->clean = CLEAN_ALL;
 	*before = *v;
 	svm_write(v, HW_ALL & ~HW_VECTORS);
-	assert_int_equal(s->vmcb->clean, CLEAN_INTERCEPTS | CLEAN_ASID | CLEAN_INTERRUPT | BIT(1));
+	assert_int_equal(s->vmcb->clean, CLEAN_ASID | CLEAN_INTERRUPT | BIT(1)); /* CR0 is not what the guest reads */
 	assert_true(s->vmcb->efer & EFER_SVME);
 	assert_true(s->vmcb->cr4 & CR4_MCE);
 	assert_false(s->vmcb->cr0 & CR0_CD);
@@ -397,7 +520,10 @@ int main(void)
 		TEST(msrs_that_fault_inject_gp),
 		TEST(hlt_leaves_behind_itself),
 		TEST(a_refused_entry_is_an_error),
-		TEST(what_is_not_told_is_stepped),
+		TEST(what_cannot_be_read_is_stepped),
+		TEST(code_is_read_where_it_is_now),
+		TEST(moves_of_devices_are_steps),
+		TEST(moves_are_answered),
 		TEST(svm_groups_come_back_as_written),
 		TEST(asids_begin_anew_with_a_flush),
 	};

@@ -1,4 +1,4 @@
-/* Answers to what made the guest leave, where the processor says enough to give them without decoding the instruction: hw->next_rip is behind it. The rest
+/* Answers to what made the guest leave, where it is known what is behind the instruction: hw->next_rip, of the processor or by reading it (code.h). The rest
  * is stepped. What the answers mean is written in cpu/ and vm/, as for all engines. */
 #include "engine/hw/hw.h"
 
@@ -8,21 +8,62 @@
 
 #define MSR_PAT 0x277
 
-/* Whether the instruction can be answered from outside; armed I/O break points are step's. */
-static bool simple(const struct vcpu *v, const struct hw_vcpu *hw)
+/* Events under way come first, and armed I/O break points are step's. */
+static bool is_plain(const struct vcpu *v, const struct hw_vcpu *hw)
 {
-	return hw->next_rip && !hw->event && !control_debug_armed(v);
+	return !hw->event && !control_debug_armed(v);
 }
 
-/* The instruction is done. */
-static enum hw_next done(struct vcpu *v, struct hw_vcpu *hw)
+/* What it takes to find the guest's code, and to read it. */
+static void fetch_code(struct vcpu *v, struct hw_vcpu *hw)
 {
-	v->rip = v->next_rip = hw->next_rip;
+	hw_fetch(v, HW_CODE | (hw->memory->ops->nested && !hw->byte_count ? HW_CONTROL : 0));
+}
+
+static bool set_next(struct vcpu *v, struct hw_vcpu *hw, unsigned length)
+{
+	u64 next = v->rip + length;
+	hw->next_rip = vcpu_64bit(v) ? next : (u32)next;
+	return vcpu_code_bits(v) != 16 || hw->next_rip <= 0xffff; /* else it wraps, or the segment has more than 64 KiB */
+}
+
+bool hw_read_insn(struct vcpu *v, struct hw_insn *insn)
+{
+	struct hw_vcpu *hw = hw_of(v);
+	if (!is_plain(v, hw))
+		return false;
+	fetch_code(v, hw);
+	return hw_decode(v, &hw->code, hw->bytes, hw->byte_count, insn) && set_next(v, hw, insn->length);
+}
+
+bool hw_simple(struct vcpu *v, u32 code)
+{
+	struct hw_vcpu *hw = hw_of(v);
+	struct hw_insn insn;
+	if (!is_plain(v, hw))
+		return false;
+	if (likely(hw->next_rip))
+		return true;
+	fetch_code(v, hw);
+	unsigned length = hw_code_is(v, &hw->code, code);
+	if (likely(length))
+		return set_next(v, hw, length);
+	return hw_read_insn(v, &insn) && insn.opcode == code; /* behind prefixes */
+}
+
+enum hw_next hw_done(struct vcpu *v)
+{
+	v->rip = v->next_rip = hw_of(v)->next_rip;
 	v->shadow = 0;
 	v->rflags &= ~RFLAGS_RF;
 	if (unlikely(v->rflags & RFLAGS_TF))
 		step_raise_single_step(v);
 	return HW_ENTER;
+}
+
+enum hw_next hw_fault(struct vcpu *v)
+{
+	return hw_raise(v, v->fault.vector, v->fault.has_error, v->fault.error);
 }
 
 static void set_edx_eax(struct vcpu *v, u64 value)
@@ -39,20 +80,19 @@ enum hw_next hw_nothing(struct vcpu *v, struct exit *exit)
 enum hw_next hw_io(struct vcpu *v, struct exit *exit, u16 port, u8 size, bool write)
 {
 	struct hw_vcpu *hw = hw_of(v);
-	if (!simple(v, hw))
+	if (!hw->next_rip || !is_plain(v, hw))
 		return hw_step(v, exit);
 	u64 mask = size_mask(size);
 	struct exit e = { .reason = EXIT_IO, .io = { .port = port, .size = size, .write = write, .value = write ? (u32)(v->gpr[RAX] & mask) : 0 } };
 	v->ops->exit(v, &e);
 	if (!write)
 		v->gpr[RAX] = size == 4 ? e.io.value : (v->gpr[RAX] & ~mask) | (e.io.value & mask);
-	return done(v, hw);
+	return hw_done(v);
 }
 
 enum hw_next hw_cpuid(struct vcpu *v, struct exit *exit)
 {
-	struct hw_vcpu *hw = hw_of(v);
-	if (!simple(v, hw))
+	if (!hw_simple(v, HW_OPCODE_CPUID))
 		return hw_step(v, exit);
 	struct exit e = { .reason = EXIT_CPUID, .cpuid = { .leaf = (u32)v->gpr[RAX], .subleaf = (u32)v->gpr[RCX] } };
 	v->ops->exit(v, &e);
@@ -60,20 +100,19 @@ enum hw_next hw_cpuid(struct vcpu *v, struct exit *exit)
 	v->gpr[RBX] = e.cpuid.ebx;
 	v->gpr[RCX] = e.cpuid.ecx;
 	v->gpr[RDX] = e.cpuid.edx;
-	return done(v, hw);
+	return hw_done(v);
 }
 
 enum hw_next hw_rdmsr(struct vcpu *v, struct exit *exit)
 {
-	struct hw_vcpu *hw = hw_of(v);
-	if (!simple(v, hw))
+	if (!hw_simple(v, HW_OPCODE_RDMSR))
 		return hw_step(v, exit);
 	struct exit e = { .reason = EXIT_RDMSR, .msr.index = (u32)v->gpr[RCX] };
 	v->ops->exit(v, &e);
 	if (e.msr.fault)
 		return hw_raise(v, VEC_GP, true, 0);
 	set_edx_eax(v, e.msr.value);
-	return done(v, hw);
+	return hw_done(v);
 }
 
 /* EFER has a hand in everything: step's. */
@@ -81,7 +120,7 @@ enum hw_next hw_wrmsr(struct vcpu *v, struct exit *exit)
 {
 	struct hw_vcpu *hw = hw_of(v);
 	u32 index = (u32)v->gpr[RCX];
-	if (!simple(v, hw) || index == MSR_EFER)
+	if (index == MSR_EFER || !hw_simple(v, HW_OPCODE_WRMSR))
 		return hw_step(v, exit);
 	struct exit e = { .reason = EXIT_WRMSR, .msr = { .index = index, .value = (u32)v->gpr[RAX] | v->gpr[RDX] << 32 } };
 	if (index == MSR_PAT)
@@ -91,39 +130,57 @@ enum hw_next hw_wrmsr(struct vcpu *v, struct exit *exit)
 		return hw_raise(v, VEC_GP, true, 0);
 	if (index == MSR_PAT)
 		hw->changed |= HW_CONTROL;
-	return done(v, hw);
+	return hw_done(v);
 }
 
 enum hw_next hw_hlt(struct vcpu *v, struct exit *exit)
 {
-	struct hw_vcpu *hw = hw_of(v);
-	if (!simple(v, hw))
+	if (!hw_simple(v, HW_OPCODE_HLT))
 		return hw_step(v, exit);
 	v->activity = ACTIVITY_HLT;
 	exit->reason = EXIT_HLT;
-	done(v, hw);
+	hw_done(v);
 	return HW_LEAVE;
 }
 
 enum hw_next hw_hypercall(struct vcpu *v, struct exit *exit)
 {
-	struct hw_vcpu *hw = hw_of(v);
-	if (!simple(v, hw) || !cpuid_has(v->cpuid, FEATURE_HYPERVISOR))
+	if (!cpuid_has(v->cpuid, FEATURE_HYPERVISOR) || !hw_simple(v, HW_CODE_VMMCALL))
 		return hw_step(v, exit);
-	hw_fetch(v, HW_SEGMENTS);
+	hw_fetch(v, HW_CODE);
 	u64 mask = size_mask(vcpu_64bit(v) ? 8 : 4);
 	struct exit e = { .reason = EXIT_HYPERCALL,
 			  .hypercall = { .number = v->gpr[RAX] & mask,
 					 .args = { v->gpr[RBX] & mask, v->gpr[RCX] & mask, v->gpr[RDX] & mask, v->gpr[RSI] & mask } } };
 	v->ops->exit(v, &e);
 	v->gpr[RAX] = e.hypercall.result & mask;
-	return done(v, hw);
+	return hw_done(v);
 }
 
 /* It spins: others may have what it waits for. */
 enum hw_next hw_pause(struct vcpu *v, struct exit *exit)
 {
 	host_yield();
+	return HW_ENTER;
+}
+
+enum hw_next hw_pause_uncounted(struct vcpu *v, struct exit *exit)
+{
+	struct hw_vcpu *hw = hw_of(v);
+	if (!hw_simple(v, HW_CODE_PAUSE))
+		return hw_step(v, exit);
+	if (!--hw->pauses) {
+		u64 waited = host_run_delay();
+		host_yield();
+		if (host_run_delay() != waited)
+			hw->pauses = HW_PAUSES;
+	}
+	return hw_done(v);
+}
+
+enum hw_next hw_interrupt_of_host(struct vcpu *v, struct exit *exit)
+{
+	hw_of(v)->pauses = HW_PAUSES;
 	return HW_ENTER;
 }
 
@@ -135,7 +192,7 @@ enum hw_next hw_shutdown(struct vcpu *v, struct exit *exit)
 }
 
 /* What is tried again keeps its event: that is injected anew. */
-enum hw_next hw_memory_fault(struct vcpu *v, struct exit *exit, u64 address, u32 error)
+enum hw_next hw_memory_fault(struct vcpu *v, struct exit *exit, u64 address, u32 error, bool final)
 {
 	struct hw_memory *m = hw_of(v)->memory;
 	switch (m->ops->fault(m, address, error)) {
@@ -145,7 +202,9 @@ enum hw_next hw_memory_fault(struct vcpu *v, struct exit *exit, u64 address, u32
 		hw_fetch(v, HW_CONTROL);
 		v->cr2 = v->fault.payload;
 		hw_of(v)->changed |= HW_CONTROL;
-		return hw_raise(v, VEC_PF, true, v->fault.error);
+		return hw_fault(v);
+	case HW_FAULT_DEVICE:
+		return final ? hw_device(v, exit, m->device, error) : hw_step(v, exit);
 	default:
 		return hw_step(v, exit);
 	}

@@ -78,7 +78,9 @@ enum hw_fault hw_guest_fault(struct vcpu *vcpu, gla_t gla, u32 error, struct hw_
 	if (w->any)
 		w->page_shift = 30; /* without paging, one is as good as another */
 	struct ram_slot *slot = ram_find(vcpu->ram, w->gpa);
-	if (!slot || (kind == ACCESS_WRITE && ram_readonly(slot, w->gpa)))
+	if (!slot)
+		return HW_FAULT_DEVICE;
+	if (kind == ACCESS_WRITE && ram_readonly(slot, w->gpa))
 		return HW_FAULT_EMULATE;
 	if (kind == ACCESS_WRITE && slot->log_dirty)
 		__atomic_fetch_or(&slot->flags[(w->gpa - slot->base) >> PAGE_SHIFT], PAGE_DIRTY, __ATOMIC_SEQ_CST);

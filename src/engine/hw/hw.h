@@ -1,6 +1,6 @@
 /* What the engines share that run guests by the processor's own virtualization, engine/vmx and engine/svm: the life of an exit (run.c), answers to
- * what made the guest leave (answer.c), registers that the processor does not switch by itself (registers.c), and which MSRs the guest may use
- * without leaving (msr.c).
+ * what made the guest leave (answer.c, moves.c, device.c), registers that the processor does not switch by itself (registers.c), and which MSRs the guest may
+ * use without leaving (msr.c).
  *
  * struct vcpu is the truth whenever the dispatcher, the step engine or anybody else looks. General registers, RIP, RFLAGS, CPL, the shadow and the event that
  * was under way are taken at every exit. The rest moves by groups (HW_*):
@@ -10,23 +10,26 @@
  *
  * Control registers but CR2 and CR3, EFER, XCR0 and DR0 to DR3 change in struct vcpu only, since writing them leaves the guest; they are always true.
  *
- * What the processor cannot do alone (memory-mapped registers, a debugger's steps, instructions whose length it does not tell) the step engine does,
- * one instruction at a time: hw_step(). It reads guest memory by its own TLB, which knows nothing of what the guest did meanwhile, so it is emptied each time. */
+ * What is behind an instruction that leaves often, and what it does where the processor does not say, is read from its bytes (code.h). What the processor cannot do
+ * alone otherwise (a debugger's steps, strings to ports, locked accesses to memory-mapped registers) the step engine does, one instruction at a time:
+ * hw_step(). It reads guest memory by its own TLB, which knows nothing of what the guest did meanwhile, so it is emptied each time. */
 #ifndef NADIR_ENGINE_HW_HW_H
 #define NADIR_ENGINE_HW_HW_H
 
 #include "engine/engine.h"
+#include "engine/hw/code.h"
 #include "engine/hw/memory.h"
 #include "engine/step/state.h"
 #include "host/port.h"
 
-#define HW_SEGMENTS BIT(0) /* segments, descriptor tables */
+#define HW_SEGMENTS BIT(0) /* segments but CS, descriptor tables */
 #define HW_CONTROL BIT(1) /* control registers, EFER, PAT */
 #define HW_MSRS BIT(2) /* those of hw_native_msrs that the processor switches */
 #define HW_DEBUG BIT(3) /* DR6, DR7 */
 #define HW_VECTORS BIT(4) /* x87, SSE, AVX...: in the real registers while they are not known (registers.c) */
-#define HW_ALL (BIT(5) - 1)
-#define HW_GROUPS 5
+#define HW_CODE BIT(5) /* CS, which is all that reading an instruction takes */
+#define HW_ALL (BIT(6) - 1)
+#define HW_GROUPS 6
 
 /* An event to inject, or that was under way, in the form that both kinds of processors have it. Intel SDM volume 3, "VM-Entry Interruption-Information
  * Field"; AMD APM volume 2, "Event Injection". */
@@ -57,7 +60,11 @@ struct hw_vcpu {
 	struct host_run run;
 	u32 known, changed; /* HW_* */
 	u32 event, event_error; /* to be injected with the next entry; 0: none */
-	u64 next_rip; /* 0: the processor does not tell */
+	u64 next_rip; /* 0: the processor does not tell, and nobody has found out */
+	const u8 *bytes; /* of the instruction that left, if the processor tells them... */
+	u8 byte_count; /* ...or 0 */
+	struct hw_code code;
+	u8 pauses; /* that are to leave, where the processor does not count them (hw_pause_uncounted) */
 	bool window; /* an interrupt waits until the guest takes it */
 	bool nmi_waits; /* likewise */
 	bool ran; /* guest memory may have changed since step looked last */
@@ -97,7 +104,7 @@ enum hw_next hw_raise(struct vcpu *vcpu, u8 vector, bool has_error, u32 error);
 /* For engine_ops' limit: with nested paging or without. */
 void hw_limit(struct cpuid_policy *available, bool nested);
 
-/* ---- answer.c: each stands for one instruction or event; what cannot be answered without knowing the instruction is stepped ---- */
+/* ---- answer.c: each stands for one instruction or event; what cannot be answered simply is stepped ---- */
 
 enum hw_next hw_nothing(struct vcpu *vcpu, struct exit *exit);
 enum hw_next hw_io(struct vcpu *vcpu, struct exit *exit, u16 port, u8 size, bool write);
@@ -107,9 +114,38 @@ enum hw_next hw_wrmsr(struct vcpu *vcpu, struct exit *exit);
 enum hw_next hw_hlt(struct vcpu *vcpu, struct exit *exit);
 enum hw_next hw_hypercall(struct vcpu *vcpu, struct exit *exit);
 enum hw_next hw_pause(struct vcpu *vcpu, struct exit *exit);
+/* Where the processor does not count PAUSEs before it leaves: after each interrupt of the host so many leave, and at the last one others may run; as long as
+ * there are others, it begins anew. So a vCPU that waits for one that does not run gives its CPU away, and one that waits for little else loses little. */
+#define HW_PAUSES 32
+enum hw_next hw_pause_uncounted(struct vcpu *vcpu, struct exit *exit);
+enum hw_next hw_interrupt_of_host(struct vcpu *vcpu, struct exit *exit);
 enum hw_next hw_shutdown(struct vcpu *vcpu, struct exit *exit);
-/* `address` and `error` as hw->memory wants them. */
-enum hw_next hw_memory_fault(struct vcpu *vcpu, struct exit *exit, u64 address, u32 error);
+/* `address` and `error` as hw->memory wants them; `final`: it was the access itself that faulted, not a walk of the guest's tables. */
+enum hw_next hw_memory_fault(struct vcpu *vcpu, struct exit *exit, u64 address, u32 error, bool final);
+
+/* For answers: whether the instruction, which is this (HW_OPCODE_* or HW_CODE_*), can be answered from outside. hw->next_rip is behind it then. */
+bool hw_simple(struct vcpu *vcpu, u32 code);
+/* The same, and what it does; whatever its opcode. */
+bool hw_read_insn(struct vcpu *vcpu, struct hw_insn *insn);
+/* The instruction is done. */
+enum hw_next hw_done(struct vcpu *vcpu);
+/* What vcpu->fault says is the guest's. */
+enum hw_next hw_fault(struct vcpu *vcpu);
+
+/* ---- moves.c: moves to and from control and debug registers, and what else those do ---- */
+
+enum hw_next hw_mov_cr(struct vcpu *vcpu, struct exit *exit, unsigned number, unsigned gpr, bool write);
+enum hw_next hw_mov_dr(struct vcpu *vcpu, struct exit *exit, unsigned number, unsigned gpr, bool write);
+enum hw_next hw_clts(struct vcpu *vcpu, struct exit *exit);
+enum hw_next hw_lmsw(struct vcpu *vcpu, struct exit *exit, u16 value);
+enum hw_next hw_invlpg(struct vcpu *vcpu, struct exit *exit, gla_t gla);
+/* One of those above, where the processor does not say which. */
+enum hw_next hw_move(struct vcpu *vcpu, struct exit *exit);
+
+/* ---- device.c ---- */
+
+/* An access to what is not RAM, which the guest's tables allow. */
+enum hw_next hw_device(struct vcpu *vcpu, struct exit *exit, gpa_t gpa, u32 error);
 
 /* ---- registers.c: what the processor does not switch by itself; between host_hold and host_release ---- */
 

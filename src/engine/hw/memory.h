@@ -59,7 +59,8 @@ extern const struct hw_format hw_format_shadow; /* ordinary tables, for all that
 enum hw_fault {
 	HW_FAULT_RETRY,   /* filled: enter again */
 	HW_FAULT_GUEST,   /* the guest's own #PF: it is in vcpu->fault */
-	HW_FAULT_EMULATE, /* step does the instruction: MMIO, read-only memory, tables that are watched, or no memory for tables */
+	HW_FAULT_DEVICE,  /* what is at m->device is not RAM, and may be accessed so */
+	HW_FAULT_EMULATE, /* step does the instruction: read-only memory, tables that are watched, or no memory for tables */
 };
 
 struct hw_memory;
@@ -98,7 +99,8 @@ struct hw_memory {
 	u32 *generation; /* atomic; of the tables */
 	u32 seen, cpu; /* the generation at the last entry, and where that was */
 	bool invalid; /* the guest invalidated something */
-	u64 fills, emulated; /* statistics: faults answered by RETRY and by EMULATE */
+	gpa_t device; /* of a fault answered by DEVICE */
+	u64 fills, emulated; /* statistics: faults answered by RETRY, and by EMULATE or DEVICE */
 };
 
 extern const struct hw_memory_ops hw_memory_nested, hw_memory_shadow, hw_memory_vtlb;

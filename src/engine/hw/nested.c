@@ -13,7 +13,7 @@ struct nested {
 	u32 generation; /* atomic */
 	u32 layout; /* atomic: ram->layout that the tables show */
 	struct host_lock lock; /* of the tables */
-	u64 *top;
+	u64 *top, root; /* the top table, and its physical address */
 };
 
 static struct nested *nested_of(struct hw_memory *m)
@@ -101,7 +101,7 @@ static u64 *table_below(struct nested *n, const struct hw_format *f, u64 *entry,
 		hw_store(entry, 0);
 		forget(n);
 	}
-	hw_store(entry, hw_table_entry(f, table));
+	hw_store(entry, hw_table_entry(f, host_physical(table)));
 	return table;
 }
 
@@ -141,14 +141,15 @@ static enum hw_fault fault(struct hw_memory *m, u64 address, u32 error)
 	}
 	m->fills += done;
 	m->emulated += !done;
-	return done ? HW_FAULT_RETRY : HW_FAULT_EMULATE;
+	m->device = address;
+	return done ? HW_FAULT_RETRY : slot ? HW_FAULT_EMULATE : HW_FAULT_DEVICE;
 }
 
 /* ---- life ---- */
 
 static u64 root(struct hw_memory *m)
 {
-	return host_physical(nested_of(m)->top);
+	return nested_of(m)->root;
 }
 
 static void control(struct hw_memory *m, struct hw_control *c)
@@ -174,6 +175,7 @@ static struct nested *nested_create(const struct ram *ram)
 		return NULL;
 	}
 	n->top = top;
+	n->root = host_physical(top);
 	n->layout = __atomic_load_n(&ram->layout, __ATOMIC_SEQ_CST);
 	host_lock_init(&n->lock);
 	return n;

@@ -55,7 +55,7 @@ void hw_registers_load(struct vcpu *v, struct hw_cpu *cpu)
 	load_vectors(v, hw);
 	if (v->dr7 & 0xff)
 		load_breakpoints(v);
-	if (has_tsc_aux(v) && cpu->tsc_aux != v->msr.tsc_aux)
+	if (cpu->tsc_aux != v->msr.tsc_aux && has_tsc_aux(v))
 		wrmsr(MSR_TSC_AUX, cpu->tsc_aux = v->msr.tsc_aux);
 	if (v->xcr0 != hw->xcr0)
 		xsetbv(0, v->xcr0);

@@ -26,10 +26,8 @@ void hw_fetch(struct vcpu *v, u32 groups)
 	if (groups & HW_VECTORS)
 		hw_registers_take(v);
 	hw->known |= groups;
-	for (unsigned i = 0; i < HW_GROUPS; i++)
-		hw->fetched[i] += groups >> i & 1;
-	if (groups & (HW_SEGMENTS | HW_CONTROL))
-		mmu_update_view(v);
+	for (u32 left = groups; left; left &= left - 1)
+		hw->fetched[__builtin_ctz(left)]++;
 }
 
 static void write_state(struct vcpu *v, struct hw_vcpu *hw)
@@ -39,8 +37,8 @@ static void write_state(struct vcpu *v, struct hw_vcpu *hw)
 		return;
 	if (groups & ~HW_VECTORS)
 		hw->ops->write(v, groups & ~HW_VECTORS);
-	for (unsigned i = 0; i < HW_GROUPS; i++)
-		hw->written[i] += groups >> i & 1;
+	for (u32 left = groups; left; left &= left - 1)
+		hw->written[__builtin_ctz(left)]++;
 	hw->changed = 0;
 }
 
@@ -61,7 +59,7 @@ static void settle_event(struct vcpu *v, struct hw_vcpu *hw)
 	hw->dead = !event_deliver_fault(v);
 }
 
-/* The guest has written and executed memory without a word, so nothing that was derived from it holds. */
+/* The guest has written and executed memory without a word, so nothing that was derived from it holds, nor from CPL or EFLAGS.AC. */
 void hw_take_over(struct vcpu *v)
 {
 	struct hw_vcpu *hw = hw_of(v);
@@ -248,7 +246,7 @@ void hw_state_changed(struct vcpu *v)
 
 void hw_report(struct vcpu *v, void (*line)(void *opaque, const char *text), void *opaque)
 {
-	static const char *const names[HW_GROUPS] = { "segments", "control registers", "MSRs", "debug registers", "vector registers" };
+	static const char *const names[HW_GROUPS] = { "segments", "control registers", "MSRs", "debug registers", "vector registers", "code segment" };
 	const struct hw_vcpu *hw = hw_of(v);
 	const struct {
 		u64 value;

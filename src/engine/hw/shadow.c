@@ -196,6 +196,7 @@ static enum hw_fault answer(struct shadow *s, gla_t gla, u32 error)
 		if (fresh)
 			continue;
 		enum hw_fault answer = hw_guest_fault(v, gla, error, &page);
+		s->memory.device = page.walk.gpa | (gla & ~PAGE_MASK);
 		if (answer != HW_FAULT_RETRY || !paging)
 			return answer == HW_FAULT_RETRY ? finish(s, gla, &page) : answer;
 		if (!mapped || !walk_trace(v, gla, &after) || !same_trace(&before, &after))
@@ -211,7 +212,7 @@ static enum hw_fault fault(struct hw_memory *m, u64 address, u32 error)
 	prepare(m);
 	enum hw_fault result = is_canonical(address, 48) ? answer(shadow_of(m), address, error) : HW_FAULT_EMULATE;
 	m->fills += result == HW_FAULT_RETRY;
-	m->emulated += result == HW_FAULT_EMULATE;
+	m->emulated += result == HW_FAULT_EMULATE || result == HW_FAULT_DEVICE;
 	return result;
 }
 
@@ -219,7 +220,7 @@ static enum hw_fault fault(struct hw_memory *m, u64 address, u32 error)
 
 static u64 root(struct hw_memory *m)
 {
-	return host_physical(shadow_of(m)->current->top->table);
+	return shadow_of(m)->current->top->physical;
 }
 
 static void control(struct hw_memory *m, struct hw_control *c)

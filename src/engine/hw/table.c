@@ -54,9 +54,9 @@ u64 *hw_table_of(u64 entry)
 }
 
 /* Dirty is a leaf's; the bit is ignored here (EPT), or means nothing (NPT). */
-u64 hw_table_entry(const struct hw_format *f, u64 *table)
+u64 hw_table_entry(const struct hw_format *f, u64 physical)
 {
-	return host_physical(table) | f->present | f->write | f->execute | f->user | (f->used & -f->used);
+	return physical | f->present | f->write | f->execute | f->user | (f->used & -f->used);
 }
 
 u64 hw_leaf_entry(const struct hw_format *f, unsigned level, u64 physical, unsigned rights)

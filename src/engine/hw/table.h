@@ -40,8 +40,8 @@ static inline bool hw_is_leaf(const struct hw_format *f, unsigned level, u64 ent
 
 /* The table that an entry leads to. */
 u64 *hw_table_of(u64 entry);
-/* An entry that leads to a table and takes no rights away. */
-u64 hw_table_entry(const struct hw_format *f, u64 *table);
+/* An entry that leads to a table at this physical address and takes no rights away. */
+u64 hw_table_entry(const struct hw_format *f, u64 physical);
 u64 hw_leaf_entry(const struct hw_format *f, unsigned level, u64 physical, unsigned rights);
 
 /* An empty table, or NULL. */

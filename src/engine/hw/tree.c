@@ -24,8 +24,10 @@ static struct hw_node *node_create(unsigned level)
 		return NULL;
 	n->table = hw_table_create();
 	n->child = level ? host_alloc(HW_ENTRIES * sizeof(struct hw_node *)) : NULL;
-	if (n->table && (n->child || !level))
+	if (n->table && (n->child || !level)) {
+		n->physical = host_physical(n->table);
 		return n;
+	}
 	node_destroy(n);
 	return NULL;
 }
@@ -47,12 +49,24 @@ static struct hw_node *node_take(struct hw_nodes *nodes, unsigned level)
 
 static void node_give(struct hw_nodes *nodes, struct hw_node *n);
 
+/* The first entry that is not 0 from i on, or HW_ENTRIES. */
+static unsigned next_present(const struct hw_node *n, unsigned i)
+{
+	for (u64 hide = mask_of(i % 64); i < HW_ENTRIES; i = (i | 63) + 1, hide = 0) {
+		u64 word = n->present[i / 64] & ~hide;
+		if (word)
+			return (i & ~63u) + (unsigned)__builtin_ctzll(word);
+	}
+	return HW_ENTRIES;
+}
+
 static void clear_entry(struct hw_nodes *nodes, struct hw_node *n, unsigned i)
 {
 	u64 value = n->table[i];
 	if (!value)
 		return;
 	hw_store(&n->table[i], 0);
+	n->present[i / 64] &= ~BIT(i % 64);
 	n->used--;
 	if (n->level && n->child[i]) {
 		node_give(nodes, n->child[i]);
@@ -64,11 +78,8 @@ static void clear_entry(struct hw_nodes *nodes, struct hw_node *n, unsigned i)
 
 static void node_empty(struct hw_nodes *nodes, struct hw_node *n)
 {
-	for (unsigned i = 0; n->level && n->used && i < HW_ENTRIES; i++)
+	for (unsigned i = next_present(n, 0); i < HW_ENTRIES; i = next_present(n, i + 1))
 		clear_entry(nodes, n, i);
-	if (n->used)
-		memset(n->table, 0, PAGE_SIZE);
-	n->used = n->global = 0;
 	n->pieces = false;
 }
 
@@ -82,6 +93,7 @@ static void node_give(struct hw_nodes *nodes, struct hw_node *n)
 static void set_entry(struct hw_node *n, unsigned i, u64 value)
 {
 	n->used += !n->table[i];
+	n->present[i / 64] |= BIT(i % 64);
 	hw_store(&n->table[i], value);
 }
 
@@ -102,7 +114,7 @@ void hw_tree_take_local(struct hw_nodes *nodes, struct hw_node *n)
 		node_empty(nodes, n);
 		return;
 	}
-	for (unsigned i = 0; n->used && i < (n->pdpt ? PDPTES : HW_ENTRIES); i++) {
+	for (unsigned i = next_present(n, 0); i < HW_ENTRIES; i = next_present(n, i + 1)) {
 		struct hw_node *child = n->level ? n->child[i] : NULL;
 		if (child)
 			hw_tree_take_local(nodes, child);
@@ -149,7 +161,7 @@ static struct hw_node *below(struct hw_nodes *nodes, struct hw_node *n, unsigned
 	*over |= n->table[i] != 0;
 	clear_entry(nodes, n, i);
 	n->child[i] = child;
-	set_entry(n, i, hw_table_entry(&hw_format_shadow, child->table));
+	set_entry(n, i, hw_table_entry(&hw_format_shadow, child->physical));
 	return child;
 }
 
@@ -204,9 +216,9 @@ static bool set_pdptes(struct hw_nodes *nodes, struct hw_node *top)
 		top->child[i] = node_take(nodes, 1);
 		if (!top->child[i])
 			return false;
-		set_entry(top, i, host_physical(top->child[i]->table) | PTE_P);
+		set_entry(top, i, top->child[i]->physical | PTE_P);
 	}
-	return !(host_physical(top->table) >> 32);
+	return !(top->physical >> 32);
 }
 
 struct hw_node *hw_tree_create(struct hw_nodes *nodes, bool wide)

@@ -15,6 +15,8 @@
 
 struct hw_node {
 	u64 *table;
+	u64 physical; /* of the table */
+	u64 present[HW_ENTRIES / 64]; /* a bit for each entry that is not 0 */
 	struct hw_node **child; /* as the entries; NULL at level 0 */
 	struct hw_node *next; /* of free ones */
 	u8 level;

@@ -64,6 +64,7 @@ static enum hw_fault answer(struct vtlb *t, gla_t gla, u32 error)
 	struct hw_guest_page page;
 	u64 *where;
 	enum hw_fault answer = hw_guest_fault(t->memory.vcpu, gla, error, &page);
+	t->memory.device = page.walk.gpa | (gla & ~PAGE_MASK);
 	if (answer != HW_FAULT_RETRY)
 		return answer;
 	enum hw_entered entered = hw_tree_enter(&t->nodes, t->top, gla, &page, &where);
@@ -81,7 +82,7 @@ static enum hw_fault fault(struct hw_memory *m, u64 address, u32 error)
 	prepare(m);
 	enum hw_fault result = is_canonical(address, 48) ? answer(vtlb_of(m), address, error) : HW_FAULT_EMULATE;
 	m->fills += result == HW_FAULT_RETRY;
-	m->emulated += result == HW_FAULT_EMULATE;
+	m->emulated += result == HW_FAULT_EMULATE || result == HW_FAULT_DEVICE;
 	return result;
 }
 
@@ -89,7 +90,7 @@ static enum hw_fault fault(struct hw_memory *m, u64 address, u32 error)
 
 static u64 root(struct hw_memory *m)
 {
-	return host_physical(vtlb_of(m)->top->table);
+	return vtlb_of(m)->top->physical;
 }
 
 static void control(struct hw_memory *m, struct hw_control *c)

@@ -37,7 +37,7 @@ static bool init(unsigned number)
 		host_pages_destroy(pages, 2);
 		return false;
 	}
-	cpu->host = (struct vmcb *)pages;
+	cpu->host = host_physical(pages);
 	cpu->save_area = pages + PAGE_SIZE;
 	host_cpu_call(number, enable, cpu);
 	return true;

@@ -138,6 +138,7 @@ int svm_vcpu_create(struct vcpu *v)
 	s->hw.memory = ops ? ops->create(v, ops->nested ? &hw_format_npt : &hw_format_shadow) : NULL;
 	if (s->vmcb && s->hw.memory && svm_cpus_init()) {
 		s->vmcb_physical = host_physical(s->vmcb);
+		s->hw.bytes = s->vmcb->bytes;
 		init_vmcb(v, s);
 		hw_init(v, &svm_ops, s->hw.memory);
 		return 0;

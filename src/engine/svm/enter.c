@@ -111,6 +111,7 @@ static void store(struct vcpu *v, struct svm_vcpu *s)
 	v->cpl = b->cpl;
 	v->shadow = b->interrupt_state & INTERRUPT_SHADOW ? SHADOW_STI : 0;
 	s->hw.next_rip = s->features & SVM_NEXT_RIP ? b->next_rip : 0;
+	s->hw.byte_count = s->features & SVM_DECODE_ASSISTS ? b->fetched & 0xf : 0;
 	take_event(&s->hw, b->exit_event);
 	b->clean = CLEAN_ALL;
 	if (b->exit_code == EXIT_CODE_NMI)
@@ -122,7 +123,7 @@ bool svm_enter(struct vcpu *v, const char **what)
 	struct svm_vcpu *s = svm_of(v);
 	struct svm_cpu *cpu = *host_cpu_slot();
 	load(v, s, cpu);
-	run_guest(v->gpr, s->vmcb_physical, host_physical(cpu->host));
+	run_guest(v->gpr, s->vmcb_physical, cpu->host);
 	store(v, s);
 	*what = "the processor refuses to enter the guest's state (VMEXIT_INVALID)";
 	return (u32)s->vmcb->exit_code != VMEXIT_INVALID;

@@ -1,4 +1,4 @@
-/* The table of exit codes: which leave the guest, and who answers. The number of an exit code is that of its intercept bit, up to NPF.
+/* The table of exit codes: which leave the guest, and who answers. The number of an exit code is that of its intercept bit, below NPF.
  * AMD APM volume 2, "Instruction Intercepts", "SVM Intercept Codes". */
 #include "engine/svm/svm.h"
 
@@ -31,13 +31,37 @@ static enum hw_next msr(struct vcpu *v, struct exit *exit)
 
 static enum hw_next nested_fault(struct vcpu *v, struct exit *exit)
 {
-	return hw_memory_fault(v, exit, vmcb_of(v)->exit_info2, (u32)vmcb_of(v)->exit_info1);
+	u64 info = vmcb_of(v)->exit_info1;
+	return hw_memory_fault(v, exit, vmcb_of(v)->exit_info2, (u32)info, info & NPF_FINAL);
 }
 
 /* Without nested paging: the guest's fault, or the shadow's. */
 static enum hw_next page_fault(struct vcpu *v, struct exit *exit)
 {
-	return hw_memory_fault(v, exit, vmcb_of(v)->exit_info2, (u32)vmcb_of(v)->exit_info1);
+	return hw_memory_fault(v, exit, vmcb_of(v)->exit_info2, (u32)vmcb_of(v)->exit_info1, true);
+}
+
+/* AMD APM volume 2, "Decode Assists". CLTS, LMSW and SMSW are not told apart. */
+static enum hw_next control_register(struct vcpu *v, struct exit *exit)
+{
+	u64 info = vmcb_of(v)->exit_info1, code = vmcb_of(v)->exit_code;
+	if (!(svm_of(v)->features & SVM_DECODE_ASSISTS) || !(info & CR_IS_MOV))
+		return hw_move(v, exit);
+	return hw_mov_cr(v, exit, code & 0xf, info & 0xf, code & 0x10);
+}
+
+static enum hw_next debug_register(struct vcpu *v, struct exit *exit)
+{
+	u64 info = vmcb_of(v)->exit_info1, code = vmcb_of(v)->exit_code;
+	if (!(svm_of(v)->features & SVM_DECODE_ASSISTS))
+		return hw_move(v, exit);
+	return hw_mov_dr(v, exit, code & 0xf, info & 0xf, code & 0x10);
+}
+
+static enum hw_next invlpg(struct vcpu *v, struct exit *exit)
+{
+	bool told = svm_of(v)->features & SVM_DECODE_ASSISTS && svm_of(v)->features & SVM_NEXT_RIP;
+	return told ? hw_invlpg(v, exit, vmcb_of(v)->exit_info1) : hw_move(v, exit);
 }
 
 /* Reflected: a guest whose handler faults again and again stays in reach of interrupts of the host. */
@@ -49,6 +73,11 @@ static enum hw_next alignment_check(struct vcpu *v, struct exit *exit)
 static enum hw_next debug_exception(struct vcpu *v, struct exit *exit)
 {
 	return hw_raise(v, VEC_DB, false, 0);
+}
+
+static enum hw_next pause(struct vcpu *v, struct exit *exit)
+{
+	return svm_of(v)->features & SVM_PAUSE_FILTER ? hw_pause(v, exit) : hw_pause_uncounted(v, exit);
 }
 
 static enum hw_next machine_check(struct vcpu *v, struct exit *exit)
@@ -69,61 +98,64 @@ static enum hw_next not_known(struct vcpu *v, struct exit *exit)
 
 /* ---- the table ---- */
 
-enum when { NEVER, ALWAYS, FILTER /* if the processor counts PAUSEs first */, AT_TIMES /* svm_update_intercepts */, SHADOWED /* without nested paging */ };
+enum when { NEVER, ALWAYS, FILTER /* if the processor counts PAUSEs first; else AT_TIMES */, AT_TIMES /* svm_update_intercepts */, SHADOWED /* without nested paging */ };
+
+/* By exit code; those from NPF on follow what is below. */
+#define EXIT_CODE_NPF 0x400
+#define ROW_NPF 0x90
 
 static const struct code {
-	u16 first, count;
 	u8 when;
 	const char *name;
 	enum hw_next (*answer)(struct vcpu *v, struct exit *exit);
 } codes[] = {
-	{ 0x00, 1, AT_TIMES, "CR0 read", hw_step },
-	{ 0x03, 1, SHADOWED, "CR3 read", hw_step },
-	{ 0x04, 1, AT_TIMES, "CR4 read", hw_step },
-	{ 0x08, 1, ALWAYS, "CR8 read", hw_step },
-	{ 0x10, 1, ALWAYS, "CR0 write", hw_step },
-	{ 0x13, 1, SHADOWED, "CR3 write", hw_step },
-	{ 0x14, 1, ALWAYS, "CR4 write", hw_step },
-	{ 0x18, 1, ALWAYS, "CR8 write", hw_step },
-	{ 0x20, 16, ALWAYS, "debug register read", hw_step },
-	{ 0x30, 16, ALWAYS, "debug register write", hw_step },
-	{ 0x40 + VEC_DB, 1, ALWAYS, "#DB", debug_exception },
-	{ 0x40 + VEC_UD, 1, ALWAYS, "#UD", hw_step }, /* VMCALL, which is the other vendor's, among them */
-	{ 0x40 + VEC_PF, 1, SHADOWED, "#PF", page_fault },
-	{ 0x40 + VEC_AC, 1, ALWAYS, "#AC", alignment_check },
-	{ 0x40 + VEC_MC, 1, ALWAYS, "#MC", machine_check },
-	{ 0x60, 1, ALWAYS, "interrupt of the host", hw_nothing },
-	{ 0x61, 1, ALWAYS, "NMI of the host", hw_nothing },
-	{ 0x62, 1, ALWAYS, "SMI", host_event },
-	{ 0x63, 1, ALWAYS, "INIT", host_event },
-	{ 0x64, 1, AT_TIMES, "interrupt window", hw_nothing },
-	{ 0x6f, 1, ALWAYS, "RDPMC", hw_step },
-	{ 0x72, 1, ALWAYS, "CPUID", hw_cpuid },
-	{ 0x73, 1, ALWAYS, "RSM", hw_step },
-	{ 0x74, 1, AT_TIMES, "IRET", hw_step }, /* which unblocks NMIs */
-	{ 0x76, 1, ALWAYS, "INVD", hw_step },
-	{ 0x77, 1, FILTER, "PAUSE", hw_pause },
-	{ 0x78, 1, ALWAYS, "HLT", hw_hlt },
-	{ 0x79, 1, SHADOWED, "INVLPG", hw_step },
-	{ 0x7a, 1, ALWAYS, "INVLPGA", hw_step },
-	{ 0x7b, 1, ALWAYS, "port I/O", io },
-	{ 0x7c, 1, ALWAYS, "MSR", msr },
-	{ 0x7d, 1, ALWAYS, "task switch", hw_step },
-	{ 0x7e, 1, ALWAYS, "FERR freeze", hw_step },
-	{ 0x7f, 1, ALWAYS, "shutdown", hw_shutdown },
-	{ 0x80, 1, ALWAYS, "VMRUN", hw_step },
-	{ 0x81, 1, ALWAYS, "VMMCALL", hw_hypercall },
-	{ 0x82, 1, ALWAYS, "VMLOAD", hw_step },
-	{ 0x83, 1, ALWAYS, "VMSAVE", hw_step },
-	{ 0x84, 1, ALWAYS, "STGI", hw_step },
-	{ 0x85, 1, ALWAYS, "CLGI", hw_step },
-	{ 0x86, 1, ALWAYS, "SKINIT", hw_step },
-	{ 0x89, 1, ALWAYS, "WBINVD", hw_step },
-	{ 0x8a, 1, ALWAYS, "MONITOR", hw_step },
-	{ 0x8b, 2, ALWAYS, "MWAIT", hw_step },
-	{ 0x8d, 1, ALWAYS, "XSETBV", hw_step },
-	{ 0x8e, 1, ALWAYS, "RDPRU", hw_step },
-	{ 0x400, 1, NEVER, "nested page fault", nested_fault },
+	[0x00] = { AT_TIMES, "CR0 read", control_register },
+	[0x03] = { SHADOWED, "CR3 read", control_register },
+	[0x04] = { AT_TIMES, "CR4 read", control_register },
+	[0x08] = { ALWAYS, "CR8 read", control_register },
+	[0x10] = { ALWAYS, "CR0 write", control_register },
+	[0x13] = { SHADOWED, "CR3 write", control_register },
+	[0x14] = { ALWAYS, "CR4 write", control_register },
+	[0x18] = { ALWAYS, "CR8 write", control_register },
+	[0x20 ... 0x2f] = { ALWAYS, "debug register read", debug_register },
+	[0x30 ... 0x3f] = { ALWAYS, "debug register write", debug_register },
+	[0x40 + VEC_DB] = { ALWAYS, "#DB", debug_exception },
+	[0x40 + VEC_UD] = { ALWAYS, "#UD", hw_step }, /* VMCALL, which is the other vendor's, among them */
+	[0x40 + VEC_PF] = { SHADOWED, "#PF", page_fault },
+	[0x40 + VEC_AC] = { ALWAYS, "#AC", alignment_check },
+	[0x40 + VEC_MC] = { ALWAYS, "#MC", machine_check },
+	[0x60] = { ALWAYS, "interrupt of the host", hw_interrupt_of_host },
+	[0x61] = { ALWAYS, "NMI of the host", hw_nothing },
+	[0x62] = { ALWAYS, "SMI", host_event },
+	[0x63] = { ALWAYS, "INIT", host_event },
+	[0x64] = { AT_TIMES, "interrupt window", hw_nothing },
+	[0x6f] = { ALWAYS, "RDPMC", hw_step },
+	[0x72] = { ALWAYS, "CPUID", hw_cpuid },
+	[0x73] = { ALWAYS, "RSM", hw_step },
+	[0x74] = { AT_TIMES, "IRET", hw_step }, /* which unblocks NMIs */
+	[0x76] = { ALWAYS, "INVD", hw_step },
+	[0x77] = { FILTER, "PAUSE", pause },
+	[0x78] = { ALWAYS, "HLT", hw_hlt },
+	[0x79] = { SHADOWED, "INVLPG", invlpg },
+	[0x7a] = { ALWAYS, "INVLPGA", hw_step },
+	[0x7b] = { ALWAYS, "port I/O", io },
+	[0x7c] = { ALWAYS, "MSR", msr },
+	[0x7d] = { ALWAYS, "task switch", hw_step },
+	[0x7e] = { ALWAYS, "FERR freeze", hw_step },
+	[0x7f] = { ALWAYS, "shutdown", hw_shutdown },
+	[0x80] = { ALWAYS, "VMRUN", hw_step },
+	[0x81] = { ALWAYS, "VMMCALL", hw_hypercall },
+	[0x82] = { ALWAYS, "VMLOAD", hw_step },
+	[0x83] = { ALWAYS, "VMSAVE", hw_step },
+	[0x84] = { ALWAYS, "STGI", hw_step },
+	[0x85] = { ALWAYS, "CLGI", hw_step },
+	[0x86] = { ALWAYS, "SKINIT", hw_step },
+	[0x89] = { ALWAYS, "WBINVD", hw_step },
+	[0x8a] = { ALWAYS, "MONITOR", hw_step },
+	[0x8b ... 0x8c] = { ALWAYS, "MWAIT", hw_step },
+	[0x8d] = { ALWAYS, "XSETBV", hw_step },
+	[0x8e] = { ALWAYS, "RDPRU", hw_step },
+	[ROW_NPF] = { NEVER, "nested page fault", nested_fault },
 };
 
 static void set(struct vmcb *b, unsigned code, bool on)
@@ -138,36 +170,46 @@ static void set(struct vmcb *b, unsigned code, bool on)
 void svm_set_intercepts(struct vmcb *b, u32 features, bool nested)
 {
 	bool filter = features & SVM_PAUSE_FILTER;
-	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++)
-		for (unsigned n = 0; n < codes[i].count; n++)
-			if (codes[i].when == ALWAYS || (codes[i].when == FILTER && filter) || (codes[i].when == SHADOWED && !nested))
-				set(b, codes[i].first + n, true);
+	for (unsigned i = 0; i < ROW_NPF; i++)
+		if (codes[i].when == ALWAYS || (codes[i].when == FILTER && filter) || (codes[i].when == SHADOWED && !nested))
+			set(b, i, true);
+}
+
+void svm_intercept_reads(struct vmcb *b, bool cr0, bool cr4)
+{
+	set(b, EXIT_CODE_READ_CR0, cr0);
+	set(b, EXIT_CODE_READ_CR4, cr4);
 }
 
 void svm_update_intercepts(struct vcpu *v)
 {
-	struct vmcb *b = vmcb_of(v);
-	set(b, EXIT_CODE_READ_CR0, svm_cr0_differs(v));
-	set(b, EXIT_CODE_READ_CR4, svm_cr4_differs(v));
-	set(b, EXIT_CODE_VINTR, hw_of(v)->window);
-	set(b, EXIT_CODE_IRET, v->nmi_blocked);
+	struct svm_vcpu *s = svm_of(v);
+	bool pauses = s->hw.pauses && !(s->features & SVM_PAUSE_FILTER);
+	u32 wanted = (u32)s->hw.window | (u32)v->nmi_blocked << 1 | (u32)pauses << 2;
+	if (likely(wanted == s->intercepts))
+		return;
+	s->intercepts = wanted;
+	set(s->vmcb, EXIT_CODE_VINTR, s->hw.window);
+	set(s->vmcb, EXIT_CODE_IRET, v->nmi_blocked);
+	if (!(s->features & SVM_PAUSE_FILTER))
+		set(s->vmcb, EXIT_CODE_PAUSE, pauses);
 }
 
+static_assert(ARRAY_SIZE(codes) <= SVM_ROWS, "each row is counted");
+
+/* The row of an exit code; NULL: there is none. */
 static const struct code *find(u64 code)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++)
-		if (code - codes[i].first < codes[i].count)
-			return &codes[i];
-	return NULL;
+	u64 row = code < EXIT_CODE_NPF ? code : code - EXIT_CODE_NPF + ROW_NPF;
+	return row < ARRAY_SIZE(codes) && codes[row].answer && (code < ROW_NPF || code >= EXIT_CODE_NPF) ? &codes[row] : NULL;
 }
 
 enum hw_next svm_answer(struct vcpu *v, struct exit *exit)
 {
-	u64 number = vmcb_of(v)->exit_code;
-	const struct code *code = find(number);
+	const struct code *code = find(vmcb_of(v)->exit_code);
 	if (!code)
 		return not_known(v, exit);
-	svm_of(v)->exits[number]++;
+	svm_of(v)->exits[code - codes]++;
 	return code->answer(v, exit);
 }
 
@@ -175,13 +217,13 @@ void svm_report(struct vcpu *v, void (*line)(void *opaque, const char *text), vo
 {
 	char text[120];
 	hw_report(v, line, opaque);
+	u64 sum = 0;
 	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
-		u64 sum = 0;
-		for (unsigned n = 0; n < codes[i].count; n++)
-			sum += svm_of(v)->exits[codes[i].first + n];
-		if (!sum)
+		sum += svm_of(v)->exits[i];
+		if (!sum || (i + 1 < ARRAY_SIZE(codes) && codes[i + 1].name == codes[i].name))
 			continue;
 		host_snprintf(text, sizeof(text), "%12llu  times left by %s", (unsigned long long)sum, codes[i].name);
 		line(opaque, text);
+		sum = 0;
 	}
 }

@@ -29,18 +29,30 @@ static struct vmcb_segment *segment_of(struct vmcb *b, unsigned number)
 static void fetch_segments(struct vcpu *v, struct vmcb *b)
 {
 	for (unsigned i = 0; i < SEG_COUNT; i++)
-		v->seg[i] = segment_in(segment_of(b, i));
+		if (i != SEG_CS)
+			v->seg[i] = segment_in(segment_of(b, i));
 	v->ldtr = segment_in(&b->ldtr);
 	v->tr = segment_in(&b->tr);
 	v->gdtr = (struct table_register){ b->gdtr.base, (u16)b->gdtr.limit };
 	v->idtr = (struct table_register){ b->idtr.base, (u16)b->idtr.limit };
 }
 
+static void fetch_code(struct vcpu *v, struct vmcb *b)
+{
+	v->seg[SEG_CS] = segment_in(&b->cs);
+}
+
+static void write_code(struct vcpu *v, struct vmcb *b)
+{
+	b->cs = segment_out(&v->seg[SEG_CS]);
+}
+
 /* CPL is in a field of its own, and in SS.DPL, from where some processors take it. */
 static void write_segments(struct vcpu *v, struct vmcb *b)
 {
 	for (unsigned i = 0; i < SEG_COUNT; i++)
-		*segment_of(b, i) = segment_out(&v->seg[i]);
+		if (i != SEG_CS)
+			*segment_of(b, i) = segment_out(&v->seg[i]);
 	b->cpl = v->cpl;
 	b->ss.attr = (u16)((b->ss.attr & ~SEG_ATTR_DPL) | (u32)v->cpl << SEG_ATTR_DPL_SHIFT);
 	b->ldtr = segment_out(&v->ldtr);
@@ -60,32 +72,19 @@ static struct hw_control control_of(struct vcpu *v)
 }
 
 /* Caches work whatever the guest says, and machine checks are the host's. Without nested paging real mode is paged, too: AMD APM volume 2, "Paged Real Mode". */
-static u64 real_cr0(struct vcpu *v)
+static u64 real_cr0(const struct vcpu *v, const struct hw_control *c)
 {
-	struct hw_control c = control_of(v);
-	return (v->cr0 & ~(CR0_CD | CR0_NW | c.cr0.own)) | c.cr0.value;
+	return (v->cr0 & ~(CR0_CD | CR0_NW | c->cr0.own)) | c->cr0.value;
 }
 
-static u64 real_cr4(struct vcpu *v)
+static u64 real_cr4(const struct vcpu *v, const struct hw_control *c)
 {
-	struct hw_control c = control_of(v);
-	return (v->cr4 & ~c.cr4.own) | c.cr4.value | CR4_MCE;
+	return (v->cr4 & ~c->cr4.own) | c->cr4.value | CR4_MCE;
 }
 
-static u64 real_efer(struct vcpu *v)
+static u64 real_efer(const struct vcpu *v, const struct hw_control *c)
 {
-	struct hw_control c = control_of(v);
-	return (v->efer & ~c.efer.own) | c.efer.value | EFER_SVME;
-}
-
-bool svm_cr0_differs(struct vcpu *v)
-{
-	return v->cr0 != real_cr0(v);
-}
-
-bool svm_cr4_differs(struct vcpu *v)
-{
-	return v->cr4 != real_cr4(v);
+	return (v->efer & ~c->efer.own) | c->efer.value | EFER_SVME;
 }
 
 static bool uses_pdptes(const struct vcpu *v)
@@ -106,13 +105,15 @@ static void fetch_control(struct vcpu *v, struct vmcb *b)
 
 static void write_control(struct vcpu *v, struct vmcb *b)
 {
-	b->cr0 = real_cr0(v);
+	struct hw_control c = control_of(v);
+	b->cr0 = real_cr0(v, &c);
 	b->cr2 = v->cr2;
 	if (hw_of(v)->memory->ops->nested)
 		b->cr3 = v->cr3;
-	b->cr4 = real_cr4(v);
-	b->efer = real_efer(v);
+	b->cr4 = real_cr4(v, &c);
+	b->efer = real_efer(v, &c);
 	b->pat = v->msr.pat;
+	svm_intercept_reads(b, b->cr0 != v->cr0, b->cr4 != v->cr4);
 }
 
 /* ---- MSRs ---- */
@@ -160,30 +161,29 @@ static void write_debug(struct vcpu *v, struct vmcb *b)
 /* ---- all ---- */
 
 static const struct {
-	u32 group, clean;
+	u32 clean;
 	void (*fetch)(struct vcpu *v, struct vmcb *b);
 	void (*write)(struct vcpu *v, struct vmcb *b);
-} groups[] = {
-	{ HW_SEGMENTS, CLEAN_SEGMENTS | CLEAN_TABLES, fetch_segments, write_segments },
-	{ HW_CONTROL, CLEAN_CONTROL | CLEAN_CR2 | CLEAN_NESTED, fetch_control, write_control },
-	{ HW_MSRS, 0, fetch_msrs, write_msrs },
-	{ HW_DEBUG, CLEAN_DEBUG, fetch_debug, write_debug },
+} groups[HW_GROUPS] = {
+	/* by the bits of HW_SEGMENTS, HW_CONTROL, HW_MSRS, HW_DEBUG and HW_CODE */
+	[0] = { CLEAN_SEGMENTS | CLEAN_TABLES, fetch_segments, write_segments },
+	[1] = { CLEAN_CONTROL | CLEAN_CR2 | CLEAN_NESTED, fetch_control, write_control },
+	[2] = { 0, fetch_msrs, write_msrs },
+	[3] = { CLEAN_DEBUG, fetch_debug, write_debug },
+	[5] = { CLEAN_SEGMENTS, fetch_code, write_code },
 };
 
 void svm_fetch(struct vcpu *v, u32 wanted)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(groups); i++)
-		if (wanted & groups[i].group)
-			groups[i].fetch(v, svm_of(v)->vmcb);
+	for (; wanted; wanted &= wanted - 1)
+		groups[__builtin_ctz(wanted)].fetch(v, svm_of(v)->vmcb);
 }
 
 void svm_write(struct vcpu *v, u32 wanted)
 {
 	struct vmcb *b = svm_of(v)->vmcb;
-	for (unsigned i = 0; i < ARRAY_SIZE(groups); i++) {
-		if (!(wanted & groups[i].group))
-			continue;
-		groups[i].write(v, b);
-		b->clean &= ~groups[i].clean;
+	for (; wanted; wanted &= wanted - 1) {
+		groups[__builtin_ctz(wanted)].write(v, b);
+		b->clean &= ~groups[__builtin_ctz(wanted)].clean;
 	}
 }

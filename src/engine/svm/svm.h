@@ -13,12 +13,12 @@
 #include "engine/hw/hw.h"
 #include "engine/svm/vmcb.h"
 
-#define SVM_CODES 0x404 /* exit codes that are counted */
+#define SVM_ROWS 0x98 /* of the table of exit codes */
 
 /* What *host_cpu_slot() points to. Written by its own CPU with interrupts off. */
 struct svm_cpu {
 	struct hw_cpu hw;
-	struct vmcb *host; /* what VMSAVE keeps of the host while a guest runs */
+	u64 host; /* physical address of what VMSAVE keeps of the host while a guest runs */
 	void *save_area; /* of VMRUN */
 	const void *last; /* vCPU that ran last */
 	u32 asids, next_asid; /* ASIDs from 1 to asids - 1 are guests' */
@@ -32,7 +32,8 @@ struct svm_vcpu {
 	u32 features; /* CPUID 8000000AH EDX */
 	const struct svm_cpu *cpu; /* whose ASID this is */
 	u64 generation;
-	u64 exits[SVM_CODES];
+	u32 intercepts; /* what svm_update_intercepts was told last */
+	u64 exits[SVM_ROWS];
 };
 
 #define SVM_MSR_PAGES 2
@@ -62,14 +63,12 @@ void svm_choose_asid(struct svm_vcpu *svm, struct svm_cpu *cpu, bool flush);
 
 void svm_fetch(struct vcpu *vcpu, u32 groups);
 void svm_write(struct vcpu *vcpu, u32 groups);
-/* Whether the guest would read another CR0 or CR4 than the processor has. */
-bool svm_cr0_differs(struct vcpu *vcpu);
-bool svm_cr4_differs(struct vcpu *vcpu);
 
 /* ---- exits.c ---- */
 
-/* What leaves always; and for this entry. */
+/* What leaves always; reads of CR0 and CR4, where the guest is to see another value than the processor has; and for this entry. */
 void svm_set_intercepts(struct vmcb *vmcb, u32 features, bool nested);
+void svm_intercept_reads(struct vmcb *vmcb, bool cr0, bool cr4);
 void svm_update_intercepts(struct vcpu *vcpu);
 enum hw_next svm_answer(struct vcpu *vcpu, struct exit *exit);
 void svm_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);

@@ -46,6 +46,10 @@
 #define CLEAN_CR2 BIT(9)
 #define CLEAN_ALL 0x3ffu
 
+/* EXITINFO1 of nested page faults: it was the access itself, not a walk of the guest's tables; of control registers. */
+#define NPF_FINAL BIT(32)
+#define CR_IS_MOV BIT(63)
+
 /* EXITINFO1 of IOIO. */
 #define IOIO_IN BIT(0)
 #define IOIO_STRING BIT(2)

@@ -46,7 +46,7 @@ static enum hw_next exception(struct vcpu *v, struct exit *exit)
 	case VEC_MC:
 		host_panic("the machine reports a hardware error (#MC) while a guest runs");
 	case VEC_PF:
-		return hw_memory_fault(v, exit, x->qualification, x->event_error);
+		return hw_memory_fault(v, exit, x->qualification, x->event_error, true);
 	default:
 		return hw_step(v, exit);
 	}
@@ -54,12 +54,13 @@ static enum hw_next exception(struct vcpu *v, struct exit *exit)
 
 /* ---- memory ---- */
 
-/* Qualification: what was tried in bits 2:0, what would have been allowed in bits 5:3. */
+/* Qualification: what was tried in bits 2:0, what would have been allowed in bits 5:3, whether there was a linear address and it was the access itself in bits 7 and
+ * 8. */
 static enum hw_next ept_violation(struct vcpu *v, struct exit *exit)
 {
 	u64 q = vmx_of(v)->qualification;
 	u32 error = (u32)((q & 2 ? PF_WR : 0) | (q & 4 ? PF_ID : 0) | (q & 0x38 ? PF_P : 0));
-	return hw_memory_fault(v, exit, vmx_of(v)->physical, error);
+	return hw_memory_fault(v, exit, vmx_of(v)->physical, error, (q & 0x180) == 0x180);
 }
 
 static enum hw_next misconfigured(struct vcpu *v, struct exit *exit)
@@ -79,6 +80,31 @@ static enum hw_next io(struct vcpu *v, struct exit *exit)
 	if (q & BIT(4))
 		return hw_step(v, exit);
 	return hw_io(v, exit, (u16)(q >> 16), (u8)((q & 7) + 1), !(q & BIT(3)));
+}
+
+/* Intel SDM volume 3, "Exit Qualification for Control-Register Accesses", "Exit Qualification for MOV DR". */
+static enum hw_next control_register(struct vcpu *v, struct exit *exit)
+{
+	u64 q = vmx_of(v)->qualification;
+	switch (q >> 4 & 3) {
+	case 2:
+		return hw_clts(v, exit);
+	case 3:
+		return hw_lmsw(v, exit, (u16)(q >> 16));
+	default:
+		return hw_mov_cr(v, exit, q & 0xf, q >> 8 & 0xf, !(q & BIT(4)));
+	}
+}
+
+static enum hw_next debug_register(struct vcpu *v, struct exit *exit)
+{
+	u64 q = vmx_of(v)->qualification;
+	return hw_mov_dr(v, exit, q & 7, q >> 8 & 0xf, !(q & BIT(4)));
+}
+
+static enum hw_next invlpg(struct vcpu *v, struct exit *exit)
+{
+	return hw_invlpg(v, exit, vmx_of(v)->qualification);
 }
 
 /* The VMCS has some of them: only without MSR bitmaps, or for MSRs that the guest does not have, do these leave. */
@@ -139,7 +165,7 @@ static const struct {
 	[VMX_GETSEC] = { 0, hw_step },
 	[VMX_HLT] = { LENGTH, hw_hlt },
 	[VMX_INVD] = { 0, hw_step },
-	[VMX_INVLPG] = { 0, hw_step },
+	[VMX_INVLPG] = { LENGTH | QUALIFICATION, invlpg },
 	[VMX_RDPMC] = { 0, hw_step },
 	[VMX_RDTSC] = { 0, hw_step },
 	[VMX_RSM] = { 0, hw_step },
@@ -153,8 +179,8 @@ static const struct {
 	[VMX_VMWRITE] = { 0, hw_step },
 	[VMX_VMXOFF] = { 0, hw_step },
 	[VMX_VMXON] = { 0, hw_step },
-	[VMX_CR_ACCESS] = { 0, hw_step },
-	[VMX_MOV_DR] = { 0, hw_step },
+	[VMX_CR_ACCESS] = { LENGTH | QUALIFICATION, control_register },
+	[VMX_MOV_DR] = { LENGTH | QUALIFICATION, debug_register },
 	[VMX_IO] = { LENGTH | QUALIFICATION, io },
 	[VMX_RDMSR] = { LENGTH, rdmsr_exit },
 	[VMX_WRMSR] = { LENGTH, wrmsr_exit },

@@ -51,6 +51,8 @@ static void write_segments(struct vcpu *v, struct vmx_vcpu *x)
 {
 	for (unsigned i = 0; i < SEG_COUNT; i++) {
 		u32 rights = rights_out(&v->seg[i]);
+		if (i == SEG_CS)
+			continue;
 		if (i == SEG_SS)
 			rights = (rights & ~SEG_ATTR_DPL) | (u32)v->cpl << SEG_ATTR_DPL_SHIFT;
 		write_segment(i, &v->seg[i], rights);
@@ -66,12 +68,23 @@ static void write_segments(struct vcpu *v, struct vmx_vcpu *x)
 static void fetch_segments(struct vcpu *v, struct vmx_vcpu *x)
 {
 	for (unsigned i = 0; i < SEG_COUNT; i++)
-		v->seg[i] = fetch_segment(i);
+		if (i != SEG_CS)
+			v->seg[i] = fetch_segment(i);
 	v->ldtr = fetch_segment(VMCS_SEG_LDTR);
 	if (!x->tr_made_up || vmread(VMCS_GUEST_TR))
 		v->tr = fetch_segment(VMCS_SEG_TR);
 	v->gdtr = (struct table_register){ vmread(VMCS_GUEST_GDTR_BASE), (u16)vmread(VMCS_GUEST_GDTR_LIMIT) };
 	v->idtr = (struct table_register){ vmread(VMCS_GUEST_IDTR_BASE), (u16)vmread(VMCS_GUEST_IDTR_LIMIT) };
+}
+
+static void write_code(struct vcpu *v, struct vmx_vcpu *x)
+{
+	write_segment(SEG_CS, &v->seg[SEG_CS], rights_out(&v->seg[SEG_CS]));
+}
+
+static void fetch_code(struct vcpu *v, struct vmx_vcpu *x)
+{
+	v->seg[SEG_CS] = fetch_segment(SEG_CS);
 }
 
 /* ---- control registers: all bits leave when they are written, and reads show what the guest wrote ---- */
@@ -176,6 +189,7 @@ static const struct {
 	void (*write)(struct vcpu *v, struct vmx_vcpu *x);
 } groups[] = {
 	{ HW_SEGMENTS, fetch_segments, write_segments },
+	{ HW_CODE, fetch_code, write_code },
 	{ HW_CONTROL, fetch_control, write_control },
 	{ HW_MSRS, fetch_msrs, write_msrs },
 	{ HW_DEBUG, fetch_debug, write_debug },

@@ -1,0 +1,57 @@
+/* Accesses to memory-mapped registers by MOV, MOVZX and MOVSX. The processor has looked at segments and tables and says where the access went; what is left is which
+ * register, and how many bytes. All else is step's. */
+#include "engine/hw/hw.h"
+
+/* AH to BH are bytes of the first four registers, where no REX prefix says otherwise. */
+static bool is_high(const struct hw_insn *i, unsigned size)
+{
+	unsigned number = hw_insn_reg(i);
+	return size == 1 && !i->rex && number >= 4;
+}
+
+static u64 stored(const struct vcpu *v, const struct hw_insn *i)
+{
+	u64 value = i->has_immediate			  ? i->immediate
+		    : i->opcode == 0xa2 || i->opcode == 0xa3 ? v->gpr[RAX]
+		    : is_high(i, i->size)		  ? v->gpr[hw_insn_reg(i) & 3] >> 8
+							  : v->gpr[hw_insn_reg(i)];
+	return value & size_mask(i->size);
+}
+
+static void load(struct vcpu *v, const struct hw_insn *i, u64 value)
+{
+	unsigned number = i->opcode == 0xa0 || i->opcode == 0xa1 ? RAX : hw_insn_reg(i), shift = 0, unused = 64 - 8 * i->source;
+	value = i->sign ? (u64)((s64)(value << unused) >> unused) : value & size_mask(i->source);
+	u64 *gpr = &v->gpr[number], mask = i->size == 4 ? ~0ull : size_mask(i->size);
+	if (is_high(i, i->size)) {
+		gpr = &v->gpr[number & 3];
+		shift = 8;
+	}
+	*gpr = (*gpr & ~(mask << shift)) | (value & size_mask(i->size)) << shift;
+}
+
+/* C6 and C7 with something else in ModRM are no MOV. */
+static bool is_mov(const struct hw_insn *i, bool write)
+{
+	return i->mov && i->store == write && hw_insn_is_memory(i) && !(i->has_immediate && (i->modrm & 0x38));
+}
+
+/* An access of which the first byte of a page faults may have begun in the page before. */
+static bool in_one_page(const struct hw_insn *i, gpa_t gpa)
+{
+	unsigned offset = gpa & ~PAGE_MASK;
+	return offset + i->source <= PAGE_SIZE && (offset || i->source == 1);
+}
+
+enum hw_next hw_device(struct vcpu *v, struct exit *exit, gpa_t gpa, u32 error)
+{
+	struct hw_insn i;
+	bool write = error & PF_WR;
+	if ((error & PF_ID) || (v->rflags & RFLAGS_AC) || !hw_read_insn(v, &i) || !is_mov(&i, write) || !in_one_page(&i, gpa))
+		return hw_step(v, exit);
+	struct exit e = { .reason = EXIT_MMIO, .mmio = { .gpa = gpa, .size = i.source, .write = write, .value = write ? stored(v, &i) : 0 } };
+	v->ops->exit(v, &e);
+	if (!write)
+		load(v, &i, e.mmio.value);
+	return hw_done(v);
+}
