@@ -3,7 +3,7 @@ BUILD ?= build
 CACHE ?= $(HOME)/.cache/nadir
 NADIR = $(BUILD)/src/host/linux/nadir
 
-.PHONY: all run iso test test-long bench lint fuzz install deb clean
+.PHONY: all run iso test test-long bench bench-exits lint fuzz install deb clean
 
 all:
 	@scripts/depend.sh build
@@ -36,6 +36,12 @@ bench:
 	@bench/run.py --nadir $(NADIR) --cache $(CACHE) $(ARGS)
 	@[ -n "$(ARGS)" ] || NADIR_CACHE=$(CACHE) bench/idle.py --nadir $(NADIR)
 	@[ -n "$(ARGS)" ] || NADIR_CACHE=$(CACHE) bench/snapshot.py --nadir $(NADIR)
+
+# What leaving a guest costs, in instructions, on emulated machines. ARGS: '--only svm-nested,vmx-nested --floors'
+bench-exits:
+	@scripts/depend.sh build run test bench iso
+	@scripts/build.sh $(BUILD) tests
+	@bench/exits.py --nadir $(NADIR) --metal $(BUILD)/src/host/metal/nadir.elf --guest $(BUILD)/bench/guest/exits-64.img $(ARGS)
 
 lint:
 	@scripts/depend.sh build test lint

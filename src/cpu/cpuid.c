@@ -421,4 +421,5 @@ void cpuid_apply(struct vcpu *vcpu, const struct cpuid_policy *policy)
 	vcpu->linear_bits = policy->linear_bits;
 	vcpu->physical_bits = policy->physical_bits;
 	vcpu->pages_1g = cpuid_has(policy, FEATURE_PDPE1GB);
+	cpuid_collect_words(vcpu);
 }

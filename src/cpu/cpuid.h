@@ -59,6 +59,8 @@ const char *cpuid_beyond(const struct cpuid_policy *policy, const struct cpuid_p
 
 /* What the CPUID instruction gives on this vCPU now (OSXSAVE, APIC ID, XSAVE sizes by XCR0...). */
 void cpuid_answer(struct vcpu *vcpu, u32 leaf, u32 subleaf, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
+/* Of vcpu->cpuid; for cpuid_apply. */
+void cpuid_collect_words(struct vcpu *vcpu);
 /* Fill the vCPU's derived fields (cr4_valid, efer_valid, physical_bits...) from the policy, and vcpu->cpuid. */
 void cpuid_apply(struct vcpu *vcpu, const struct cpuid_policy *policy);
 

@@ -4,6 +4,7 @@
  * them. */
 #include "cpu/cpuid.h"
 #include "cpu/host_cpuid.h"
+#include "host/port.h"
 #include "lib/string.h"
 
 #define MAX_BASIC 0x1fu
@@ -255,7 +256,7 @@ static void leaf_8000001e(struct answer *a)
 static const struct {
 	u32 leaf;
 	void (*fill)(struct answer *a);
-} leaves[] = {
+} leaves[] = { /* in order */
 	{ 0, leaf_0 },
 	{ 1, leaf_1 },
 	{ 2, leaf_2 },
@@ -289,6 +290,23 @@ static const struct {
 #undef X
 };
 
+/* Rows of the same register follow each other. */
+void cpuid_collect_words(struct vcpu *vcpu)
+{
+	struct cpuid_word *w = vcpu->cpuid_word, *end = w + CPUID_WORDS - 1;
+	*w = (struct cpuid_word){ 0 };
+	for (unsigned i = 0; i < FEATURE_COUNT; i++) {
+		if (!cpuid_has(vcpu->cpuid, i))
+			continue;
+		if (w->bits && (w->leaf != bits[i].leaf || w->subleaf != bits[i].subleaf || w->reg != bits[i].reg))
+			*++w = (struct cpuid_word){ 0 };
+		if (w == end)
+			host_panic("CPUID has more words of features than there is room for");
+		*w = (struct cpuid_word){ bits[i].leaf, bits[i].subleaf, bits[i].reg, w->bits | (u32)BIT(bits[i].bit) };
+	}
+	*(w->bits ? w + 1 : w) = (struct cpuid_word){ 0 };
+}
+
 /* Leaves 1, 6 and those of AMD ignore the subleaf. */
 static bool has_subleaves(u32 leaf)
 {
@@ -298,13 +316,9 @@ static bool has_subleaves(u32 leaf)
 static void add_features(struct answer *a, u32 leaf)
 {
 	u32 *const reg[] = { &a->eax, &a->ebx, &a->ecx, &a->edx };
-	for (unsigned i = 0; i < FEATURE_COUNT; i++) {
-		if (bits[i].leaf != leaf || !cpuid_has(a->policy, i))
-			continue;
-		if (has_subleaves(leaf) && bits[i].subleaf != a->subleaf)
-			continue;
-		*reg[bits[i].reg] |= (u32)BIT(bits[i].bit);
-	}
+	for (const struct cpuid_word *w = a->vcpu->cpuid_word; w->bits; w++)
+		if (w->leaf == leaf && (w->subleaf == a->subleaf || !has_subleaves(leaf)))
+			*reg[w->reg] |= w->bits;
 }
 
 static bool in_range(const struct cpuid_policy *policy, u32 leaf)
@@ -320,7 +334,7 @@ void cpuid_answer(struct vcpu *vcpu, u32 leaf, u32 subleaf, u32 *eax, u32 *ebx, 
 	/* Beyond the last leaf, Intel's processors answer the last basic one, AMD's zeros. */
 	if (!in_range(a.policy, leaf) && !a.policy->amd)
 		leaf = MAX_BASIC;
-	for (unsigned i = 0; i < ARRAY_SIZE(leaves); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(leaves) && leaves[i].leaf <= leaf; i++)
 		if (leaves[i].leaf == leaf)
 			leaves[i].fill(&a);
 	if (in_range(a.policy, leaf))

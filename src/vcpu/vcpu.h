@@ -28,6 +28,14 @@ struct mmu;
 struct tlb_table;
 struct ram;
 struct cpuid_policy;
+
+/* A register of a leaf of CPUID. */
+struct cpuid_word {
+	u32 leaf;
+	u8 subleaf, reg; /* enum cpuid_register */
+	u32 bits;
+};
+#define CPUID_WORDS 20
 struct engine_ops;
 
 /* A segment register with its hidden part. limit is in bytes, already scaled by G. attr as in arch/segment.h; a null or
@@ -165,6 +173,7 @@ struct vcpu {
 	u8 physical_bits;
 	bool pages_1g; /* CPUID says PDPE1GB */
 	const struct cpuid_policy *cpuid;
+	struct cpuid_word cpuid_word[CPUID_WORDS]; /* its features, as the leaves have them; filled by cpuid_apply, ended by bits of 0 */
 
 	/* --- what it hangs on, constant after creation --- */
 	const struct vcpu_ops *ops;

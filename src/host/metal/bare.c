@@ -17,10 +17,11 @@ u64 host_physical_run(const void *p, u64 *size)
 	return map_find_run((u64)(uintptr_t)p, size);
 }
 
+/* Pages of host_pages_create, which engines ask for at each entry, are where all of the host's memory is. */
 u64 host_physical(const void *p)
 {
 	u64 size;
-	return host_physical_run(p, &size);
+	return (u64)(uintptr_t)p >= PHYSICAL_BASE && (u64)(uintptr_t)p < PHYSICAL_END ? physical_of(p) : host_physical_run(p, &size);
 }
 
 void *host_pages_create(unsigned count)

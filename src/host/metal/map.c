@@ -10,7 +10,7 @@
 #include "lib/bytes.h"
 #include "lib/string.h"
 
-#define AREA_BASE 0xffffc00000000000ull
+#define AREA_BASE PHYSICAL_END
 #define LAZY_BASE 0xffffe00000000000ull
 #define LAZY_END 0xfffff00000000000ull
 #define KERNEL_BASE 0xffffffff80000000ull

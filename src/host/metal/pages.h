@@ -25,6 +25,7 @@ u64 pages_available(void);
 
 /* Where host memory can be reached: at its physical address at first, then above PHYSICAL_BASE. Guests' memory is not there. */
 #define PHYSICAL_BASE 0xffff800000000000ull
+#define PHYSICAL_END 0xffffc00000000000ull
 extern u64 physical_base;
 static inline void *physical(u64 address)
 {

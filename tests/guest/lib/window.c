@@ -31,9 +31,14 @@ void window_init(void)
 
 #endif
 
-void window_map(unsigned index, const void *memory, u64 bits)
+void window_map_quietly(unsigned index, const void *memory, u64 bits)
 {
 	*(volatile ulong *)&table[index] = bits ? (ulong)memory | bits : 0;
+}
+
+void window_map(unsigned index, const void *memory, u64 bits)
+{
+	window_map_quietly(index, memory, bits);
 	invlpg(window + index * PAGE);
 }
 

@@ -24,6 +24,8 @@
 void window_init(void);
 /* Map page `index` of the window to this memory with these PTE_* bits (0: absent), and flush it. */
 void window_map(unsigned index, const void *memory, u64 bits);
+/* The same without flushing it. */
+void window_map_quietly(unsigned index, const void *memory, u64 bits);
 u64 window_entry(unsigned index);
 
 #endif
