@@ -94,8 +94,11 @@ static void info_lapic(struct gdb_session *s, const char *arguments)
 	const struct lapic *l = &gdb_cpu(s)->lapic;
 	SAY(s, "local APIC of CPU #%u: base %llx, ID %u, task priority %llx0, %s\n", s->cpu, (ull)l->base, l->id, (ull)lapic_cr8(l),
 	    lapic_enabled(l) ? "enabled" : "disabled");
-	put_vectors(s, "requested", l->irr);
-	put_vectors(s, "in service", l->isr);
+	u64 set[4];
+	lapic_vectors(l, LAPIC_IRR, set);
+	put_vectors(s, "requested", set);
+	lapic_vectors(l, LAPIC_ISR, set);
+	put_vectors(s, "in service", set);
 	SAY(s, "highest deliverable vector: %d\n", lapic_highest(l));
 }
 

@@ -32,10 +32,15 @@ struct lapic_ops {
 };
 
 #define LAPIC_REGISTER_COUNT 64
+#define LAPIC_WORDS (4 * LAPIC_REGISTER_COUNT) /* of the page that are used */
 
 struct lapic {
-	u32 reg[LAPIC_REGISTER_COUNT]; /* registers that are plain state, by offset / 16 */
-	u64 irr[4], isr[4], tmr[4];
+	/* The registers as they lie in memory, which is also how a virtual-APIC page has them: all that the guest reads is there, but for APR, PPR and the timer's
+	 * current count. `own`, or a processor's (lapic_use_page). */
+	u32 *page;
+	u32 own[LAPIC_WORDS];
+	bool direct; /* the processor reads registers for the guest, or delivers and ends interrupts, and nobody else is asked: set by who gave the page */
+	bool vectors_changed; /* software changed IRR, ISR or TMR: for whoever derives something of them, who clears it */
 	u64 base;   /* IA32_APIC_BASE */
 	u32 errors; /* what the next write to ESR makes readable */
 	bool lint_line[2];
@@ -45,6 +50,7 @@ struct lapic {
 		u64 deadline;     /* when the count reaches zero, or HOST_NEVER */
 		u64 not_before;   /* limits the rate of periodic interrupts */
 		u64 tsc_deadline; /* IA32_TSC_DEADLINE, 0 when disarmed */
+		u8 mode, shift;   /* as the registers said when they were last set; a processor may have stored other values since (lapic_written) */
 	} timer;
 
 	/* guest TSC = tsc.anchor + (now - tsc.anchor_now) * hz / 10^9; see lapic_set_tsc */
@@ -85,6 +91,9 @@ bool lapic_decodes(const struct lapic *lapic, gpa_t gpa);
 /* Accesses within the register page; offset + size is within it. Only aligned accesses of 4 bytes or more write. */
 u64 lapic_mmio_read(struct lapic *lapic, u64 offset, unsigned size, u64 now);
 void lapic_mmio_write(struct lapic *lapic, u64 offset, unsigned size, u64 value, u64 now);
+
+/* A processor has stored what the guest wrote at this offset of the page, and left the rest to do (an APIC-write VM exit). */
+void lapic_written(struct lapic *lapic, u64 offset, u64 now);
 
 /* Whether an MSR is one of this module's: IA32_APIC_BASE, IA32_TSC_DEADLINE, 800H-8FFH. */
 bool lapic_owns_msr(u32 index);
@@ -131,8 +140,23 @@ int lapic_acknowledge(struct lapic *lapic);
 
 /* What a write to the EOI register does. */
 void lapic_end_interrupt(struct lapic *lapic);
+/* The rest of it: a processor has moved this vector out of ISR. */
+void lapic_ended(struct lapic *lapic, u8 vector);
 /* Whether nobody would see it if that came late: nothing else is requested, and no I/O APIC waits for it. */
 bool lapic_end_may_wait(const struct lapic *lapic);
+
+/* ---- the page ---- */
+
+/* From now on the registers are in this page, which a processor reads and writes while it runs the guest on this vCPU's thread, in accordance with the manual
+ * ("APIC Virtualization and Virtual Interrupts"); it lives as long as the local APIC. NULL: in its own memory again. */
+void lapic_use_page(struct lapic *lapic, void *page);
+/* 256 bits each, as four words. */
+enum lapic_set { LAPIC_ISR, LAPIC_TMR, LAPIC_IRR };
+void lapic_vectors(const struct lapic *lapic, enum lapic_set which, u64 out[4]);
+/* The highest of a set, or -1. */
+int lapic_highest_of(const struct lapic *lapic, enum lapic_set which);
+/* The class of priority that TPR must fall below to let an interrupt through; 0: TPR holds none back. */
+u8 lapic_tpr_threshold(const struct lapic *lapic);
 
 /* ---- time ---- */
 

@@ -49,6 +49,11 @@ enum timer_mode { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE, TIMER_RESE
 #define ESR_RECEIVE_ILLEGAL_VECTOR BIT(6)
 #define ESR_ILLEGAL_REGISTER BIT(7)
 
+static inline u32 *lapic_reg(const struct lapic *lapic, unsigned index)
+{
+	return &lapic->page[4 * index];
+}
+
 static inline bool lapic_hardware_enabled(const struct lapic *lapic)
 {
 	return lapic->base & APIC_BASE_EN;
@@ -61,7 +66,7 @@ static inline bool lapic_x2apic(const struct lapic *lapic)
 
 static inline bool lapic_software_enabled(const struct lapic *lapic)
 {
-	return lapic->reg[REG_SVR] & SVR_ENABLE;
+	return *lapic_reg(lapic, REG_SVR) & SVR_ENABLE;
 }
 
 /* lapic.c */
@@ -70,10 +75,12 @@ void lapic_update_match(struct lapic *lapic);
 void lapic_error(struct lapic *lapic, u32 errors);
 u32 lapic_ppr(const struct lapic *lapic);
 u32 lapic_apr(const struct lapic *lapic);
-u32 lapic_ldr(const struct lapic *lapic);
 void lapic_service_lint0(struct lapic *lapic);
 
 /* lapic_timer.c */
+/* The registers were reset, or loaded: what is derived of them. */
+void lapic_timer_reset(struct lapic *lapic);
+void lapic_timer_loaded(struct lapic *lapic);
 void lapic_timer_stop(struct lapic *lapic);
 void lapic_timer_start(struct lapic *lapic, u64 now);
 u32 lapic_timer_current(const struct lapic *lapic, u64 now);

@@ -14,21 +14,11 @@ struct register_rule {
 	u8 access;
 	u32 writable;
 	u32 ignored; /* read-only bits, which may be written without #GP */
-	u32 (*read)(struct lapic *lapic, unsigned index, u64 now);              /* NULL: lapic->reg */
-	void (*write)(struct lapic *lapic, unsigned index, u32 value, u64 now); /* NULL: lapic->reg */
+	u32 (*read)(struct lapic *lapic, unsigned index, u64 now);              /* NULL: as it is in the page */
+	void (*write)(struct lapic *lapic, unsigned index, u32 value, u64 now); /* NULL: as it is in the page */
 };
 
 /* ---- reads ---- */
-
-static u32 read_id(struct lapic *lapic, unsigned index, u64 now)
-{
-	return lapic_x2apic(lapic) ? lapic->id : lapic->reg[REG_ID];
-}
-
-static u32 read_version(struct lapic *lapic, unsigned index, u64 now)
-{
-	return LAPIC_VERSION;
-}
 
 static u32 read_apr(struct lapic *lapic, unsigned index, u64 now)
 {
@@ -40,37 +30,6 @@ static u32 read_ppr(struct lapic *lapic, unsigned index, u64 now)
 	return lapic_ppr(lapic);
 }
 
-static u32 read_ldr(struct lapic *lapic, unsigned index, u64 now)
-{
-	return lapic_ldr(lapic);
-}
-
-static u32 read_set(const u64 set[4], unsigned part)
-{
-	return (u32)(set[part / 2] >> (part % 2 * 32));
-}
-
-static u32 read_isr(struct lapic *lapic, unsigned index, u64 now)
-{
-	return read_set(lapic->isr, index - REG_ISR);
-}
-
-static u32 read_tmr(struct lapic *lapic, unsigned index, u64 now)
-{
-	return read_set(lapic->tmr, index - REG_TMR);
-}
-
-static u32 read_irr(struct lapic *lapic, unsigned index, u64 now)
-{
-	return read_set(lapic->irr, index - REG_IRR);
-}
-
-static u32 read_lint(struct lapic *lapic, unsigned index, u64 now)
-{
-	bool held = index == REG_LVT + LVT_LINT0 && lapic->lint_remote_irr;
-	return lapic->reg[index] | (held ? (u32)LVT_REMOTE_IRR : 0);
-}
-
 static u32 read_timer(struct lapic *lapic, unsigned index, u64 now)
 {
 	return lapic_timer_current(lapic, now);
@@ -80,7 +39,7 @@ static u32 read_timer(struct lapic *lapic, unsigned index, u64 now)
 
 static void write_routing(struct lapic *lapic, unsigned index, u32 value, u64 now)
 {
-	lapic->reg[index] = value;
+	*lapic_reg(lapic, index) = value;
 	lapic_update_match(lapic);
 }
 
@@ -91,6 +50,7 @@ static void write_dfr(struct lapic *lapic, unsigned index, u32 value, u64 now)
 
 static void write_eoi(struct lapic *lapic, unsigned index, u32 value, u64 now)
 {
+	*lapic_reg(lapic, index) = 0; /* a processor may have stored it */
 	lapic_end_interrupt(lapic);
 }
 
@@ -101,21 +61,21 @@ static void write_svr(struct lapic *lapic, unsigned index, u32 value, u64 now)
 	if (lapic_software_enabled(lapic))
 		return;
 	for (unsigned i = 0; i < LVT_COUNT; i++)
-		lapic->reg[REG_LVT + i] |= LVT_MASKED;
+		*lapic_reg(lapic, REG_LVT + i) |= LVT_MASKED;
 }
 
 /* A write makes the errors since the last one readable. */
 static void write_esr(struct lapic *lapic, unsigned index, u32 value, u64 now)
 {
-	lapic->reg[REG_ESR] = lapic->errors;
+	*lapic_reg(lapic, REG_ESR) = lapic->errors;
 	lapic->errors = 0;
 }
 
 static void write_lvt(struct lapic *lapic, unsigned index, u32 value, u64 now)
 {
-	lapic->reg[index] = value | (lapic_software_enabled(lapic) ? 0 : (u32)LVT_MASKED);
+	*lapic_reg(lapic, index) = value | (lapic_software_enabled(lapic) ? 0 : (u32)LVT_MASKED);
 	if (index == REG_LVT + LVT_LINT0)
-		lapic_service_lint0(lapic);
+		lapic_service_lint0(lapic); /* which restores Remote IRR */
 }
 
 static void write_timer_lvt(struct lapic *lapic, unsigned index, u32 value, u64 now)
@@ -125,7 +85,7 @@ static void write_timer_lvt(struct lapic *lapic, unsigned index, u32 value, u64 
 
 static void write_timer_initial(struct lapic *lapic, unsigned index, u32 value, u64 now)
 {
-	lapic->reg[REG_TIMER_INITIAL] = value;
+	*lapic_reg(lapic, REG_TIMER_INITIAL) = value;
 	lapic_timer_start(lapic, now);
 }
 
@@ -190,8 +150,8 @@ static void send_ipi(struct lapic *lapic, u32 icr, u32 destination)
 
 static void write_icr_low(struct lapic *lapic, unsigned index, u32 value, u64 now)
 {
-	lapic->reg[REG_ICR_LOW] = value;
-	send_ipi(lapic, value, destination_from_8((u8)(lapic->reg[REG_ICR_HIGH] >> 24)));
+	*lapic_reg(lapic, REG_ICR_LOW) = value;
+	send_ipi(lapic, value, destination_from_8((u8)(*lapic_reg(lapic, REG_ICR_HIGH) >> 24)));
 }
 
 static void write_self_ipi(struct lapic *lapic, unsigned index, u32 value, u64 now)
@@ -205,27 +165,27 @@ static void write_self_ipi(struct lapic *lapic, unsigned index, u32 value, u64 n
 #define LVT_PIN_STATUS (LVT_STATUS | (u32)LVT_REMOTE_IRR)
 
 static const struct register_rule rules[LAPIC_REGISTER_COUNT] = {
-	[REG_ID] = { XR | XW | X2R, 0xff000000, 0, read_id, write_routing },
-	[REG_VERSION] = { XR | X2R, .read = read_version },
+	[REG_ID] = { XR | XW | X2R, 0xff000000, .write = write_routing },
+	[REG_VERSION] = { XR | X2R },
 	[REG_TPR] = { RW, 0xff },
 	[REG_APR] = { XR, .read = read_apr },
 	[REG_PPR] = { XR | X2R, .read = read_ppr },
 	[REG_EOI] = { XW | X2W, .write = write_eoi },
 	[REG_RRD] = { XR },
-	[REG_LDR] = { XR | XW | X2R, 0xff000000, 0, read_ldr, write_routing },
+	[REG_LDR] = { XR | XW | X2R, 0xff000000, .write = write_routing },
 	[REG_DFR] = { XR | XW, 0xf0000000, .write = write_dfr },
 	[REG_SVR] = { RW, 0x11ff, 0x200, .write = write_svr },
-	[REG_ISR... REG_ISR + 7] = { XR | X2R, .read = read_isr },
-	[REG_TMR... REG_TMR + 7] = { XR | X2R, .read = read_tmr },
-	[REG_IRR... REG_IRR + 7] = { XR | X2R, .read = read_irr },
+	[REG_ISR... REG_ISR + 7] = { XR | X2R },
+	[REG_TMR... REG_TMR + 7] = { XR | X2R },
+	[REG_IRR... REG_IRR + 7] = { XR | X2R },
 	[REG_ESR] = { RW, .write = write_esr },
 	[REG_ICR_LOW] = { XR | XW, ICR_WRITABLE, .write = write_icr_low },
 	[REG_ICR_HIGH] = { XR | XW, 0xff000000 },
 	[REG_LVT + LVT_TIMER] = { RW, 0x700ff, LVT_STATUS, .write = write_timer_lvt },
 	[REG_LVT + LVT_THERMAL] = { RW, 0x107ff, LVT_STATUS, .write = write_lvt },
 	[REG_LVT + LVT_PERFORMANCE] = { RW, 0x107ff, LVT_STATUS, .write = write_lvt },
-	[REG_LVT + LVT_LINT0] = { RW, 0x1a7ff, LVT_PIN_STATUS, read_lint, write_lvt },
-	[REG_LVT + LVT_LINT1] = { RW, 0x1a7ff, LVT_PIN_STATUS, read_lint, write_lvt },
+	[REG_LVT + LVT_LINT0] = { RW, 0x1a7ff, LVT_PIN_STATUS, .write = write_lvt },
+	[REG_LVT + LVT_LINT1] = { RW, 0x1a7ff, LVT_PIN_STATUS, .write = write_lvt },
 	[REG_LVT + LVT_ERROR] = { RW, 0x100ff, LVT_STATUS, .write = write_lvt },
 	[REG_TIMER_INITIAL] = { RW, 0xffffffff, .write = write_timer_initial },
 	[REG_TIMER_CURRENT] = { XR | X2R, .read = read_timer },
@@ -235,7 +195,7 @@ static const struct register_rule rules[LAPIC_REGISTER_COUNT] = {
 
 static u32 register_read(struct lapic *lapic, unsigned index, u64 now)
 {
-	return rules[index].read ? rules[index].read(lapic, index, now) : lapic->reg[index];
+	return rules[index].read ? rules[index].read(lapic, index, now) : *lapic_reg(lapic, index);
 }
 
 static void register_write(struct lapic *lapic, unsigned index, u32 value, u64 now)
@@ -244,7 +204,7 @@ static void register_write(struct lapic *lapic, unsigned index, u32 value, u64 n
 	if (rules[index].write)
 		rules[index].write(lapic, index, value, now);
 	else
-		lapic->reg[index] = value;
+		*lapic_reg(lapic, index) = value;
 }
 
 /* ---- xAPIC ---- */
@@ -282,6 +242,16 @@ void lapic_mmio_write(struct lapic *lapic, u64 offset, unsigned size, u64 value,
 	lapic_advance(lapic, now);
 }
 
+void lapic_written(struct lapic *lapic, u64 offset, u64 now)
+{
+	unsigned index = (unsigned)offset / 16;
+	u8 needed = lapic_x2apic(lapic) ? X2W : XW;
+	lapic_advance(lapic, now);
+	if (index < LAPIC_REGISTER_COUNT && (rules[index].access & needed))
+		register_write(lapic, index, *lapic_reg(lapic, index), now);
+	lapic_advance(lapic, now);
+}
+
 /* ---- x2APIC ---- */
 
 /* The ICR is one register of 64 bits, without a status bit; bit 12 may nevertheless be written. */
@@ -289,8 +259,8 @@ static bool x2apic_write_icr(struct lapic *lapic, u64 value)
 {
 	if ((u32)value & ~(ICR_WRITABLE | ICR_STATUS))
 		return false;
-	lapic->reg[REG_ICR_LOW] = (u32)value & ICR_WRITABLE;
-	lapic->reg[REG_ICR_HIGH] = (u32)(value >> 32);
+	*lapic_reg(lapic, REG_ICR_LOW) = (u32)value & ICR_WRITABLE;
+	*lapic_reg(lapic, REG_ICR_HIGH) = (u32)(value >> 32);
 	send_ipi(lapic, (u32)value, (u32)(value >> 32));
 	return true;
 }
@@ -298,7 +268,7 @@ static bool x2apic_write_icr(struct lapic *lapic, u64 value)
 static bool x2apic_read(struct lapic *lapic, unsigned index, u64 now, u64 *value)
 {
 	if (index == REG_ICR_LOW) {
-		*value = (u64)lapic->reg[REG_ICR_HIGH] << 32 | lapic->reg[REG_ICR_LOW];
+		*value = (u64)*lapic_reg(lapic, REG_ICR_HIGH) << 32 | *lapic_reg(lapic, REG_ICR_LOW);
 		return true;
 	}
 	if (index >= LAPIC_REGISTER_COUNT || !(rules[index].access & X2R))

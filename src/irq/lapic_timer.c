@@ -13,20 +13,19 @@ static enum timer_mode timer_mode(u32 lvt)
 
 static enum timer_mode current_mode(const struct lapic *lapic)
 {
-	return timer_mode(lapic->reg[REG_LVT + LVT_TIMER]);
+	return (enum timer_mode)lapic->timer.mode;
 }
 
 /* "Divide Configuration Register": bits 3, 1, 0 are 0 for 2, ..., 6 for 128, 7 for 1. */
-static unsigned divide_shift(const struct lapic *lapic)
+static u8 divide_shift(u32 divide)
 {
-	u32 divide = lapic->reg[REG_TIMER_DIVIDE];
 	return (((divide & 3) | (divide & 8) >> 1) + 1) & 7;
 }
 
 /* Nanoseconds from the initial count to zero. */
 static u64 period(const struct lapic *lapic)
 {
-	return (u64)lapic->reg[REG_TIMER_INITIAL] << divide_shift(lapic);
+	return (u64)*lapic_reg(lapic, REG_TIMER_INITIAL) << lapic->timer.shift;
 }
 
 void lapic_timer_stop(struct lapic *lapic)
@@ -34,6 +33,18 @@ void lapic_timer_stop(struct lapic *lapic)
 	lapic->timer.deadline = HOST_NEVER;
 	lapic->timer.not_before = 0;
 	lapic->timer.tsc_deadline = 0;
+}
+
+void lapic_timer_loaded(struct lapic *lapic)
+{
+	lapic->timer.mode = (u8)timer_mode(*lapic_reg(lapic, REG_LVT + LVT_TIMER));
+	lapic->timer.shift = divide_shift(*lapic_reg(lapic, REG_TIMER_DIVIDE));
+}
+
+void lapic_timer_reset(struct lapic *lapic)
+{
+	lapic_timer_stop(lapic);
+	lapic_timer_loaded(lapic);
 }
 
 void lapic_timer_start(struct lapic *lapic, u64 now)
@@ -59,7 +70,7 @@ static u64 remaining(const struct lapic *lapic, u64 now)
 
 u32 lapic_timer_current(const struct lapic *lapic, u64 now)
 {
-	unsigned shift = divide_shift(lapic);
+	unsigned shift = lapic->timer.shift;
 	return (u32)((remaining(lapic, now) + mask_of(shift)) >> shift);
 }
 
@@ -68,9 +79,10 @@ void lapic_timer_set_divide(struct lapic *lapic, u32 divide, u64 now)
 {
 	u64 count = lapic_timer_current(lapic, now);
 
-	lapic->reg[REG_TIMER_DIVIDE] = divide;
+	*lapic_reg(lapic, REG_TIMER_DIVIDE) = divide;
+	lapic->timer.shift = divide_shift(divide);
 	if (count)
-		lapic->timer.deadline = now + (count << divide_shift(lapic));
+		lapic->timer.deadline = now + (count << lapic->timer.shift);
 }
 
 /* Going to or from the TSC deadline disarms the timer. */
@@ -81,10 +93,11 @@ void lapic_timer_set_lvt(struct lapic *lapic, u32 lvt)
 	if (!lapic->has_tsc_deadline)
 		lvt &= ~(u32)LVT_TSC_DEADLINE;
 	new = timer_mode(lvt);
-	lapic->reg[REG_LVT + LVT_TIMER] = lvt;
+	*lapic_reg(lapic, REG_LVT + LVT_TIMER) = lvt;
+	lapic->timer.mode = (u8)new;
 	if (old == new || MAX(old, new) <= TIMER_PERIODIC)
 		return;
-	lapic->reg[REG_TIMER_INITIAL] = 0;
+	*lapic_reg(lapic, REG_TIMER_INITIAL) = 0;
 	lapic_timer_stop(lapic);
 }
 
@@ -123,7 +136,7 @@ void lapic_set_tsc(struct lapic *lapic, u64 guest_tsc, u64 now, u64 hz)
 
 u64 lapic_deadline(const struct lapic *lapic)
 {
-	if (lapic->reg[REG_LVT + LVT_TIMER] & LVT_MASKED)
+	if (*lapic_reg(lapic, REG_LVT + LVT_TIMER) & LVT_MASKED)
 		return HOST_NEVER;
 	return MAX(lapic->timer.deadline, lapic->timer.not_before);
 }

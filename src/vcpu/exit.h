@@ -33,6 +33,8 @@
 	X(HYPERCALL, "hypercall")                                                              \
 	X(TASK_SWITCH, "task switch")                                                          \
 	X(DESCRIPTOR_TABLE, "descriptor-table access")                                         \
+	X(APIC_WRITE, "APIC write")                                                            \
+	X(EOI, "end of interrupt")                                                             \
 	X(WBINVD, "cache flush")                                                               \
 	X(XSETBV, "XSETBV")                                                                    \
 	X(DEBUG, "debug")                                                                      \
@@ -79,6 +81,10 @@ struct exit {
 			u64 args[4];
 			u64 result; /* out */
 		} hypercall;
+		struct {
+			u16 offset; /* APIC_WRITE: the processor has stored to this register of the local APIC's page (irq/lapic.h) */
+			u8 vector; /* EOI: of which the processor has taken the end */
+		} apic;
 		struct {
 			u8 vector;
 		} event;

@@ -27,6 +27,8 @@ struct vcpu;
 struct mmu;
 struct tlb_table;
 struct ram;
+struct lapic;
+struct posted;
 struct cpuid_policy;
 
 /* A register of a leaf of CPUID. */
@@ -96,6 +98,9 @@ struct vcpu_ops {
 	/* Take the highest-priority deliverable external interrupt, moving it into service. Returns its vector, or -1 if none
 	 * is deliverable now (PENDING_INTERRUPT is then cleared). */
 	int (*interrupt_acknowledge)(struct vcpu *vcpu);
+	/* Where the processor delivers the local APIC's interrupts by itself (lapic->direct): bring that up to date, with PENDING_INTERRUPT cleared. True: the 8259 pair
+	 * asks for an interrupt, which interrupt_acknowledge gives. */
+	bool (*interrupt_refresh)(struct vcpu *vcpu);
 };
 
 /* MSRs whose value is plain state of the vCPU (the rules are in cpu/msr.c). */
@@ -181,6 +186,8 @@ struct vcpu {
 	void *engine_state; /* owned by the engine */
 	struct mmu *mmu; /* software TLB */
 	struct ram *ram; /* the VM's memory slots */
+	struct lapic *lapic; /* for engines whose hardware has a part in it, and its posted interrupts */
+	struct posted *posted;
 	void *vm; /* of the layer above: the core never looks inside */
 	u32 index; /* number of this vCPU in its VM, also its initial APIC ID */
 

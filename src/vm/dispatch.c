@@ -197,6 +197,19 @@ static void exit_cr_write(struct vm_cpu *cpu, struct exit *e)
 	vm_lapic_changed(cpu, vm_now(cpu->vm));
 }
 
+static void exit_apic_write(struct vm_cpu *cpu, struct exit *e)
+{
+	u64 now = vm_now(cpu->vm);
+	lapic_written(&cpu->lapic, e->apic.offset, now);
+	vm_lapic_changed(cpu, now);
+}
+
+static void exit_eoi(struct vm_cpu *cpu, struct exit *e)
+{
+	lapic_ended(&cpu->lapic, e->apic.vector);
+	vm_lapic_changed(cpu, vm_now(cpu->vm));
+}
+
 static void (*const handlers[EXIT_REASON_COUNT])(struct vm_cpu *cpu, struct exit *exit) = {
 	[EXIT_IO] = exit_io,
 	[EXIT_MMIO] = exit_mmio,
@@ -206,6 +219,8 @@ static void (*const handlers[EXIT_REASON_COUNT])(struct vm_cpu *cpu, struct exit
 	[EXIT_CR_READ] = exit_cr_read,
 	[EXIT_CR_WRITE] = exit_cr_write,
 	[EXIT_HYPERCALL] = hypercall,
+	[EXIT_APIC_WRITE] = exit_apic_write,
+	[EXIT_EOI] = exit_eoi,
 };
 
 /* What distinguishes exits of one site: the port, page, MSR or leaf. */
@@ -224,6 +239,10 @@ static u32 exit_detail(const struct exit *e)
 	case EXIT_CR_READ:
 	case EXIT_CR_WRITE:
 		return e->cr.number;
+	case EXIT_APIC_WRITE:
+		return e->apic.offset;
+	case EXIT_EOI:
+		return e->apic.vector;
 	default:
 		return 0;
 	}

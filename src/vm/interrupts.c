@@ -148,6 +148,14 @@ static int pic_vector(struct vm_cpu *cpu)
 	return vector;
 }
 
+bool vm_interrupt_refresh(struct vcpu *vcpu)
+{
+	struct vm_cpu *cpu = vm_cpu_of(vcpu);
+	vcpu_clear_pending(vcpu, PENDING_INTERRUPT);
+	update_lapic(cpu);
+	return pic_asks(cpu);
+}
+
 int vm_interrupt_acknowledge(struct vcpu *vcpu)
 {
 	struct vm_cpu *cpu = vm_cpu_of(vcpu);

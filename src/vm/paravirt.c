@@ -44,7 +44,7 @@ void pv_eoi_take(struct vm_cpu *cpu)
 void pv_eoi_give(struct vm_cpu *cpu)
 {
 	u64 msr = cpu->vcpu.msr.kvm_pv_eoi;
-	if (!(msr & SHARED_ENABLE) || cpu->pv_eoi || !lapic_end_may_wait(&cpu->lapic))
+	if (!(msr & SHARED_ENABLE) || cpu->pv_eoi || cpu->lapic.direct || !lapic_end_may_wait(&cpu->lapic))
 		return;
 	u32 *word = shared(cpu, msr, sizeof(*word));
 	if (!word)

@@ -12,6 +12,7 @@
 static const struct vcpu_ops vcpu_ops = {
 	.exit = vm_exit,
 	.interrupt_acknowledge = vm_interrupt_acknowledge,
+	.interrupt_refresh = vm_interrupt_refresh,
 };
 
 /* ---- wiring between board, local APICs and vCPUs ---- */
@@ -243,6 +244,8 @@ static int create_cpu(struct vm *vm, unsigned index)
 	v->ram = &vm->ram;
 	v->vm = vm;
 	cpuid_apply(v, vm->policy);
+	v->lapic = &cpu->lapic;
+	v->posted = &cpu->posted;
 	lapic_init(&cpu->lapic, index, !index, &lapic_ops, cpu);
 	cpu->lapic.has_x2apic = cpuid_has(vm->policy, FEATURE_X2APIC);
 	cpu->lapic.has_tsc_deadline = cpuid_has(vm->policy, FEATURE_TSC_DEADLINE);

@@ -264,6 +264,7 @@ void vm_reset_cpu(struct vm_cpu *cpu, bool init);
 /* vcpu_ops (vm/dispatch.c, vm/interrupts.c) */
 void vm_exit(struct vcpu *vcpu, struct exit *exit);
 int vm_interrupt_acknowledge(struct vcpu *vcpu);
+bool vm_interrupt_refresh(struct vcpu *vcpu);
 /* Whether an external interrupt could be taken now if IF were set: drains what was posted. This vCPU's thread. */
 bool vm_interrupt_ready(struct vm_cpu *cpu);
 

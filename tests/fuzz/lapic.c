@@ -23,11 +23,14 @@ static const struct lapic_ops ops = { .send = send, .eoi = eoi };
 static void check(const struct lapic *lapic, u64 now)
 {
 	int highest = lapic_highest(lapic);
-	u64 ppr = lapic->isr[3] ? (u64)(255 - __builtin_clzll(lapic->isr[3])) : 0;
+	u64 isr[4], irr[4];
+	lapic_vectors(lapic, LAPIC_ISR, isr);
+	lapic_vectors(lapic, LAPIC_IRR, irr);
+	u64 ppr = isr[3] ? (u64)(255 - __builtin_clzll(isr[3])) : 0;
 
-	CHECK(!((lapic->irr[0] | lapic->isr[0]) & 0xffff));
+	CHECK(!((irr[0] | isr[0]) & 0xffff));
 	CHECK(highest == -1 || (highest >= 16 && (u64)highest >> 4 > ppr >> 4));
-	CHECK(lapic_enabled(lapic) == ((lapic->base & APIC_BASE_EN) && (lapic->reg[0xf] & BIT(8))));
+	CHECK(lapic_enabled(lapic) == ((lapic->base & APIC_BASE_EN) && (lapic->page[4 * 0xf] & BIT(8))));
 	CHECK((lapic->base & (APIC_BASE_EN | APIC_BASE_EXTD)) != APIC_BASE_EXTD);
 	CHECK(lapic_matches(lapic, DESTINATION_BROADCAST, false) == !!(lapic->base & APIC_BASE_EN));
 }
@@ -55,7 +58,9 @@ static void acknowledge(struct lapic *lapic)
 	CHECK(vector == expected);
 	if (vector < 0)
 		return;
-	CHECK(lapic->isr[vector / 64] & BIT(vector % 64));
+	u64 isr[4];
+	lapic_vectors(lapic, LAPIC_ISR, isr);
+	CHECK(isr[vector / 64] & BIT(vector % 64));
 	CHECK(lapic_highest(lapic) == -1 || lapic_highest(lapic) >> 4 > vector >> 4);
 }
 
@@ -70,6 +75,17 @@ static void access_msr(struct lapic *lapic, struct input *in, u8 op, u64 now)
 		lapic_msr_read(lapic, index, now, &value);
 	else
 		lapic_msr_write(lapic, index, now, input_take(in, 8));
+}
+
+/* What a processor does that virtualizes the registers: it stores the value, and leaves the rest to us. */
+static void written(struct lapic *lapic, struct input *in, u64 now)
+{
+	static const u16 offsets[] = { 0x20, 0xb0, 0xd0, 0xe0, 0xf0, 0x280, 0x300, 0x320, 0x330, 0x340, 0x350, 0x360, 0x370, 0x380, 0x3e0 };
+	u16 offset = offsets[input_u8(in) % ARRAY_SIZE(offsets)];
+	if ((lapic->base & APIC_BASE_EXTD) || !(lapic->base & APIC_BASE_EN))
+		return;
+	lapic->page[offset / 4] = input_u32(in);
+	lapic_written(lapic, offset, now);
 }
 
 static void step(struct lapic *lapic, struct input *in, u64 *now)
@@ -95,6 +111,10 @@ static void step(struct lapic *lapic, struct input *in, u64 *now)
 		break;
 	case 4:
 	case 5:
+		if (op & 0x40) {
+			written(lapic, in, *now);
+			break;
+		}
 		lapic_mmio_write(lapic, offset, size, input_take(in, size), *now);
 		break;
 	case 6:

@@ -63,6 +63,7 @@ IMAGES = {
     'smc': (32, 64),
     'strings': (32, 64),
     'apic': (32, 64),  # F1
+    'apic_exits': (64,),  # B8, F2
     'pic_pit': (32,),  # F1
     'ioapic': (32,),  # F1
     'mmio': (32, 64),  # E7

@@ -313,6 +313,29 @@ def vmx(names, model='corei7_skylake_x', mmu='auto'):
     return run
 
 
+# What of the local APIC is left to nadir, for a guest that uses it thousands of times, with all that the processor has and without parts of it: how often it may leave at most, for
+# all reasons together that have to do with it.
+APIC_REASONS = ('control-register access', 'APIC access', 'APIC write', 'virtualized EOI', 'TPR below threshold', 'RDMSR', 'WRMSR', 'EPT violation', 'interrupt window')
+LOCAL_APIC = {  # what the guest is without, and the most exits
+    'all': ('vpid', 60),
+    'polled': ('interrupt-delivery', 4000),
+    'written': ('apic-registers', 6000),
+    'msrs': ('apic-access', 6000),
+    'emulated': ('tpr-shadow', 20000),
+}
+
+
+def local_apic(options, folder):
+    guests = {name: f'kernel = apic_exits-64.img\nengine = vmx\nwithout = {without}\n' for name, (without, _) in LOCAL_APIC.items()}
+    guests['ioapic'] = 'kernel = ioapic-32.img\nengine = vmx\n'
+    output = output_of_bochs(folder, make_iso(options, folder, guests, '--debug-exit --no-reboot --memory 16M --stats'), 'corei7_skylake_x', options.timeout)
+    trouble = verdict(output, len(guests))
+    for name, (_, most) in LOCAL_APIC.items():
+        left = sum(int(count) for count, reason in re.findall(fr'nadir: {name}: +(\d+)  times left by ([^\r\n]+)', output) if reason in APIC_REASONS)
+        trouble = trouble or (f'{name}: {left} exits because of the local APIC' if not 0 < left <= most else None)
+    return output, trouble
+
+
 MACHINES = {
     'Linux, 1 CPU': linux(1),
     'Linux, 2 CPUs': linux(2),
@@ -329,6 +352,7 @@ MACHINES = {
     'Bochs Penryn': on_bochs('core2_penryn_t9600'),
     'Bochs VT-x vtlb': vmx(VMX_SHADOWED, mmu='vtlb'),
     'Bochs VT-x Penryn': vmx(VMX_SHADOWED, 'core2_penryn_t9600'),
+    'Bochs VT-x local APIC': local_apic,
     **{f'Bochs VT-x {i // VMX_GROUP + 1}': vmx(VMX[i:i + VMX_GROUP]) for i in range(0, len(VMX), VMX_GROUP)},
 }
 

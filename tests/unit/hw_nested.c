@@ -9,6 +9,7 @@
 #include "arch/exception.h"
 #include "engine/hw/memory.h"
 #include "fake_bare.h"
+#include "irq/lapic.h"
 #include "mmu/ram.h"
 
 #include <string.h>
@@ -325,10 +326,44 @@ static void moves_between_cpus(struct machine *g)
 	assert_true(hw_memory_stale(g->m, 0));
 }
 
+/* The page of local APICs is there while all have their registers there. */
+static void local_apics_have_a_page(struct machine *g)
+{
+	static const struct lapic_ops ops = { 0 };
+	const u64 gpa = 0xfee00000, on = APIC_BASE_EN | APIC_BASE_EXTD;
+	struct lapic apic[2];
+	for (unsigned i = 0; i < 2; i++) {
+		lapic_init(&apic[i], i, !i, &ops, NULL);
+		g->vcpu[i].lapic = &apic[i];
+	}
+	g->m->ops->prepare(g->m);
+	assert_int_equal(g->m->ops->fault(g->m, gpa, 0), HW_FAULT_DEVICE);
+	u64 page = hw_nested_apic(g->m);
+	assert_int_equal(hw_nested_apic(g->other), page);
+	touch(g->m, gpa + 0x80, PF_WR);
+	struct found f = walk(g->m, gpa);
+	assert_true(f.present && f.write && !f.execute && f.shift == 12);
+	assert_int_equal(f.physical, page);
+	assert_int_equal(g->m->ops->fault(g->m, gpa + PAGE_SIZE, 0), HW_FAULT_DEVICE);
+	u32 generation = *g->m->generation;
+	assert_true(lapic_msr_write(&apic[1], MSR_APIC_BASE, 0, apic[1].base | on));
+	g->other->ops->prepare(g->other);
+	assert_false(walk(g->m, gpa).present);
+	assert_int_not_equal(*g->m->generation, generation);
+	assert_int_equal(g->m->ops->fault(g->m, gpa, 0), HW_FAULT_DEVICE);
+	lapic_reset(&apic[1], false);
+	g->other->ops->prepare(g->other);
+	touch(g->other, gpa, 0);
+	assert_true(walk(g->m, gpa).present);
+	assert_true(lapic_msr_write(&apic[0], MSR_APIC_BASE, 0, (apic[0].base & ~0xfffff000ull) | 0xfed00000));
+	g->m->ops->prepare(g->m);
+	assert_false(walk(g->m, gpa).present);
+}
+
 #define TESTS(X)                                                                                                                                   \
 	X(fills_on_faults) X(what_is_not_ram_faults) X(huge_pages) X(smallest_pages) X(rom_is_read_only) X(read_only_pages_split)                  \
 	X(a_whole_large_page_read_only) X(slots_move) X(dirty_pages_are_logged) X(logging_without_a_word) X(without_memory_step_works)             \
-	X(odd_memory_is_left_to_step) X(the_guest_invalidates) X(moves_between_cpus)
+	X(odd_memory_is_left_to_step) X(the_guest_invalidates) X(moves_between_cpus) X(local_apics_have_a_page)
 
 #define X(name)                                                                                                                                    \
 	static void test_##name(void **state)                                                                                                      \

@@ -75,6 +75,9 @@ static void test_choice_with_everything(void **state)
 	assert_false(v.word[WORD_PROCESSOR] & (PROC_CR3_LOAD | PROC_INVLPG | PROC_INTERRUPT_WINDOW));
 	assert_int_equal(v.changing[WORD_PROCESSOR], PROC_INTERRUPT_WINDOW | PROC_NMI_WINDOW);
 	assert_int_equal(v.changing[WORD_ENTRY], ENTRY_LONG_MODE);
+	assert_int_equal(v.changing[WORD_SECONDARY], PROC2_APIC_ACCESS | PROC2_X2APIC);
+	assert_true(v.word[WORD_PROCESSOR] & PROC_TPR_SHADOW);
+	assert_false(v.word[WORD_PROCESSOR] & (PROC_CR8_LOAD | PROC_CR8_STORE));
 	for (unsigned word = 0; word < WORD_COUNT; word++) {
 		assert_int_equal(c.must[word] & ~v.word[word], 0);
 		assert_int_equal(v.word[word] & ~c.may[word], 0);
@@ -107,6 +110,33 @@ static void test_choice_by_ept_capabilities(void **state)
 	assert_null(vmx_controls_choose(&c, nothing, &v));
 	assert_false(v.word[WORD_SECONDARY] & PROC2_EPT);
 	assert_true(v.word[WORD_PROCESSOR] & PROC_CR3_LOAD);
+}
+
+/* Without a TPR shadow nothing of the local APIC is virtualized, and CR8 leaves; what depends on others goes with them. */
+static void test_choice_of_apic_virtualization(void **state)
+{
+	static const struct {
+		u32 without[WORD_COUNT], secondary, changing, pin, exit;
+	} rows[] = {
+		{ { 0 }, PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY, PROC2_APIC_ACCESS | PROC2_X2APIC, 0, 0 },
+		{ { [WORD_PROCESSOR] = PROC_TPR_SHADOW }, 0, 0, 0, 0 },
+		{ { [WORD_PROCESSOR] = PROC_MSR_BITMAPS }, PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY, PROC2_APIC_ACCESS, 0, 0 },
+		{ { [WORD_SECONDARY] = PROC2_EPT }, PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY, PROC2_X2APIC, 0, 0 },
+		{ { [WORD_SECONDARY] = PROC2_INTERRUPT_DELIVERY }, PROC2_APIC_REGISTERS, PROC2_APIC_ACCESS | PROC2_X2APIC, 0, 0 },
+		{ { [WORD_EXIT] = EXIT_ACKNOWLEDGE }, PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY, PROC2_APIC_ACCESS | PROC2_X2APIC, 0, 0 },
+		{ { [WORD_PIN] = PIN_POSTED }, PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY, PROC2_APIC_ACCESS | PROC2_X2APIC, 0, 0 },
+	};
+	struct vmx_capabilities c = modern();
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct vmx_controls v;
+		assert_null(vmx_controls_choose(&c, rows[i].without, &v));
+		assert_int_equal(v.word[WORD_SECONDARY] & (PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY), rows[i].secondary);
+		assert_int_equal(v.changing[WORD_SECONDARY], rows[i].changing);
+		assert_int_equal(v.word[WORD_PIN] & PIN_POSTED, rows[i].pin);
+		assert_int_equal(v.word[WORD_EXIT] & EXIT_ACKNOWLEDGE, rows[i].exit);
+		bool shadow = v.word[WORD_PROCESSOR] & PROC_TPR_SHADOW;
+		assert_int_equal(v.word[WORD_PROCESSOR] & (PROC_CR8_LOAD | PROC_CR8_STORE), shadow ? 0 : PROC_CR8_LOAD | PROC_CR8_STORE);
+	}
 }
 
 /* Whatever is required and missing is named; what is only wanted is not missed. */
@@ -232,6 +262,8 @@ static void set_long(void)
 	vmcs[VMCS_ENTRY_CONTROLS] = v.word[WORD_ENTRY] | ENTRY_LONG_MODE;
 	vmcs[VMCS_VPID] = 1;
 	vmcs[VMCS_EPTP] = 0x5000 | EPTP_WB | EPTP_WALK_4;
+	vmcs[VMCS_VIRTUAL_APIC] = 0x6000;
+	vmcs[VMCS_POSTED_DESCRIPTOR] = 0x7040;
 	set_host();
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		set_segment(i, 0x10, 0, 0xffffffff, 0xc093);
@@ -281,7 +313,7 @@ static void set_features(void)
 static void set_tpr(void)
 {
 	set_long();
-	vmcs[VMCS_PROCESSOR_CONTROLS] |= PROC_TPR_SHADOW;
+	vmcs[VMCS_SECONDARY_CONTROLS] &= ~(u64)PROC2_INTERRUPT_DELIVERY;
 }
 
 static void set_window(void)
@@ -475,6 +507,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_choice_with_everything),
 		cmocka_unit_test(test_choice_without_ept),
+		cmocka_unit_test(test_choice_of_apic_virtualization),
 		cmocka_unit_test(test_choice_by_ept_capabilities),
 		cmocka_unit_test(test_choice_names_what_is_missing),
 		cmocka_unit_test(test_description),

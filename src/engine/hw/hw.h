@@ -66,6 +66,7 @@ struct hw_vcpu {
 	struct hw_code code;
 	u8 pauses; /* that are to leave, where the processor does not count them (hw_pause_uncounted) */
 	bool window; /* an interrupt waits until the guest takes it */
+	bool delivers; /* the processor delivers the local APIC's interrupts by itself; constant after creation */
 	bool nmi_waits; /* likewise */
 	bool ran; /* guest memory may have changed since step looked last */
 	bool dead; /* a triple fault, found while struct vcpu took over */

@@ -100,6 +100,7 @@ struct hw_memory {
 	u32 seen, cpu; /* the generation at the last entry, and where that was */
 	bool invalid; /* the guest invalidated something */
 	gpa_t device; /* of a fault answered by DEVICE */
+	bool elsewhere; /* of hw_memory_nested: the vCPU's local APIC is not at its usual address */
 	u64 fills, emulated; /* statistics: faults answered by RETRY, and by EMULATE or DEVICE */
 };
 
@@ -119,6 +120,10 @@ static inline const struct hw_memory_ops *hw_memory_choose(enum mmu_mode mode, b
 		return nested ? &hw_memory_nested : &hw_memory_vtlb;
 	}
 }
+
+/* Of hw_memory_nested, when a vCPU is created: from now on the usual page of local APICs is not answered by faults, but leads to a page of this physical address, the same for
+ * all vCPUs, which the processor is to know as the one that stands for accesses to a local APIC. 0: there is no memory. */
+u64 hw_nested_apic(struct hw_memory *m);
 
 /* Just before an entry on this CPU, between host_hold and host_release: whether all that the CPU may hold of the tables for this vCPU must be
  * invalidated now; it counts as done. A vCPU that moves between CPUs must, since it may find there what it left long ago. */

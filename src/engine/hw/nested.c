@@ -2,10 +2,16 @@
  * filled on faults, by pages as large as guest and host have them. When the memory of the VM changes (ram->layout: what is read-only, where slots are,
  * what is logged as dirty from now on), all entries are looked at again; those that do not hold any more go, and tables with nothing in them.
  *
+ * The page of the local APICs' registers can be entered, too (hw_nested_apic), for a processor that recognizes it and handles accesses to it. It is there while all vCPUs
+ * have their registers there: one whose local APIC is elsewhere, off, or in x2APIC mode would meet it as memory.
+ *
  * Intel SDM volume 3, "The Extended Page Table Mechanism (EPT)", "Invalidating Cached Translation Information"; AMD APM volume 2, "Nested Paging". */
 #include "engine/hw/guest.h"
 #include "engine/hw/table.h"
 #include "host/port.h"
+#include "irq/lapic.h"
+
+#define APIC_GPA 0xfee00000ull
 
 /* Of a VM, at ram->engine; made with the first vCPU, gone with the last. */
 struct nested {
@@ -14,6 +20,8 @@ struct nested {
 	u32 layout; /* atomic: ram->layout that the tables show */
 	struct host_lock lock; /* of the tables */
 	u64 *top, root; /* the top table, and its physical address */
+	void *apic; /* what APIC_GPA leads to; NULL: nothing. As what follows, made when vCPUs are; then the lock's */
+	unsigned elsewhere; /* vCPUs whose local APIC is not there */
 };
 
 static struct nested *nested_of(struct hw_memory *m)
@@ -75,18 +83,7 @@ static void follow_layout(struct hw_memory *m, struct nested *n)
 	hw_tables_destroy(&retired);
 }
 
-static void prepare(struct hw_memory *m)
-{
-	struct nested *n = nested_of(m);
-	m->invalid |= hw_guest_invalid(m->vcpu, NULL);
-	if (likely(__atomic_load_n(&n->layout, __ATOMIC_ACQUIRE) == __atomic_load_n(&m->vcpu->ram->layout, __ATOMIC_SEQ_CST)))
-		return;
-	host_lock(&n->lock);
-	follow_layout(m, n);
-	host_unlock(&n->lock);
-}
-
-/* ---- faults ---- */
+/* ---- entries ---- */
 
 /* The table that an entry leads to, made if there is none. A larger page here is too large now: it goes. NULL: no memory. */
 static u64 *table_below(struct nested *n, const struct hw_format *f, u64 *entry, unsigned level)
@@ -126,12 +123,86 @@ static bool fill(struct nested *n, const struct hw_format *f, const struct ram_s
 	}
 }
 
+/* ---- the page of local APICs ---- */
+
+/* The entry of the last level; NULL: there is no memory for tables. */
+static u64 *apic_entry(struct nested *n, const struct hw_format *f)
+{
+	u64 *table = n->top;
+	for (unsigned level = f->levels - 1u; table && level; level--)
+		table = table_below(n, f, &table[hw_index(APIC_GPA, level)], level);
+	return table ? &table[hw_index(APIC_GPA, 0)] : NULL;
+}
+
+static bool fill_apic(struct hw_memory *m, struct nested *n, u64 address)
+{
+	u64 *entry = (address & PAGE_MASK) == APIC_GPA && n->apic && !n->elsewhere ? apic_entry(n, m->format) : NULL;
+	if (entry)
+		hw_store(entry, hw_leaf_entry(m->format, 0, host_physical(n->apic), HW_WRITE | HW_USER));
+	return entry;
+}
+
+static bool is_elsewhere(const struct hw_memory *m)
+{
+	return m->vcpu->lapic && !lapic_decodes(m->vcpu->lapic, APIC_GPA);
+}
+
+static void follow_apic(struct hw_memory *m, struct nested *n)
+{
+	m->elsewhere = !m->elsewhere;
+	n->elsewhere += m->elsewhere ? 1u : -1u;
+	u64 *entry = n->elsewhere && n->apic ? apic_entry(n, m->format) : NULL;
+	if (!entry || !hw_load(entry))
+		return;
+	hw_store(entry, 0);
+	forget(n);
+}
+
+u64 hw_nested_apic(struct hw_memory *m)
+{
+	struct nested *n = nested_of(m);
+	if (!n->apic)
+		n->apic = host_pages_create(1);
+	return n->apic ? host_physical(n->apic) : 0;
+}
+
+/* ---- before each entry ---- */
+
+static void prepare(struct hw_memory *m)
+{
+	struct nested *n = nested_of(m);
+	m->invalid |= hw_guest_invalid(m->vcpu, NULL);
+	bool moved = is_elsewhere(m) != m->elsewhere;
+	if (likely(!moved && __atomic_load_n(&n->layout, __ATOMIC_ACQUIRE) == __atomic_load_n(&m->vcpu->ram->layout, __ATOMIC_SEQ_CST)))
+		return;
+	host_lock(&n->lock);
+	if (moved)
+		follow_apic(m, n);
+	follow_layout(m, n);
+	host_unlock(&n->lock);
+}
+
+/* ---- faults ---- */
+
+static enum hw_fault fault_elsewhere(struct hw_memory *m, struct nested *n, u64 address)
+{
+	host_lock(&n->lock);
+	bool done = fill_apic(m, n, address);
+	host_unlock(&n->lock);
+	m->fills += done;
+	m->emulated += !done;
+	m->device = address;
+	return done ? HW_FAULT_RETRY : HW_FAULT_DEVICE;
+}
+
 /* Several vCPUs may fault for one page: the later ones find it entered. */
 static enum hw_fault fault(struct hw_memory *m, u64 address, u32 error)
 {
 	struct nested *n = nested_of(m);
 	struct ram_slot *slot = ram_find(m->vcpu->ram, address);
 	bool write = error & PF_WR, done = false;
+	if (!slot && n->apic)
+		return fault_elsewhere(m, n, address);
 	if (slot && !(write && ram_readonly(slot, address))) {
 		host_lock(&n->lock);
 		if (write && slot->log_dirty)
@@ -187,6 +258,7 @@ static void release(struct ram *ram, const struct hw_format *f)
 	if (n->vcpus)
 		return;
 	destroy_tables(f, n->top, f->levels - 1u);
+	host_pages_destroy(n->apic, 1);
 	host_free(n);
 	ram->engine = NULL;
 }
@@ -213,6 +285,7 @@ static void destroy(struct hw_memory *m)
 {
 	struct nested *n = nested_of(m);
 	n->vcpus--;
+	n->elsewhere -= m->elsewhere;
 	release(m->vcpu->ram, m->format);
 	host_free(m);
 }

@@ -65,7 +65,7 @@ void hw_take_over(struct vcpu *v)
 	struct hw_vcpu *hw = hw_of(v);
 	hw_fetch(v, HW_ALL);
 	hw->changed = HW_ALL;
-	if (hw->window)
+	if (hw->window || hw->delivers)
 		vcpu_set_pending(v, PENDING_INTERRUPT);
 	if (hw->nmi_waits)
 		vcpu_set_pending(v, PENDING_NMI);
@@ -114,9 +114,18 @@ enum hw_next hw_raise(struct vcpu *v, u8 vector, bool has_error, u32 error)
 	return HW_ENTER;
 }
 
+/* The local APIC's interrupts are the processor's to deliver; those of the 8259 pair are injected. */
+static bool pic_waits(struct vcpu *v, struct hw_vcpu *hw)
+{
+	hw->window = v->ops->interrupt_refresh(v);
+	return hw->window;
+}
+
 /* An interrupt that cannot be taken now waits for its window, and is not pending meanwhile: who sets PENDING_INTERRUPT makes the guest leave. */
 static void offer_interrupt(struct vcpu *v, struct hw_vcpu *hw)
 {
+	if (hw->delivers && !pic_waits(v, hw))
+		return;
 	hw->window = true;
 	if (hw->event || !(v->rflags & RFLAGS_IF)) {
 		vcpu_clear_pending(v, PENDING_INTERRUPT);
@@ -125,7 +134,7 @@ static void offer_interrupt(struct vcpu *v, struct hw_vcpu *hw)
 	int vector = v->ops->interrupt_acknowledge(v);
 	if (vector >= 0)
 		hw->event = (u32)HW_EVENT_VALID | HW_EVENT_TYPE(HW_EVENT_EXTERNAL) | (u32)vector;
-	hw->window = vcpu_pending(v) & PENDING_INTERRUPT;
+	hw->window = hw->delivers ? pic_waits(v, hw) : vcpu_pending(v) & PENDING_INTERRUPT;
 	if (hw->window)
 		vcpu_clear_pending(v, PENDING_INTERRUPT);
 }

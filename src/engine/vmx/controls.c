@@ -6,7 +6,7 @@
 #define EPT_NEEDS (EPT_CAP_WALK_4 | EPT_CAP_WB | EPT_CAP_INVEPT | EPT_CAP_INVEPT_ALL)
 #define VPID_NEEDS (VPID_CAP_INVVPID | VPID_CAP_ALL)
 
-/* Port I/O, CR8 and debug registers leave always: devices, the local APIC and break points are nadir's. */
+/* Port I/O and debug registers leave always: devices and break points are nadir's. */
 #define ROW(word, use, mask, name, ept_vpid, with_ept) { word, use, mask, name, "its VT-x lacks the control \"" name "\"", ept_vpid, with_ept }
 
 static const struct vmx_control controls[] = {
@@ -25,9 +25,9 @@ static const struct vmx_control controls[] = {
 	ROW(WORD_PROCESSOR, USE_NONE, PROC_RDTSC, "RDTSC exiting", 0, false),
 	ROW(WORD_PROCESSOR, USE_SHADOW, PROC_CR3_LOAD, "CR3-load exiting", 0, false),
 	ROW(WORD_PROCESSOR, USE_SHADOW, PROC_CR3_STORE, "CR3-store exiting", 0, false),
-	ROW(WORD_PROCESSOR, USE_REQUIRED, PROC_CR8_LOAD, "CR8-load exiting", 0, false),
-	ROW(WORD_PROCESSOR, USE_REQUIRED, PROC_CR8_STORE, "CR8-store exiting", 0, false),
-	ROW(WORD_PROCESSOR, USE_NONE, PROC_TPR_SHADOW, "TPR shadow", 0, false),
+	ROW(WORD_PROCESSOR, USE_NO_TPR, PROC_CR8_LOAD, "CR8-load exiting", 0, false),
+	ROW(WORD_PROCESSOR, USE_NO_TPR, PROC_CR8_STORE, "CR8-store exiting", 0, false),
+	ROW(WORD_PROCESSOR, USE_WANTED, PROC_TPR_SHADOW, "TPR shadow", 0, false),
 	ROW(WORD_PROCESSOR, USE_CHANGES, PROC_NMI_WINDOW, "NMI-window exiting", 0, false),
 	ROW(WORD_PROCESSOR, USE_REQUIRED, PROC_MOV_DR, "MOV-DR exiting", 0, false),
 	ROW(WORD_PROCESSOR, USE_REQUIRED, PROC_IO, "unconditional I/O exiting", 0, false),
@@ -38,16 +38,16 @@ static const struct vmx_control controls[] = {
 	ROW(WORD_PROCESSOR, USE_NONE, PROC_PAUSE, "PAUSE exiting", 0, false),
 	ROW(WORD_PROCESSOR, USE_WANTED, PROC_SECONDARY, "secondary controls", 0, false),
 
-	ROW(WORD_SECONDARY, USE_NONE, PROC2_APIC_ACCESS, "APIC-access virtualization", 0, false),
 	ROW(WORD_SECONDARY, USE_WANTED, PROC2_EPT, "EPT", EPT_NEEDS, false),
+	ROW(WORD_SECONDARY, USE_AT_TIMES, PROC2_APIC_ACCESS, "APIC-access virtualization", 0, true),
 	ROW(WORD_SECONDARY, USE_NONE, PROC2_DESCRIPTOR_TABLE, "descriptor-table exiting", 0, false),
 	ROW(WORD_SECONDARY, USE_WANTED, PROC2_RDTSCP, "RDTSCP", 0, false),
-	ROW(WORD_SECONDARY, USE_NONE, PROC2_X2APIC, "x2APIC-mode virtualization", 0, false),
+	ROW(WORD_SECONDARY, USE_AT_TIMES, PROC2_X2APIC, "x2APIC-mode virtualization", 0, false),
 	ROW(WORD_SECONDARY, USE_WANTED, PROC2_VPID, "VPID", VPID_NEEDS, false),
 	ROW(WORD_SECONDARY, USE_WANTED, PROC2_WBINVD, "WBINVD exiting", 0, false),
 	ROW(WORD_SECONDARY, USE_WANTED, PROC2_UNRESTRICTED, "unrestricted guest", 0, true),
-	ROW(WORD_SECONDARY, USE_NONE, PROC2_APIC_REGISTERS, "APIC-register virtualization", 0, false),
-	ROW(WORD_SECONDARY, USE_NONE, PROC2_INTERRUPT_DELIVERY, "virtual-interrupt delivery", 0, false),
+	ROW(WORD_SECONDARY, USE_WANTED, PROC2_APIC_REGISTERS, "APIC-register virtualization", 0, false),
+	ROW(WORD_SECONDARY, USE_WANTED, PROC2_INTERRUPT_DELIVERY, "virtual-interrupt delivery", 0, false),
 	ROW(WORD_SECONDARY, USE_WANTED, PROC2_PAUSE_LOOP, "PAUSE-loop exiting", 0, false),
 	ROW(WORD_SECONDARY, USE_NONE, PROC2_RDRAND, "RDRAND exiting", 0, false),
 	ROW(WORD_SECONDARY, USE_WANTED, PROC2_INVPCID, "INVPCID", 0, true),
@@ -119,6 +119,38 @@ static bool has(const struct vmx_capabilities *c, const struct vmx_control *row)
 	return (c->may[row->word] & row->mask) && (c->ept_vpid & row->ept_vpid) == row->ept_vpid;
 }
 
+/* Wanted controls that are nothing without others, each behind those that it needs. */
+static const struct {
+	u8 word, needs;
+	u32 mask, needed;
+} dependencies[] = {
+	{ WORD_SECONDARY, WORD_PROCESSOR, PROC2_APIC_ACCESS | PROC2_X2APIC | PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY, PROC_TPR_SHADOW },
+	{ WORD_SECONDARY, WORD_PROCESSOR, PROC2_X2APIC, PROC_MSR_BITMAPS },
+	{ WORD_PIN, WORD_SECONDARY, PIN_POSTED, PROC2_INTERRUPT_DELIVERY },
+	{ WORD_PIN, WORD_EXIT, PIN_POSTED, EXIT_ACKNOWLEDGE },
+	{ WORD_EXIT, WORD_PIN, EXIT_ACKNOWLEDGE, PIN_POSTED },
+};
+
+static void remove_controls(struct vmx_controls *out, u8 word, u32 mask)
+{
+	out->word[word] &= ~mask;
+	out->changing[word] &= ~mask;
+}
+
+static void drop_dependent(struct vmx_controls *out)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(dependencies); i++)
+		if (!(out->word[dependencies[i].needs] & dependencies[i].needed))
+			remove_controls(out, dependencies[i].word, dependencies[i].mask);
+}
+
+/* Whether a control is required because of what the processor lacks, or the user does not want. */
+static bool is_substitute(const struct vmx_control *row, const struct vmx_controls *out)
+{
+	return (row->use == USE_SHADOW && !(out->word[WORD_SECONDARY] & PROC2_EPT)) ||
+	       (row->use == USE_NO_TPR && !(out->word[WORD_PROCESSOR] & PROC_TPR_SHADOW));
+}
+
 /* False: it is missing. */
 static bool choose(const struct vmx_capabilities *c, const struct vmx_control *row, const u32 without[WORD_COUNT], struct vmx_controls *out)
 {
@@ -126,11 +158,10 @@ static bool choose(const struct vmx_capabilities *c, const struct vmx_control *r
 	bool there = has(c, row) && !(without[row->word] & row->mask) && (ept || !row->with_ept);
 	if (row->use == USE_NONE)
 		return true;
-	if (row->use == USE_CHANGES)
-		out->changing[row->word] |= row->mask;
-	else if (there)
-		out->word[row->word] |= row->mask;
-	return there || row->use == USE_WANTED;
+	bool changes = row->use == USE_CHANGES || row->use == USE_AT_TIMES;
+	if (there)
+		*(changes ? &out->changing[row->word] : &out->word[row->word]) |= row->mask;
+	return there || row->use == USE_WANTED || row->use == USE_AT_TIMES;
 }
 
 const struct vmx_control *vmx_controls_choose(const struct vmx_capabilities *c, const u32 without[WORD_COUNT], struct vmx_controls *out)
@@ -139,11 +170,12 @@ const struct vmx_control *vmx_controls_choose(const struct vmx_capabilities *c, 
 	for (unsigned word = 0; word < WORD_COUNT; word++)
 		out->word[word] = c->must[word];
 	for (unsigned i = 0; i < ARRAY_SIZE(controls); i++)
-		if (controls[i].use != USE_SHADOW && !choose(c, &controls[i], without, out))
+		if (controls[i].use != USE_SHADOW && controls[i].use != USE_NO_TPR && !choose(c, &controls[i], without, out))
 			return &controls[i];
-	for (unsigned i = 0; i < ARRAY_SIZE(controls) && !(out->word[WORD_SECONDARY] & PROC2_EPT); i++)
-		if (controls[i].use == USE_SHADOW && !choose(c, &controls[i], without, out))
+	for (unsigned i = 0; i < ARRAY_SIZE(controls); i++)
+		if (is_substitute(&controls[i], out) && !choose(c, &controls[i], without, out))
 			return &controls[i];
+	drop_dependent(out);
 	return NULL;
 }
 

@@ -23,7 +23,9 @@ enum vmx_use {
 	USE_REQUIRED, /* nadir does not run without it */
 	USE_WANTED,   /* set where the processor has it */
 	USE_SHADOW,   /* required where EPT is not used */
+	USE_NO_TPR,   /* required where there is no TPR shadow */
 	USE_CHANGES,  /* set while needed: required, too */
+	USE_AT_TIMES, /* likewise, where the processor has it */
 	USE_NONE,     /* known, and not used */
 };
 

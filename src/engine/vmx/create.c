@@ -26,6 +26,12 @@ static void leave_out(u64 techniques, u32 without[WORD_COUNT])
 		u8 technique, word;
 		u32 mask;
 	} rows[] = {
+		{ HW_TPR_SHADOW, WORD_PROCESSOR, PROC_TPR_SHADOW },
+		{ HW_APIC_ACCESS, WORD_SECONDARY, PROC2_APIC_ACCESS },
+		{ HW_APIC_REGISTERS, WORD_SECONDARY, PROC2_APIC_REGISTERS },
+		{ HW_X2APIC, WORD_SECONDARY, PROC2_X2APIC },
+		{ HW_INTERRUPT_DELIVERY, WORD_SECONDARY, PROC2_INTERRUPT_DELIVERY },
+		{ HW_POSTED, WORD_PIN, PIN_POSTED },
 		{ HW_VPID, WORD_SECONDARY, PROC2_VPID },
 		{ HW_UNRESTRICTED, WORD_SECONDARY, PROC2_UNRESTRICTED },
 		{ HW_MSR_BITMAPS, WORD_PROCESSOR, PROC_MSR_BITMAPS },
@@ -103,7 +109,7 @@ static bool is_kept_constant(u32 index)
 
 static void pass(u8 *bitmap, u32 index)
 {
-	bitmap[(index >> 31) * 1024 + (index & 0x1fff) / 8] &= (u8)~BIT(index % 8);
+	vmx_bitmap_pass(bitmap, index, true);
 }
 
 static void set_bitmaps(struct vcpu *v, u8 *bitmaps)
@@ -131,8 +137,6 @@ static void write_controls(struct vmx_vcpu *x)
 	vmwrite(VMCS_PROCESSOR_CONTROLS, x->processor);
 	vmwrite(VMCS_EXIT_CONTROLS, word[WORD_EXIT]);
 	vmwrite(VMCS_ENTRY_CONTROLS, x->entry);
-	if (word[WORD_PROCESSOR] & PROC_SECONDARY)
-		vmwrite(VMCS_SECONDARY_CONTROLS, word[WORD_SECONDARY]);
 	if (word[WORD_PROCESSOR] & PROC_MSR_BITMAPS)
 		vmwrite(VMCS_MSR_BITMAPS, host_physical(x->bitmaps));
 	if (word[WORD_SECONDARY] & PROC2_PAUSE_LOOP) {
@@ -186,7 +190,7 @@ int vmx_vcpu_create(struct vcpu *v)
 	x->bitmaps = host_pages_create(1);
 	x->areas = host_pages_create(1);
 	x->hw.memory = memory && !missing ? memory->create(v, memory->nested ? &hw_format_ept : &hw_format_shadow) : NULL;
-	if (!x->vmcs || !x->bitmaps || !x->areas || !x->hw.memory || !vmx_cpus_init(&x->capabilities)) {
+	if (!x->vmcs || !x->bitmaps || !x->areas || !x->hw.memory || !vmx_apic_create(v, x) || !vmx_cpus_init(&x->capabilities)) {
 		vmx_vcpu_destroy(v);
 		return -1;
 	}
@@ -195,9 +199,11 @@ int vmx_vcpu_create(struct vcpu *v)
 	u64 held = vmx_hold(x);
 	write_controls(x);
 	write_constants(x);
+	vmx_apic_init(v, x);
 	host_release(held);
 	static const struct hw_ops ops = { .fetch = vmx_fetch, .write = vmx_write, .enter = vmx_enter, .answer = vmx_answer };
 	hw_init(v, &ops, x->hw.memory);
+	x->hw.delivers = vmx_has(x, WORD_SECONDARY, PROC2_INTERRUPT_DELIVERY);
 	return 0;
 }
 
@@ -205,6 +211,7 @@ void vmx_vcpu_destroy(struct vcpu *v)
 {
 	struct vmx_vcpu *x = vmx_of(v);
 	vmx_unload(x);
+	vmx_apic_destroy(v, x);
 	if (x->hw.memory)
 		x->hw.memory->ops->destroy(x->hw.memory);
 	host_pages_destroy(x->vmcs, 1);

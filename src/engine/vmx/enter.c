@@ -165,6 +165,7 @@ static void load(struct vcpu *v, struct vmx_vcpu *x, struct vmx_cpu *cpu)
 	set_memory(x, cpu);
 	set_windows(x);
 	set_event(v, x);
+	vmx_apic_load(v, x);
 	if (x->tsc_offset != v->tsc_offset)
 		vmwrite(VMCS_TSC_OFFSET, x->tsc_offset = v->tsc_offset);
 	vmwrite(VMCS_GUEST_RIP, v->rip);

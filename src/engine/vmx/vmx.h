@@ -6,6 +6,7 @@
  *	create.c	whether the processor can do it; vCPUs, their VMCSs and MSR bitmaps
  *	state.c		groups of registers between struct vcpu and the VMCS
  *	enter.c		an entry and what is around it
+ *	apic.c		what of the local APIC the processor virtualizes
  *	exits.c		the table of exit reasons: who answers
  *	refused.c	what to say when the processor refuses an entry
  *	check*.c	what is wrong with a VMCS, field by field
@@ -62,6 +63,12 @@ struct vmx_vcpu {
 	const struct vmx_cpu *vpid_cpu; /* whose VPID this is */
 	u64 vpid_generation;
 	u64 tsc_offset, root; /* as the VMCS has them: EPTP or guest CR3 */
+	/* The local APIC's page, as the processor has it (apic.c). */
+	void *apic_page;
+	u64 apic_base, apic_access; /* IA32_APIC_BASE that the controls are for; the page that stands for accesses, 0: none */
+	u64 eoi_exits[4];
+	u8 tpr_threshold;
+	bool requests; /* some vector is in IRR */
 	/* Of the last exit, as far as its reason has them (exits.c). */
 	u32 reason, event, event_error;
 	u8 length; /* 0: it tells none */
@@ -102,6 +109,26 @@ void vmx_vcpu_destroy(struct vcpu *vcpu);
 
 void vmx_fetch(struct vcpu *vcpu, u32 groups);
 void vmx_write(struct vcpu *vcpu, u32 groups);
+
+/* ---- apic.c ---- */
+
+/* When the controls are chosen; and undone. False: there is no memory. */
+bool vmx_apic_create(struct vcpu *vcpu, struct vmx_vcpu *x);
+void vmx_apic_destroy(struct vcpu *vcpu, struct vmx_vcpu *x);
+/* With the VMCS current: once; and before each entry. */
+void vmx_apic_init(struct vcpu *vcpu, struct vmx_vcpu *x);
+void vmx_apic_load(struct vcpu *vcpu, struct vmx_vcpu *x);
+enum hw_next vmx_apic_accessed(struct vcpu *vcpu, struct exit *exit);
+enum hw_next vmx_apic_tpr_fell(struct vcpu *vcpu, struct exit *exit);
+enum hw_next vmx_apic_written(struct vcpu *vcpu, struct exit *exit);
+enum hw_next vmx_apic_ended(struct vcpu *vcpu, struct exit *exit);
+
+/* An MSR in a bitmap of reads or of writes: it does not leave, or does. */
+static inline void vmx_bitmap_pass(u8 *bitmap, u32 index, bool pass)
+{
+	u8 *byte = &bitmap[(index >> 31) * 1024 + (index & 0x1fff) / 8], bit = (u8)BIT(index % 8);
+	*byte = pass ? *byte & (u8)~bit : *byte | bit;
+}
 
 /* ---- enter.c ---- */
 
