@@ -5,6 +5,7 @@
 
 #include "dev/hpet.h"
 #include "dev/map.h"
+#include "dev/pm.h"
 #include "host/port.h"
 #include "lib/bytes.h"
 #include "lib/string.h"
@@ -215,7 +216,10 @@ static void put_fadt(struct writer *w, const struct acpi_machine *machine, u32 f
 		.x_pm1a_cnt = port(PORT_PM + PM1_CNT_OFFSET, 16, ACCESS_WORD),
 		.pm_tmr = PORT_PM + PM_TMR_OFFSET,
 		.pm_tmr_len = 4,
+		.gpe0 = PORT_PM + PM_GPE0,
+		.gpe0_len = 2,
 		.x_pm_tmr = port(PORT_PM + PM_TMR_OFFSET, 32, ACCESS_DWORD),
+		.x_gpe0 = port(PORT_PM + PM_GPE0, 16, ACCESS_BYTE),
 		.c2_latency = NO_C2,
 		.c3_latency = NO_C3,
 		.century = RTC_CENTURY,

@@ -17,6 +17,8 @@ enum {
 	OP_PACKAGE = 0x12,
 	OP_METHOD = 0x14,
 	OP_EXT = 0x5b,
+	OP_EXT_REGION = 0x80,
+	OP_EXT_FIELD = 0x81,
 	OP_EXT_DEVICE = 0x82,
 	OP_DUAL_NAME = 0x2e,
 	OP_MULTI_NAME = 0x2f,
@@ -187,6 +189,28 @@ void aml_method(struct aml *aml, const char *name, unsigned arguments)
 	begin(aml);
 	aml_path(aml, name);
 	aml_byte(aml, arguments);
+}
+
+#define FIELD_DWORD_ZEROS 0x43 /* access by 32 bits, no lock, write zeros to the rest */
+
+void aml_io_registers(struct aml *aml, const char *region, u16 base, const char *const *names, unsigned count)
+{
+	aml_byte(aml, OP_EXT);
+	aml_byte(aml, OP_EXT_REGION);
+	aml_path(aml, region);
+	aml_byte(aml, SPACE_IO);
+	aml_integer(aml, base);
+	aml_integer(aml, 4 * count);
+	aml_byte(aml, OP_EXT);
+	aml_byte(aml, OP_EXT_FIELD);
+	begin(aml);
+	aml_path(aml, region);
+	aml_byte(aml, FIELD_DWORD_ZEROS);
+	for (unsigned i = 0; i < count; i++) {
+		aml_path(aml, names[i]);
+		aml_byte(aml, 32); /* bits, as a package length */
+	}
+	aml_end(aml);
 }
 
 void aml_block(struct aml *aml, enum aml_op op)

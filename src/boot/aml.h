@@ -28,7 +28,9 @@ enum aml_op {
 	AML_ARG1 = 0x69,
 	AML_ARG3 = 0x6b,
 	AML_STORE = 0x70,
+	AML_AND = 0x7b,
 	AML_OR = 0x7d,
+	AML_NOTIFY = 0x86,
 	AML_CREATE_DWORD_FIELD = 0x8a,
 	AML_LNOT = 0x92,
 	AML_LEQUAL = 0x93,
@@ -47,6 +49,7 @@ u32 aml_eisa_id(const char *id);
 void aml_scope(struct aml *aml, const char *path);
 void aml_device(struct aml *aml, const char *name);
 void aml_method(struct aml *aml, const char *name, unsigned arguments);
+#define AML_SERIALIZED 8u /* added to the number of arguments: one caller at a time */
 /* If or Else: the predicate, then the body, follow. */
 void aml_block(struct aml *aml, enum aml_op op);
 /* A package of `count` elements, which follow. */
@@ -54,6 +57,8 @@ void aml_package(struct aml *aml, u8 count);
 /* A buffer of `size` bytes. */
 void aml_buffer(struct aml *aml, const void *bytes, u16 size);
 void aml_end(struct aml *aml);
+/* I/O ports under a name, and registers of 32 bits in them, one after the other, with a name each; zeros are written to what is not. */
+void aml_io_registers(struct aml *aml, const char *region, u16 base, const char *const *names, unsigned count);
 
 /* Name (name, ...): the object follows. */
 void aml_name(struct aml *aml, const char *name);

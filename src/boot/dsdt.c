@@ -4,13 +4,11 @@
 #include "boot/acpi.h"
 #include "dev/hpet.h"
 #include "dev/map.h"
+#include "dev/pci_hotplug.h"
 
 #define PCI_SLOTS 32
 #define PCI_PINS 4
 #define PCI_CONFIG_PORTS 8
-
-/* PM1a event and control blocks, and the timer. */
-#define PM_PORTS 0x0c
 #define ELCR_PORTS 2
 
 static void put_processors(struct aml *aml, unsigned cpus)
@@ -139,6 +137,86 @@ static void put_osc(struct aml *aml)
 	aml_end(aml);
 }
 
+/* ---- hot plug: "Device Object Notifications", "_EJx (Eject)", "_SUN (Slot User Number)" ---- */
+
+enum { NOTIFY_DEVICE_CHECK = 1, NOTIFY_EJECT = 3 };
+
+static const char *const hotplug_registers[] = { "PCUP", "PCDN", "PCEJ" };
+
+static void slot_name(char name[4], unsigned slot)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	name[0] = 'S';
+	name[1] = digits[slot >> 4];
+	name[2] = digits[slot & 0xf];
+	name[3] = 0;
+}
+
+static void put_slot(struct aml *aml, unsigned slot)
+{
+	char name[4];
+	slot_name(name, slot);
+	aml_device(aml, name);
+	aml_name_integer(aml, "_ADR", slot << 16);
+	aml_name_integer(aml, "_SUN", slot);
+	aml_method(aml, "_EJ0", 1);
+	aml_byte(aml, AML_STORE);
+	aml_integer(aml, BIT(slot));
+	aml_path(aml, "PCEJ");
+	aml_end(aml);
+	aml_end(aml);
+}
+
+/* If (Local0 & bit) { Notify (slot, what) } */
+static void put_notification(struct aml *aml, unsigned slot, u8 what)
+{
+	char name[4];
+	slot_name(name, slot);
+	aml_block(aml, AML_IF);
+	aml_byte(aml, AML_AND);
+	aml_byte(aml, AML_LOCAL0);
+	aml_integer(aml, BIT(slot));
+	aml_byte(aml, AML_ZERO); /* to no target */
+	aml_byte(aml, AML_NOTIFY);
+	aml_path(aml, name);
+	aml_integer(aml, what);
+	aml_end(aml);
+}
+
+static void put_notifications(struct aml *aml, const char *from, u8 what)
+{
+	aml_byte(aml, AML_STORE);
+	aml_path(aml, from);
+	aml_byte(aml, AML_LOCAL0);
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
+		if (PCI_SLOTS_HOTPLUG & BIT(slot))
+			put_notification(aml, slot, what);
+}
+
+/* The slots, and what looks who came and who is to go. */
+static void put_hotplug(struct aml *aml)
+{
+	aml_io_registers(aml, "PCHP", PORT_PCI_HOTPLUG, hotplug_registers, ARRAY_SIZE(hotplug_registers));
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
+		if (PCI_SLOTS_HOTPLUG & BIT(slot))
+			put_slot(aml, slot);
+	aml_method(aml, "PCNT", 0 | AML_SERIALIZED);
+	put_notifications(aml, hotplug_registers[0], NOTIFY_DEVICE_CHECK);
+	put_notifications(aml, hotplug_registers[1], NOTIFY_EJECT);
+	aml_end(aml);
+}
+
+/* Edge-triggered: the event is cleared before its method runs, so that what comes meanwhile is not lost. */
+static void put_events(struct aml *aml)
+{
+	static_assert(GPE_PCI_HOTPLUG == 1, "_E01");
+	aml_scope(aml, "\\_GPE");
+	aml_method(aml, "_E01", 0);
+	aml_path(aml, "\\_SB.PCI0.PCNT");
+	aml_end(aml);
+	aml_end(aml);
+}
+
 static void put_pci(struct aml *aml, const struct acpi_machine *machine)
 {
 	aml_device(aml, "PCI0");
@@ -150,6 +228,7 @@ static void put_pci(struct aml *aml, const struct acpi_machine *machine)
 	put_osc(aml);
 	put_pci_windows(aml, machine);
 	put_pci_routing(aml);
+	put_hotplug(aml);
 	for (unsigned i = 0; i < ARRAY_SIZE(isa_devices); i++)
 		put_isa_device(aml, &isa_devices[i]);
 	aml_end(aml);
@@ -174,7 +253,8 @@ static void put_motherboard(struct aml *aml, gpa_t ecam)
 	aml_name_integer(aml, "_UID", 0);
 	aml_resources(aml, "_CRS");
 	aml_io(aml, PORT_PIC_ELCR, ELCR_PORTS);
-	aml_io(aml, PORT_PM, PM_PORTS);
+	aml_io(aml, PORT_PM, PM_REGION_SIZE);
+	aml_io(aml, PORT_PCI_HOTPLUG, PCI_HOTPLUG_REGION_SIZE);
 	if (ecam)
 		aml_memory_fixed(aml, (u32)ecam, MAP_ECAM_SIZE);
 	aml_resources_end(aml);
@@ -201,4 +281,5 @@ void acpi_dsdt(struct aml *aml, const struct acpi_machine *machine)
 	put_motherboard(aml, machine->ecam);
 	put_pci(aml, machine);
 	aml_end(aml);
+	put_events(aml);
 }

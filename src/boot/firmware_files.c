@@ -111,6 +111,8 @@ static void add_drives(struct boot_order *o, bool cdroms, const struct block_bac
 {
 	for (unsigned i = 0, sata = 0; i < disks; i++) {
 		bool is_virtio = disk[i].bus == BLOCK_VIRTIO;
+		if (!disk[i].submit)
+			continue;
 		if (cdroms == (disk[i].bus == BLOCK_CDROM))
 			add_line(o, is_virtio ? "/pci@i0cf8/scsi@%x/disk@0,0\n" : "/pci@i0cf8/pci8086,2922@1f,2/drive@%x/disk@0\n",
 				 is_virtio ? PCI_SLOT_DISK + i : sata);
@@ -132,7 +134,8 @@ static void add_boot_order(struct firmware_files *f, struct fw_cfg *fw, const st
 			continue;
 		done |= BIT(device);
 		for (unsigned net = 0; device == BOOT_DEVICE_NETWORK && net < devices->nets; net++)
-			add_line(&order, "/pci@i0cf8/ethernet@%x/ethernet-phy@0\n", PCI_SLOT_NET + net);
+			if (devices->net[net].send)
+				add_line(&order, "/pci@i0cf8/ethernet@%x/ethernet-phy@0\n", PCI_SLOT_NET + net);
 		if (device == BOOT_DEVICE_DISK || device == BOOT_DEVICE_CDROM)
 			add_drives(&order, device == BOOT_DEVICE_CDROM, devices->disk, devices->disks);
 	}

@@ -10,6 +10,7 @@
 #include "dev/block.h"
 #include "dev/fw_cfg.h"
 #include "dev/mch.h"
+#include "dev/virtio/net.h"
 
 struct firmware_files {
 	const struct mch *mch; /* where the ECAM window is when the tables are read */
@@ -24,10 +25,12 @@ struct firmware_files {
 	u8 *setup; /* the kernel's 16-bit part */
 };
 
-/* What the machine can boot from: disks, by their buses, and so many network cards. */
+/* What the machine can boot from: rows of disks, by their buses, and of network cards; some are empty (vm/board.h). */
 struct boot_devices {
 	const struct block_backend *disk;
-	unsigned disks, nets;
+	unsigned disks;
+	const struct net_backend *net;
+	unsigned nets;
 };
 
 /* Put everything in. False, with one sentence in `error` that says what is wrong, if it cannot be. `files` is zeroed, and lives as long as the

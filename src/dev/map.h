@@ -37,7 +37,8 @@
 #define PORT_FW_CFG 0x510
 #define PORT_FW_CFG_DMA 0x514
 #define PORT_UART0 0x3f8
-#define PORT_PM 0x600 /* PM1a event block; +4 PM1a control; +8 PM timer */
+#define PORT_PM 0x600 /* PM1a event block; +4 PM1a control; +8 PM timer; +12 general-purpose events */
+#define PORT_PCI_HOTPLUG 0xcc0
 #define PORT_PCI_CONFIG 0xcf8
 #define PORT_RESET 0xcf9
 
@@ -49,6 +50,7 @@
 #define IRQ_SCI 9 /* level, active high */
 #define IRQ_MOUSE 12
 #define GSI_PIT 2
+#define GPE_PCI_HOTPLUG 1 /* a general-purpose event */
 #define GSI_PCI_INTA 16 /* PCI INTA-INTD: 16 to 19, level, active low; device d's INTx (0-3) is at 16 + (d + x) % 4 */
 #define IOAPIC_PINS 24
 
@@ -62,6 +64,7 @@
 #define PCI_SLOT_DISK 4 /* the first */
 #define PCI_SLOT_NET 20 /* the first */
 #define PCI_SLOT_SHARE 28 /* the first */
+#define PCI_SLOTS_HOTPLUG 0x0ffffff0u /* those of disks and networks: a bit each */
 #define PCI_SLOT_VSOCK 30
 #define PCI_SLOT_LPC 31
 #define PCI_FUNCTION_SATA 2 /* of the same */

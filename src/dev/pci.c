@@ -225,6 +225,16 @@ int pci_add(struct pci_host *host, struct pci_function *function, unsigned devic
 	return 0;
 }
 
+void pci_remove(struct pci_function *function)
+{
+	struct pci_host *host = function->host;
+	pci_set_intx(function, false);
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		unmap(&function->bar[i]);
+	host->function[function->devfn] = NULL;
+	map_all(host);
+}
+
 static void function_reset(struct pci_function *function)
 {
 	for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++)

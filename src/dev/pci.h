@@ -118,8 +118,10 @@ int pci_add_bar(struct pci_function *function, unsigned index, enum pci_bar_kind
 /* Room for a capability of `size` bytes, header included, linked into the list; its offset, or 0 if it does not fit. */
 unsigned pci_add_capability(struct pci_function *function, u8 id, unsigned size);
 /* Plug it in as `device`, `number` (its interrupt pin, 1 to 4, or 0 for none, is at PCI_INTERRUPT_PIN). The function
- * stays the caller's and must live as long as the host. A negative value if the place is taken. */
+ * stays the caller's and must live as long as the host, or until pci_remove. A negative value if the place is taken. */
 int pci_add(struct pci_host *host, struct pci_function *function, unsigned device, unsigned number);
+/* Take it out, with whatever it has on the buses and wires. It must be the only one of its device. */
+void pci_remove(struct pci_function *function);
 
 /* The function asserts or releases its interrupt pin. */
 void pci_set_intx(struct pci_function *function, bool level);

@@ -4,7 +4,7 @@
 #include "dev/map.h"
 #include "host/port.h"
 
-enum { PM1_STATUS = 0, PM1_ENABLE = 2, PM1_CONTROL = 4, PM_TIMER = 8 };
+enum { PM1_STATUS = 0, PM1_ENABLE = 2, PM1_CONTROL = 4, PM_TIMER = 8, GPE0_STATUS = PM_GPE0, GPE0_ENABLE };
 
 /* "PM1 Status Registers" and "PM1 Enable Registers" share their bit numbers. */
 #define PM1_TMR 0x0001
@@ -38,7 +38,7 @@ static u64 time_of(u64 ticks)
 
 static void update_sci(struct pm *pm)
 {
-	wire_set(&pm->sci, pm->status & pm->enable);
+	wire_set(&pm->sci, (pm->status & pm->enable) || (pm->gpe_status & pm->gpe_enable));
 }
 
 static u64 pm_read(void *device, u64 offset, unsigned size, u64 now)
@@ -46,11 +46,11 @@ static u64 pm_read(void *device, u64 offset, unsigned size, u64 now)
 	struct pm *pm = device;
 	pm_advance(pm, now);
 	u64 low = pm->status | (u64)pm->enable << 16 | (u64)pm->control << 32;
-	u32 timer = (u32)ticks_at(now);
+	u64 high = (u32)ticks_at(now) | (u64)pm->gpe_status << 32 | (u64)pm->gpe_enable << 40;
 	u64 value = 0;
 	for (unsigned i = 0; i < size; i++) {
 		u64 at = offset + i;
-		u8 byte = at < PM_TIMER ? (u8)(low >> (8 * at)) : (u8)(timer >> (8 * (at - PM_TIMER)));
+		u8 byte = (u8)(at < PM_TIMER ? low >> (8 * at) : high >> (8 * (at - PM_TIMER)));
 		value |= (u64)byte << (8 * i);
 	}
 	return value;
@@ -84,6 +84,12 @@ static void write_byte(struct pm *pm, u64 offset, u8 byte)
 	case PM1_CONTROL + 1:
 		write_control_high(pm, byte);
 		break;
+	case GPE0_STATUS: /* write 1 to clear */
+		pm->gpe_status &= (u8)~byte;
+		break;
+	case GPE0_ENABLE:
+		pm->gpe_enable = byte;
+		break;
 	}
 }
 
@@ -103,6 +109,7 @@ void pm_reset(struct pm *pm, u64 now)
 	pm->status = 0;
 	pm->enable = 0;
 	pm->control = PM1_SCI_EN;
+	pm->gpe_status = pm->gpe_enable = 0;
 	pm->half_periods = ticks_at(now) >> TIMER_TOP_BIT;
 	update_sci(pm);
 }
@@ -116,6 +123,12 @@ int pm_attach(struct pm *pm, struct bus *io, u64 port, u64 now)
 void pm_power_button(struct pm *pm)
 {
 	pm->status |= PM1_PWRBTN;
+	update_sci(pm);
+}
+
+void pm_general_event(struct pm *pm, unsigned number)
+{
+	pm->gpe_status |= (u8)BIT(number);
 	update_sci(pm);
 }
 
@@ -139,4 +152,4 @@ void pm_advance(struct pm *pm, u64 now)
 
 const struct state_table pm_state = STATE_TABLE(struct pm, NULL,
 	STATE_IN(struct pm, sci, wire_state), STATE_NONE(struct pm, power_off), STATE_NONE(struct pm, opaque), STATE(struct pm, status),
-	STATE(struct pm, enable), STATE(struct pm, control), STATE(struct pm, half_periods));
+	STATE(struct pm, enable), STATE(struct pm, control), STATE(struct pm, gpe_status), STATE(struct pm, gpe_enable), STATE(struct pm, half_periods));

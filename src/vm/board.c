@@ -3,6 +3,7 @@
 
 #include "dev/map.h"
 #include "host/port.h"
+#include "vm/board_plug.h"
 
 static const struct region_ops pic_master_ops = { .read = pic_master_read, .write = pic_master_write };
 static const struct region_ops pic_slave_ops = { .read = pic_slave_read, .write = pic_slave_write };
@@ -134,46 +135,10 @@ static void serial_room(void *opaque, u64 now)
 	board_serial_input(opaque, now);
 }
 
-void board_net_input(struct board *board)
-{
-	for (unsigned i = 0; i < board->backends.nets; i++)
-		virtio_net_resume(board->net[i]);
-	if (board->backends.vsock.cid)
-		virtio_vsock_ready(&board->vsock);
-}
-
-bool board_doorbell(struct board *board, gpa_t gpa, u64 now)
-{
-	for (unsigned i = 0; i < board->backends.nets; i++)
-		if (virtio_doorbell(&board->net[i]->virtio, gpa, now))
-			return true;
-	return false;
-}
-
 void board_console_input(struct board *board, unsigned port)
 {
 	if (port < board->backends.consoles)
 		virtio_console_input(&board->console, port);
-}
-
-/* ---- disks ---- */
-
-void board_disk_completed(struct board *board, unsigned disk)
-{
-	if (board->disk[disk])
-		virtio_block_completed(board->disk[disk]);
-	else
-		ahci_completed(board->sata[disk]);
-}
-
-const struct block_count *board_disk_count(const struct board *board, unsigned disk)
-{
-	return board->disk[disk] ? board->disk[disk]->count : board->sata[disk]->count;
-}
-
-const struct block_backend *board_disk(const struct board *board, unsigned disk)
-{
-	return board->disk[disk] ? &board->disk[disk]->backend : &board->sata[disk]->backend;
 }
 
 /* ---- assembly ---- */
@@ -197,6 +162,7 @@ static int attach_devices(struct board *b, struct ram *ram, u64 now)
 	error |= i8042_attach(&b->i8042, &b->io);
 	error |= pm_attach(&b->pm, &b->io, PORT_PM, now);
 	error |= pci_attach(&b->pci, &b->io, &b->memory);
+	error |= pci_hotplug_attach(&b->hotplug, &b->io, PORT_PCI_HOTPLUG);
 	error |= mch_attach(&b->mch, &b->pci, ram);
 	error |= lpc_attach(&b->lpc, &b->pci);
 	error |= reset_attach(&b->reset, &b->io, &b->pci.behind);
@@ -228,34 +194,23 @@ static int attach_firmware(struct board *b, struct ram *ram)
 	return error;
 }
 
-static int attach_virtio_disk(struct board *b, unsigned i, struct ram *ram, unsigned cpus)
-{
-	b->disk[i] = host_alloc(sizeof(*b->disk[i]));
-	if (!b->disk[i] || virtio_block_attach(b->disk[i], &b->backends.disk[i], cpus, &b->pci, ram, PCI_SLOT_DISK + i) < 0)
-		return -1;
-	b->virtio[b->virtio_count++] = &b->disk[i]->virtio;
-	return 0;
-}
-
-static int attach_disks(struct board *b, struct ram *ram, unsigned cpus)
+static int attach_disks(struct board *b)
 {
 	for (unsigned i = 0; i < b->backends.disks; i++) {
-		if (b->backends.disk[i].bus == BLOCK_VIRTIO && attach_virtio_disk(b, i, ram, cpus) < 0)
+		const struct block_backend *disk = &b->backends.disk[i];
+		if (disk->submit && disk->bus == BLOCK_VIRTIO && board_plug_disk(b, i, disk, false) < 0)
 			return -1;
-		if (b->backends.disk[i].bus != BLOCK_VIRTIO && !(b->sata[i] = ahci_add(&b->ahci, &b->backends.disk[i])))
+		if (disk->submit && disk->bus != BLOCK_VIRTIO && !(b->sata[i] = ahci_add(&b->ahci, disk)))
 			return -1;
 	}
-	return b->ahci.ports ? ahci_attach(&b->ahci, &b->pci, ram) : 0;
+	return b->ahci.ports ? ahci_attach(&b->ahci, &b->pci, b->ram) : 0;
 }
 
-static int attach_nets(struct board *b, struct ram *ram)
+static int attach_nets(struct board *b)
 {
-	for (unsigned i = 0; i < b->backends.nets; i++) {
-		b->net[i] = host_alloc(sizeof(*b->net[i]));
-		if (!b->net[i] || virtio_net_attach(b->net[i], &b->backends.net[i], &b->pci, ram, PCI_SLOT_NET + i) < 0)
+	for (unsigned i = 0; i < b->backends.nets; i++)
+		if (b->backends.net[i].send && board_plug_net(b, i, &b->backends.net[i], false) < 0)
 			return -1;
-		b->virtio[b->virtio_count++] = &b->net[i]->virtio;
-	}
 	return 0;
 }
 
@@ -263,9 +218,8 @@ static int attach_shares(struct board *b, struct ram *ram)
 {
 	for (unsigned i = 0; i < b->backends.shares; i++) {
 		b->share[i] = host_alloc(sizeof(*b->share[i]));
-		if (!b->share[i] || virtio_fs_attach(b->share[i], &b->backends.share[i], &b->pci, ram, PCI_SLOT_SHARE + i) < 0)
+		if (!b->share[i] || board_list(b, &b->share[i]->virtio, virtio_fs_attach(b->share[i], &b->backends.share[i], &b->pci, ram, PCI_SLOT_SHARE + i)) < 0)
 			return -1;
-		b->virtio[b->virtio_count++] = &b->share[i]->virtio;
 	}
 	return 0;
 }
@@ -274,8 +228,7 @@ static int attach_vsock(struct board *b, struct ram *ram)
 {
 	if (!b->backends.vsock.cid)
 		return 0;
-	b->virtio[b->virtio_count++] = &b->vsock.virtio;
-	return virtio_vsock_attach(&b->vsock, &b->backends.vsock, &b->pci, ram, PCI_SLOT_VSOCK);
+	return board_list(b, &b->vsock.virtio, virtio_vsock_attach(&b->vsock, &b->backends.vsock, &b->pci, ram, PCI_SLOT_VSOCK));
 }
 
 static int attach_console(struct board *b, struct ram *ram)
@@ -285,8 +238,7 @@ static int attach_console(struct board *b, struct ram *ram)
 	b->console.ports = b->backends.consoles;
 	for (unsigned i = 0; i < b->console.ports; i++)
 		b->console.cable[i] = b->backends.console[i];
-	b->virtio[b->virtio_count++] = &b->console.virtio;
-	return virtio_console_attach(&b->console, &b->pci, ram, PCI_SLOT_CONSOLE);
+	return board_list(b, &b->console.virtio, virtio_console_attach(&b->console, &b->pci, ram, PCI_SLOT_CONSOLE));
 }
 
 static int attach_balloon(struct board *b, struct ram *ram)
@@ -295,8 +247,7 @@ static int attach_balloon(struct board *b, struct ram *ram)
 		return 0;
 	b->balloon.discard = host_ram_discard;
 	b->balloon.reporting = b->backends.reporting;
-	b->virtio[b->virtio_count++] = &b->balloon.virtio;
-	return virtio_balloon_attach(&b->balloon, &b->pci, ram, PCI_SLOT_BALLOON);
+	return board_list(b, &b->balloon.virtio, virtio_balloon_attach(&b->balloon, &b->pci, ram, PCI_SLOT_BALLOON));
 }
 
 static int attach_input(struct board *b, struct ram *ram)
@@ -305,19 +256,16 @@ static int attach_input(struct board *b, struct ram *ram)
 		return 0;
 	b->keyboard.kind = INPUT_KEYBOARD;
 	b->tablet.kind = INPUT_TABLET;
-	b->virtio[b->virtio_count++] = &b->keyboard.virtio;
-	b->virtio[b->virtio_count++] = &b->tablet.virtio;
-	return virtio_input_attach(&b->keyboard, &b->pci, ram, PCI_SLOT_RANDOM, PCI_FUNCTION_KEYBOARD) |
-	       virtio_input_attach(&b->tablet, &b->pci, ram, PCI_SLOT_RANDOM, PCI_FUNCTION_TABLET);
+	return board_list(b, &b->keyboard.virtio, virtio_input_attach(&b->keyboard, &b->pci, ram, PCI_SLOT_RANDOM, PCI_FUNCTION_KEYBOARD)) |
+	       board_list(b, &b->tablet.virtio, virtio_input_attach(&b->tablet, &b->pci, ram, PCI_SLOT_RANDOM, PCI_FUNCTION_TABLET));
 }
 
-static int attach_virtio(struct board *b, struct ram *ram, unsigned cpus)
+static int attach_virtio(struct board *b, struct ram *ram)
 {
 	b->random.fill = host_random;
-	if (virtio_random_attach(&b->random, &b->pci, ram, PCI_SLOT_RANDOM) < 0)
+	if (board_list(b, &b->random.virtio, virtio_random_attach(&b->random, &b->pci, ram, PCI_SLOT_RANDOM)) < 0)
 		return -1;
-	b->virtio[b->virtio_count++] = &b->random.virtio;
-	return attach_console(b, ram) | attach_balloon(b, ram) | attach_disks(b, ram, cpus) | attach_nets(b, ram) | attach_shares(b, ram) |
+	return attach_console(b, ram) | attach_balloon(b, ram) | attach_disks(b) | attach_nets(b) | attach_shares(b, ram) |
 	       attach_vsock(b, ram) | attach_input(b, ram);
 }
 
@@ -327,6 +275,8 @@ int board_create(struct board *board, const struct board_backends *backends, str
 {
 	struct board *b = board;
 	b->backends = *backends;
+	b->ram = ram;
+	b->cpus = cpus;
 	b->interrupt = interrupt;
 	b->opaque = opaque;
 	ioapic_init(&b->ioapic, interrupt, opaque);
@@ -339,6 +289,9 @@ int board_create(struct board *board, const struct board_backends *backends, str
 	b->i8042.opaque = b;
 	b->pm.power_off = ask_power_off;
 	b->pm.opaque = b;
+	b->hotplug.pm = &b->pm;
+	b->hotplug.eject = board_eject;
+	b->hotplug.opaque = b;
 	b->reset.reset = ask_reset;
 	b->reset.opaque = b;
 	b->mch.memory_changed = memory_changed;
@@ -347,7 +300,7 @@ int board_create(struct board *board, const struct board_backends *backends, str
 	b->debug_console = (struct debug_console){ .emit = backends->debug_put, .opaque = backends->debug };
 	b->debug_exit = (struct debug_exit){ .exit = ask_exit, .opaque = b };
 	if (attach_irq_chips(b) | attach_devices(b, ram, now) || attach_display(b, ram) || attach_firmware(b, ram) ||
-	    attach_virtio(b, ram, cpus))
+	    attach_virtio(b, ram))
 		return -1;
 	rtc_init(&b->rtc, host_wallclock(), now);
 	rtc_set_memory_size(&b->rtc, MIN(ram->memory_size, MAP_LOW_RAM_END),
@@ -361,14 +314,8 @@ void board_destroy(struct board *board)
 {
 	mch_destroy(&board->mch);
 	vga_destroy(&board->vga);
-	for (unsigned i = 0; i < ARRAY_SIZE(board->disk); i++) {
-		if (board->disk[i])
-			virtio_block_destroy(board->disk[i]);
-		host_free(board->disk[i]);
-	}
 	ahci_destroy(&board->ahci);
-	for (unsigned i = 0; i < ARRAY_SIZE(board->net); i++)
-		host_free(board->net[i]);
+	board_destroy_plugs(board);
 	for (unsigned i = 0; i < ARRAY_SIZE(board->share); i++) {
 		if (board->share[i])
 			virtio_fs_destroy(board->share[i]);
@@ -383,6 +330,7 @@ void board_reset(struct board *board, u64 now)
 		msix_reset(&board->virtio[i]->msix);
 	}
 	pci_reset(&board->pci);
+	pci_hotplug_reset(&board->hotplug);
 	if (board->ahci.ports)
 		ahci_reset(&board->ahci);
 	mch_reset(&board->mch);
@@ -440,6 +388,7 @@ void board_state(struct state *s, struct board *board)
 		state_section(s, "AHCI", 0, &ahci_state, &b->ahci);
 	if (b->backends.vga)
 		vga_state(s, &b->vga);
+	state_section(s, "PCI hot plug", 0, &pci_hotplug_state, &b->hotplug);
 	state_section(s, "PCI", 0, &pci_host_state, &b->pci); /* after its functions */
 	mch_state(s, &b->mch);
 	if (s->loading)

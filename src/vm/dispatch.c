@@ -99,7 +99,7 @@ static void exit_mmio(struct vm_cpu *cpu, struct exit *e)
 	struct vm *vm = cpu->vm;
 	if (lapic_decodes(&cpu->lapic, e->mmio.gpa))
 		lapic_mmio(cpu, e);
-	else if (!e->mmio.write || !board_doorbell(&vm->board, e->mmio.gpa, vm_now(vm)))
+	else if (!e->mmio.write || !vm_doorbell(cpu, e->mmio.gpa))
 		e->mmio.value = board_access(cpu, &vm->board.memory, e->mmio.gpa, e->mmio.size, e->mmio.write, e->mmio.value);
 	if (vm->config.trace & TRACE_MMIO)
 		host_log(LOG_DEBUG, "%llx: memory %llx %s %0*llx", (unsigned long long)cpu->vcpu.rip, (unsigned long long)e->mmio.gpa,

@@ -133,21 +133,11 @@ void vm_vsock_ready(struct vm *vm)
 bool vm_net_ready(struct vm *vm, unsigned net)
 {
 	host_lock(&vm->lock);
-	bool more = !vm->time.stopped && virtio_net_ready(vm->board.net[net]);
+	bool more = !vm->time.stopped && board_net_ready(&vm->board, net);
 	if (!vm->time.stopped)
 		vm_board_changed(vm, vm_now(vm));
 	host_unlock(&vm->lock);
 	return more;
-}
-
-int vm_flush_disks(struct vm *vm)
-{
-	int error = 0;
-	for (unsigned i = 0; i < vm->config.backends.disks && !error; i++) {
-		const struct block_backend *backend = board_disk(&vm->board, i);
-		error = backend->flush ? backend->flush(backend->disk) : 0;
-	}
-	return error;
 }
 
 bool vm_display(struct vm *vm, struct vga_regs *regs)
@@ -170,13 +160,6 @@ void vm_resize_balloon(struct vm *vm, u64 size)
 	host_lock(&vm->lock);
 	if (vm->config.backends.balloon)
 		virtio_balloon_resize(&vm->board.balloon, size);
-	host_unlock(&vm->lock);
-}
-
-void vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count)
-{
-	host_lock(&vm->lock);
-	memcpy(count, board_disk_count(&vm->board, disk), BLOCK_KINDS * sizeof(*count));
 	host_unlock(&vm->lock);
 }
 
@@ -268,6 +251,7 @@ static bool create_machine(struct vm *vm)
 	vm->tsc_offset = 0; /* the guest's counter is the host's as long as nothing changes it, so that RDTSC may be run as it is (engine/bt/sensitive.h) */
 	if (!vm->board_timer || add_memory(vm) < 0)
 		return false;
+	vm->board.ejected = vm_ejected;
 	vm->config.backends.flash_base = MAP_HIGH_RAM - vm->config.boot.firmware_size - vm->config.backends.flash.size;
 	if (board_create(&vm->board, &vm->config.backends, &vm->ram, vm->config.cpus, vm_now(vm), board_message,
 			 pic_intr_changed, vm) < 0)
@@ -306,7 +290,7 @@ static bool load_guest(struct vm *vm, struct state *saved, char *error, size_t e
 static bool describe_machine(struct vm *vm, char *error, size_t error_size)
 {
 	const struct vm_config *config = &vm->config;
-	const struct boot_devices devices = { config->backends.disk, config->backends.disks, config->backends.nets };
+	const struct boot_devices devices = { config->backends.disk, config->backends.disks, config->backends.net, config->backends.nets };
 	vm->config.boot.physical_bits = vm->policy->physical_bits;
 	vm->config.backends.firmware = vm->config.boot.protocol == BOOT_FIRMWARE;
 	return !vm->config.backends.firmware ||

@@ -60,6 +60,8 @@ struct vm_config {
 	void (*ended)(void *opaque);
 	/* Told what happened, on any thread, under the lock. May be NULL. */
 	void (*event)(void *opaque, enum vm_event event);
+	/* Told that vm_take_ejected has something to say, likewise. */
+	void (*ejected)(void *opaque);
 	/* One line of a crash report. Lines of one report come in a row from one thread. */
 	void (*report)(void *opaque, const char *line);
 	/* For a debugger (vm/debugger.h): the machine has stopped. On any thread, with the VM's lock held. NULL: there will never be one. */
@@ -105,6 +107,7 @@ struct vm_cpu {
 	bool asleep; /* its thread sleeps there, or is about to; atomic */
 	bool held; /* a debugger wants this vCPU to stay while others go on; atomic, changed with the VM's lock held */
 	struct stats stats; /* this vCPU's thread */
+	u32 ringing; /* odd while it looks whether a write is a doorbell, which takes no lock (vm_doorbell); atomic */
 	u64 progress; /* exits and interrupts so far: this vCPU's thread, read by the watchdog, atomic */
 	struct { /* since when it is looked at whether the vCPU is idle, how long it had slept by then, and so often in a row it was (atomic) */
 		u64 since, asleep;
@@ -141,6 +144,7 @@ struct vm {
 	unsigned parked; /* vCPUs waiting for a reset, to be released, or for a debugger to let them go on; lock */
 	struct vm_time time;
 	u32 settles; /* sleeping place of vm_settle, atomic */
+	unsigned flushes; /* who uses the back ends of disks without the lock; lock */
 	struct debugger debugger; /* lock */
 	struct vm_cpu *cpu[VM_CPUS_MAX];
 };
@@ -214,8 +218,21 @@ struct vm_pointer {
 bool vm_key(struct vm *vm, u16 code, bool down);
 bool vm_pointer(struct vm *vm, const struct vm_pointer *pointer);
 
-/* What was asked of a disk so far; BLOCK_KINDS counts. From any thread. */
-void vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count);
+/* What was asked of a disk so far; BLOCK_KINDS counts. False: there is none of this number. From any thread. */
+bool vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count);
+
+/* ---- disks and networks that come and go (plug.c); from any thread of the host's but a vCPU's, one at a time ---- */
+
+/* Plug one into an empty place, and tell the guest, which takes it up when it likes. Whoever serves the back end must be ready. False: the place is taken,
+ * or there is no memory. */
+bool vm_plug_disk(struct vm *vm, unsigned index, const struct block_backend *backend);
+bool vm_plug_net(struct vm *vm, unsigned index, const struct net_backend *backend);
+/* Ask the guest to let go of one. False: it is not there, or cannot be plugged out. The guest may not obey; a reset does. */
+bool vm_ask_eject(struct vm *vm, enum board_kind kind, unsigned index);
+/* One that the guest has ejected, asked or not: when this returns true nobody is within its back end, or will be, and its place is free. */
+bool vm_take_ejected(struct vm *vm, enum board_kind *kind, unsigned *index);
+/* Whether there is one in a place. */
+bool vm_has(struct vm *vm, enum board_kind kind, unsigned index);
 
 /* Add up the statistics of all vCPUs. */
 void vm_stats(const struct vm *vm, struct stats *sum);
@@ -226,6 +243,11 @@ static inline struct vm_cpu *vm_cpu_of(struct vcpu *vcpu)
 {
 	return container_of(vcpu, struct vm_cpu, vcpu);
 }
+
+/* Whether a vCPU's write to memory that is no RAM was a doorbell that needs nothing else. On its thread, without the lock. */
+bool vm_doorbell(struct vm_cpu *cpu, gpa_t gpa);
+/* board.ejected */
+void vm_ejected(void *vm);
 
 /* The vCPU did something that the VMM sees; on its thread. */
 static inline void vm_progress(struct vm_cpu *cpu)

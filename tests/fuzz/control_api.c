@@ -34,6 +34,24 @@ static const char *screenshot(void *opaque, u8 **file, size_t *size)
 	return "no";
 }
 
+static const char *add(void *opaque, const char *kind, const char *option, struct passed_files *files, struct api_device *device)
+{
+	*device = (struct api_device){ kind, 0, 4, false, option };
+	CHECK(!files->count);
+	return strlen(option) & 1 ? "no" : NULL;
+}
+
+static const char *remove_device(void *opaque, const char *kind, unsigned index)
+{
+	CHECK(index < 1000 && (!strcmp(kind, "disk") || !strcmp(kind, "net")));
+	return NULL;
+}
+
+static void devices(void *opaque, void (*each)(void *list, const struct api_device *device), void *list)
+{
+	each(list, &(struct api_device){ "disk", 0, 4, true, "path=x" });
+}
+
 static void count(void *opaque, struct counters *c)
 {
 	c->cpus = 1;
@@ -44,7 +62,8 @@ static void count(void *opaque, struct counters *c)
 static void answer(const struct http_request *request)
 {
 	static const struct api_vm vm = { .info = { .name = "fuzz" }, .paused = paused, .pause = order, .resume = order, .power_button = order,
-					  .reset = order, .stop = order, .resize = resize, .snapshot = snapshot, .screenshot = screenshot, .count = count };
+					  .reset = order, .stop = order, .resize = resize, .snapshot = snapshot, .screenshot = screenshot, .add = add, .remove = remove_device,
+					  .devices = devices, .count = count };
 	struct api_response response;
 	CHECK(strlen(request->path) < HTTP_PATH_MAX && request->body_size <= HTTP_BODY_MAX && request->method);
 	CHECK(!request->body_size == !request->body);

@@ -68,8 +68,8 @@ def rows_of_sources(root):
     return rows
 
 
-# What board_state need not name: wiring, what has no state, and virtio devices, which are all in board.virtio.
-NOT_STATE = {"io", "memory", "debug_console", "debug_exit", "backends", "interrupt", "opaque", "event", "exit_status", "virtio_count"}
+# What board_state need not name: wiring, what has no state or has left, and virtio devices, which are all in board.virtio.
+NOT_STATE = {"io", "memory", "ram", "cpus", "ejected", "ejected_disk", "ejected_net", "debug_console", "debug_exit", "backends", "interrupt", "opaque", "event", "exit_status", "virtio_count"}
 
 
 def forgotten_chips(entries, structs, root):

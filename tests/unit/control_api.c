@@ -83,6 +83,28 @@ static const char *screenshot(void *opaque, u8 **file, size_t *size)
 	return note("screenshot ");
 }
 
+static const char *add(void *opaque, const char *kind, const char *option, struct passed_files *files, struct api_device *device)
+{
+	*device = (struct api_device){ kind, 3, 7, false, option };
+	note(kind);
+	note(files->count ? " with files " : " alone ");
+	return note(option);
+}
+
+static const char *remove_device(void *opaque, const char *kind, unsigned index)
+{
+	char text[32];
+	snprintf(text, sizeof(text), "%s %u", kind, index);
+	return note(text);
+}
+
+static void devices(void *opaque, void (*each)(void *list, const struct api_device *device), void *list)
+{
+	each(list, &(struct api_device){ "disk", 0, 4, true, "path=x" });
+	each(list, &(struct api_device){ "disk", 1, 0, false, "path=y,bus=sata" });
+	each(list, &(struct api_device){ "net", 0, 20, false, "user" });
+}
+
 static void count(void *opaque, struct counters *c)
 {
 	c->time = 1500000000;
@@ -110,6 +132,9 @@ static const struct api_vm vm = {
 	.resize = resize,
 	.snapshot = snapshot,
 	.screenshot = screenshot,
+	.add = add,
+	.remove = remove_device,
+	.devices = devices,
 	.count = count,
 };
 
@@ -243,6 +268,51 @@ static void test_screenshot(void **state)
 	assert_memory_equal(answer.body, "\x89\0P", 3);
 	ask("PUT", "/api/v1/vm.screenshot");
 	assert_int_equal(answer.status, 405);
+}
+
+static void test_devices(void **state)
+{
+	ask("GET", "/api/v1/vm.devices");
+	assert_int_equal(answer.status, 200);
+	assert_string_equal(answer.body, "[{\"id\":\"disk0\",\"kind\":\"disk\",\"bdf\":\"0000:00:04.0\",\"option\":\"path=x\",\"removable\":true,\"leaving\":true},"
+					 "{\"id\":\"disk1\",\"kind\":\"disk\",\"option\":\"path=y,bus=sata\",\"removable\":false,\"leaving\":false},"
+					 "{\"id\":\"net0\",\"kind\":\"net\",\"bdf\":\"0000:00:14.0\",\"option\":\"user\",\"removable\":true,\"leaving\":false}]\n");
+	ask("GET", "/api/v1/vm.info");
+	assert_non_null(strstr(answer.body, "\"disks\":2,\"nets\":1"));
+}
+
+static void test_device_orders(void **state)
+{
+	static const struct {
+		const char *path, *body;
+		int status;
+		const char *done;
+	} rows[] = {
+		{ "add-disk", "{\"option\":\"path=x\"}", 200, "disk alone path=x" },
+		{ "add-net", "{\"option\":\"user\"}", 200, "net alone user" },
+		{ "add-disk", "{\"option\":1}", 400, "" },
+		{ "add-net", "[]", 400, "" },
+		{ "add-disk", "", 400, "" },
+		{ "remove-device", "{\"id\":\"disk12\"}", 204, "disk 12" },
+		{ "remove-device", "{\"id\":\"net0\"}", 204, "net 0" },
+		{ "remove-device", "{\"id\":\"disk\"}", 404, "" },
+		{ "remove-device", "{\"id\":\"disk+1\"}", 404, "" },
+		{ "remove-device", "{\"id\":\"net99999999999\"}", 404, "" },
+		{ "remove-device", "{\"id\":\"net1x\"}", 404, "" },
+		{ "remove-device", "{\"id\":3}", 400, "" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		char path[64];
+		snprintf(path, sizeof(path), "/api/v1/vm.%s", rows[i].path);
+		done[0] = 0;
+		ask_about(path, rows[i].body);
+		assert_int_equal(answer.status, rows[i].status);
+		assert_string_equal(done, rows[i].done);
+	}
+	refusal = "no";
+	ask_about("/api/v1/vm.add-disk", rows[0].body);
+	assert_int_equal(answer.status, 409);
+	refusal = NULL;
 }
 
 static void test_unknown(void **state)
@@ -381,7 +451,7 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_info),	 cmocka_unit_test(test_orders), cmocka_unit_test(test_snapshot), cmocka_unit_test(test_snapshot_wish), cmocka_unit_test(test_screenshot),	 cmocka_unit_test(test_unknown),
+		cmocka_unit_test(test_info),	 cmocka_unit_test(test_orders), cmocka_unit_test(test_snapshot), cmocka_unit_test(test_snapshot_wish), cmocka_unit_test(test_screenshot), cmocka_unit_test(test_devices), cmocka_unit_test(test_device_orders),	 cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_streams), cmocka_unit_test(test_counters), cmocka_unit_test(test_metrics),
 		cmocka_unit_test(test_pieces),	 cmocka_unit_test(test_refused),	 cmocka_unit_test(test_resize),
 	};

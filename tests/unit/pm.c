@@ -60,7 +60,8 @@ static void reset_values(void **state)
 	assert_int_equal(in(b, STATUS, 4, 0), 0);
 	assert_int_equal(in(b, CONTROL, 2, 0), 1); /* SCI_EN */
 	assert_int_equal(in(b, CONTROL + 2, 2, 0), 0);
-	assert_int_equal(in(b, TIMER + 4, 4, 0), 0xffffffff);
+	assert_int_equal(in(b, TIMER + 4, 2, 0), 0);
+	assert_int_equal(in(b, TIMER + 6, 4, 0), 0xffffffff);
 	assert_false(b->sci);
 }
 

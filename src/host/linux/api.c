@@ -65,9 +65,58 @@ static void ping(const struct api_vm *vm, const struct http_request *request, st
 	set_json(response, 200, o);
 }
 
+/* ---- devices ---- */
+
+void api_device_id(const char *kind, unsigned index, char id[API_ID_SIZE])
+{
+	snprintf(id, API_ID_SIZE, "%s%u", kind, index);
+}
+
+static struct json_object *device_json(const struct api_device *device)
+{
+	struct json_object *o = json_object_new_object();
+	char id[API_ID_SIZE], place[16];
+	api_device_id(device->kind, device->index, id);
+	snprintf(place, sizeof(place), "0000:00:%02x.0", device->slot);
+	add_text(o, "id", id);
+	add_text(o, "kind", device->kind);
+	add_text(o, "bdf", device->slot ? place : NULL);
+	add_text(o, "option", device->option);
+	json_object_object_add(o, "removable", json_object_new_boolean(device->slot != 0));
+	json_object_object_add(o, "leaving", json_object_new_boolean(device->leaving));
+	return o;
+}
+
+static void append_device(void *list, const struct api_device *device)
+{
+	json_object_array_add(list, device_json(device));
+}
+
+static struct json_object *list_devices(const struct api_vm *vm)
+{
+	struct json_object *list = json_object_new_array();
+	vm->devices(vm->opaque, append_device, list);
+	return list;
+}
+
+static int count_kind(struct json_object *list, const char *kind)
+{
+	int n = 0;
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *value = NULL;
+		n += json_object_object_get_ex(json_object_array_get_idx(list, i), "kind", &value) && !strcmp(json_object_get_string(value), kind);
+	}
+	return n;
+}
+
+static void devices(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
+{
+	set_json(response, 200, list_devices(vm));
+}
+
 static void info(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
 {
-	struct json_object *o = json_object_new_object(), *config = json_object_new_object();
+	struct json_object *o = json_object_new_object(), *config = json_object_new_object(), *devices = list_devices(vm);
 	add_text(o, "name", vm->info.name);
 	json_object_object_add(o, "pid", json_object_new_int64(getpid()));
 	add_text(o, "version", NADIR_VERSION);
@@ -77,7 +126,9 @@ static void info(const struct api_vm *vm, const struct http_request *request, st
 	json_object_object_add(config, "memory", json_object_new_uint64(vm->info.memory));
 	add_text(config, "engine", vm->info.engine);
 	add_text(config, "serial", vm->info.serial);
-	json_object_object_add(config, "disks", json_object_new_int64(vm->info.disks));
+	json_object_object_add(config, "disks", json_object_new_int64(count_kind(devices, "disk")));
+	json_object_object_add(config, "nets", json_object_new_int64(count_kind(devices, "net")));
+	json_object_put(devices);
 	json_object_object_add(o, "config", config);
 	set_json(response, 200, o);
 }
@@ -209,6 +260,69 @@ static void snapshot(const struct api_vm *vm, const struct http_request *request
 	json_object_put(o);
 }
 
+/* The text that the body has for this key; it is the object's. NULL: there is none. */
+static const char *text_of(struct json_object *body, const char *key)
+{
+	const char *text = NULL;
+	return json_object_is_type(body, json_type_object) && take_text(body, key, &text) ? text : NULL;
+}
+
+static void add_device(const struct api_vm *vm, const struct http_request *request, const char *kind, struct api_response *response)
+{
+	struct json_object *body = request->body ? json_tokener_parse(request->body) : NULL;
+	struct passed_files none = { 0 };
+	struct api_device device = { 0 };
+	const char *option = text_of(body, "option");
+	const char *why = option ? vm->add(vm->opaque, kind, option, request->files ? request->files : &none, &device) : NULL;
+	if (!option)
+		api_refuse(400, "the body must be an object with option, a text as --disk or --net takes it", response);
+	else if (why)
+		api_refuse(409, why, response);
+	else
+		set_json(response, 200, device_json(&device));
+	json_object_put(body);
+}
+
+static void add_disk(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
+{
+	add_device(vm, request, "disk", response);
+}
+
+static void add_net(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
+{
+	add_device(vm, request, "net", response);
+}
+
+/* "disk12" */
+static bool parse_id(const char *id, const char **kind, unsigned *index)
+{
+	static const char *const kinds[] = { "disk", "net" };
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		size_t n = strlen(kinds[i]);
+		char *end;
+		if (strncmp(id, kinds[i], n) || id[n] < '0' || id[n] > '9' || strlen(id + n) > 3)
+			continue;
+		*kind = kinds[i];
+		*index = (unsigned)strtoul(id + n, &end, 10);
+		return !*end;
+	}
+	return false;
+}
+
+static void remove_device(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
+{
+	struct json_object *body = request->body ? json_tokener_parse(request->body) : NULL;
+	const char *id = text_of(body, "id"), *kind = NULL;
+	unsigned index = 0;
+	if (!id)
+		api_refuse(400, "the body must be an object with id, the text by which vm.devices calls a device", response);
+	else if (!parse_id(id, &kind, &index))
+		api_refuse(404, "there is no such device; nadir devices shows those there are", response);
+	else
+		done(response, vm->remove(vm->opaque, kind, index));
+	json_object_put(body);
+}
+
 /* ---- streams ---- */
 
 static void events(const struct api_vm *vm, const struct http_request *request, struct api_response *response)
@@ -233,6 +347,7 @@ static const struct {
 	{ "GET", BASE "vmm.ping", ping },
 	{ "GET", BASE "vm.info", info },
 	{ "GET", BASE "vm.counters", counters },
+	{ "GET", BASE "vm.devices", devices },
 	{ "GET", BASE "vm.screenshot", screenshot },
 	{ "GET", BASE "vm.events", events },
 	{ "PUT", BASE "vm.console", console },
@@ -243,6 +358,9 @@ static const struct {
 	{ "PUT", BASE "vm.shutdown", shutdown_vm },
 	{ "PUT", BASE "vm.resize", resize },
 	{ "PUT", BASE "vm.snapshot", snapshot },
+	{ "PUT", BASE "vm.add-disk", add_disk },
+	{ "PUT", BASE "vm.add-net", add_net },
+	{ "PUT", BASE "vm.remove-device", remove_device },
 	{ "GET", "/metrics", metrics },
 };
 

@@ -6,15 +6,26 @@
 
 #include "host/linux/counters.h"
 #include "host/linux/http.h"
+#include "host/linux/passed_files.h"
 #include "host/linux/snapshot_wish.h"
 
 /* What there is to know that does not change. Strings are the VM's. */
 struct api_info {
 	const char *name; /* or NULL */
 	const char *engine, *kernel, *serial;
-	unsigned cpus, disks;
+	unsigned cpus;
 	u64 memory;
 };
+
+/* A disk or network: "disk0", "net1". */
+#define API_ID_SIZE 16
+struct api_device {
+	const char *kind; /* "disk" or "net" */
+	unsigned index, slot; /* slot: its PCI device, or 0 */
+	bool leaving; /* its guest was asked to let go of it */
+	const char *option;
+};
+void api_device_id(const char *kind, unsigned index, char id[API_ID_SIZE]);
 
 struct api_vm {
 	struct api_info info;
@@ -28,6 +39,11 @@ struct api_vm {
 	const char *(*resize)(void *opaque, u64 balloon);
 	/* Take a snapshot; *name, of 128 bytes, is its name. */
 	const char *(*snapshot)(void *opaque, const struct snapshot_wish *wish, char name[128]);
+	/* Add a disk or network, as the option says; `files` came with the request, and those that are taken are the VM's. */
+	const char *(*add)(void *opaque, const char *kind, const char *option, struct passed_files *files, struct api_device *device);
+	/* Ask the guest for one. */
+	const char *(*remove)(void *opaque, const char *kind, unsigned index);
+	void (*devices)(void *opaque, void (*each)(void *list, const struct api_device *device), void *list);
 	/* The display as a PNG file, which the caller frees. */
 	const char *(*screenshot)(void *opaque, u8 **file, size_t *size);
 	void (*count)(void *opaque, struct counters *counters);

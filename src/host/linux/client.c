@@ -29,18 +29,33 @@ int client_connect(const char *who)
 	return -1;
 }
 
-static bool send_request(int fd, const char *method, const char *path, const char *headers, const char *body)
+/* The first byte takes the files along (unix(7), SCM_RIGHTS). */
+static ssize_t send_some(int fd, const char *text, size_t size, const struct passed_files *files)
 {
-	char text[512];
-	size_t size = (size_t)snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\nHost: nadir\r\nContent-Length: %zu\r\n%s\r\n%s", method, path,
-				       strlen(body), headers, body);
-	for (size_t sent = 0; sent < size;) {
-		ssize_t n = send(fd, text + sent, size - sent, MSG_NOSIGNAL);
-		if (n < 0 && errno != EINTR)
-			return false;
+	alignas(struct cmsghdr) char room[CMSG_SPACE(PASSED_FILES_MAX * sizeof(int))] = { 0 };
+	size_t length = files ? files->count * sizeof(int) : 0;
+	struct iovec vector = { (void *)(uintptr_t)text, size };
+	struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = room, .msg_controllen = CMSG_SPACE(length) };
+	if (!length)
+		return send(fd, text, size, MSG_NOSIGNAL);
+	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+	*c = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(length) };
+	memcpy(CMSG_DATA(c), files->fd, length);
+	return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
+static bool send_request(int fd, const char *method, const char *path, const char *headers, const char *body, const struct passed_files *files)
+{
+	char *text = NULL;
+	int size = asprintf(&text, "%s %s HTTP/1.1\r\nHost: nadir\r\nContent-Length: %zu\r\n%s\r\n%s", method, path, strlen(body), headers, body);
+	bool good = size > 0;
+	for (size_t sent = 0; good && sent < (size_t)size;) {
+		ssize_t n = send_some(fd, text + sent, (size_t)size - sent, sent ? NULL : files);
+		good = n >= 0 || errno == EINTR;
 		sent += n > 0 ? (size_t)n : 0;
 	}
-	return true;
+	free(text);
+	return good;
 }
 
 /* ---- an answer ---- */
@@ -85,12 +100,12 @@ static bool read_reply(int fd, http_parser *parser, struct reply *r)
 }
 
 /* The status, or -1; takes the connection over. */
-static int ask(int fd, const char *method, const char *path, const char *sent, struct reply *reply)
+static int ask(int fd, const char *method, const char *path, const char *sent, const struct passed_files *files, struct reply *reply)
 {
 	http_parser parser;
 	http_parser_init(&parser, HTTP_RESPONSE);
 	parser.data = reply;
-	bool ok = send_request(fd, method, path, "Connection: close\r\n", sent ? sent : "") && read_reply(fd, &parser, reply);
+	bool ok = send_request(fd, method, path, "Connection: close\r\n", sent ? sent : "", files) && read_reply(fd, &parser, reply);
 	close(fd);
 	if (!ok)
 		free(reply->body);
@@ -100,7 +115,7 @@ static int ask(int fd, const char *method, const char *path, const char *sent, s
 int client_ask(int fd, const char *method, const char *path, const char *sent, char **body)
 {
 	struct reply reply = { 0 };
-	int status = ask(fd, method, path, sent, &reply);
+	int status = ask(fd, method, path, sent, NULL, &reply);
 	*body = status < 0 ? NULL : reply.body;
 	return status;
 }
@@ -115,15 +130,16 @@ static int complain(const char *who, struct json_object *json)
 	return -1;
 }
 
-int client_request(const char *who, const char *method, const char *path, const char *sent, struct json_object **json)
+int client_request_with(const char *who, const char *method, const char *path, const char *sent, const struct passed_files *files, struct json_object **json)
 {
-	char *body = NULL;
+	struct reply reply = { 0 };
 	int fd = client_connect(who);
 	if (fd < 0)
 		return -1;
-	int status = client_ask(fd, method, path, sent, &body);
-	struct json_object *object = body ? json_tokener_parse(body) : NULL;
-	free(body);
+	int status = ask(fd, method, path, sent, files, &reply);
+	struct json_object *object = status > 0 && reply.body ? json_tokener_parse(reply.body) : NULL;
+	if (status > 0)
+		free(reply.body);
 	int result = status >= 200 && status < 300 && (object || !json) ? 0 : complain(who, object);
 	if (json && !result)
 		*json = object;
@@ -132,13 +148,18 @@ int client_request(const char *who, const char *method, const char *path, const 
 	return result;
 }
 
+int client_request(const char *who, const char *method, const char *path, const char *sent, struct json_object **json)
+{
+	return client_request_with(who, method, path, sent, NULL, json);
+}
+
 char *client_fetch(const char *who, const char *path, size_t *size)
 {
 	struct reply reply = { 0 };
 	int fd = client_connect(who);
 	if (fd < 0)
 		return NULL;
-	int status = ask(fd, "GET", path, NULL, &reply);
+	int status = ask(fd, "GET", path, NULL, NULL, &reply);
 	*size = reply.size;
 	if (status == 200 && reply.body)
 		return reply.body;
@@ -165,6 +186,6 @@ static int read_head(int fd)
 
 int client_stream(const char *who, int fd, const char *method, const char *path, bool upgrade)
 {
-	int status = send_request(fd, method, path, upgrade ? "Connection: Upgrade\r\nUpgrade: console\r\n" : "", "") ? read_head(fd) : -1;
+	int status = send_request(fd, method, path, upgrade ? "Connection: Upgrade\r\nUpgrade: console\r\n" : "", "", NULL) ? read_head(fd) : -1;
 	return status == (upgrade ? 101 : 200) ? 0 : complain(who, NULL);
 }

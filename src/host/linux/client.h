@@ -3,6 +3,7 @@
 #define NADIR_HOST_LINUX_CLIENT_H
 
 #include "arch/types.h"
+#include "host/linux/passed_files.h"
 
 #include <json-c/json.h>
 
@@ -15,6 +16,8 @@ int client_ask(int fd, const char *method, const char *path, const char *sent, c
 /* The same for a VM by name: 0 if the status tells of success, else -1 after one sentence on stderr. *json (may be NULL) is the body; the caller
  * puts it. */
 int client_request(const char *who, const char *method, const char *path, const char *sent, struct json_object **json);
+/* The same, and open files go along; they stay the caller's. */
+int client_request_with(const char *who, const char *method, const char *path, const char *sent, const struct passed_files *files, struct json_object **json);
 /* Fetch what is at `path` of a VM by name: its bytes, which the caller frees; NULL after one sentence on stderr. */
 char *client_fetch(const char *who, const char *path, size_t *size);
 /* Begin a stream: send the request (with `upgrade`, for the console), and read the head of the answer and nothing behind it. 0, or -1 after one sentence on

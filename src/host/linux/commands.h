@@ -17,6 +17,12 @@ int command_snapshot(int argc, char **argv);
 /* nadir screenshot (command_screenshot.c). */
 int command_screenshot(int argc, char **argv);
 
+/* nadir devices, add-disk, add-net and remove-device (command_device.c). */
+int command_devices(int argc, char **argv);
+int command_add_disk(int argc, char **argv);
+int command_add_net(int argc, char **argv);
+int command_remove_device(int argc, char **argv);
+
 /* nadir create-disk (command_disk.c). */
 int command_create_disk(int argc, char **argv);
 

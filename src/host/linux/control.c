@@ -31,6 +31,7 @@
 struct connection {
 	int fd;
 	struct http http;
+	struct passed_files files; /* that came with what was received, for the request in hand */
 	enum api_stream stream;
 	bool closing; /* when everything is sent */
 	u64 deadline; /* on host_now()'s scale; HOST_NEVER: it may take its time */
@@ -135,12 +136,14 @@ static unsigned streams(void)
 static void answer(struct connection *c, const struct api_vm *vm)
 {
 	struct api_response response = { 0 };
-	const struct http_request *request = &c->http.request;
+	struct http_request *request = &c->http.request;
+	request->files = &c->files;
 	api_answer(vm, request, &response);
 	if (response.stream && (streams() >= STREAMS_MAX || (response.stream == API_CONSOLE && !control.console)))
 		api_refuse(503, "too many clients listen already", &response);
 	send_response(c, &response, request->keep_alive && !request->upgrade);
 	free(response.body);
+	passed_close(&c->files);
 	c->stream = response.stream;
 	if (c->stream == API_CONSOLE)
 		c->position = console_recent(control.console);
@@ -190,10 +193,36 @@ static void take_input(struct connection *c, const struct api_vm *vm)
 	c->deadline = !waits ? HOST_NEVER : c->deadline == HOST_NEVER ? host_now() + REQUEST_TIME : c->deadline;
 }
 
+static void keep_files(struct connection *c, const struct cmsghdr *message)
+{
+	size_t count = (message->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	for (size_t i = 0; i < count; i++) {
+		int fd;
+		memcpy(&fd, CMSG_DATA(message) + i * sizeof(fd), sizeof(fd));
+		if (c->files.count < PASSED_FILES_MAX)
+			c->files.fd[c->files.count++] = fd;
+		else
+			close(fd);
+	}
+}
+
+/* As read, and files that come along (unix(7), SCM_RIGHTS). What there is no room for is closed by the kernel. */
+static ssize_t read_with_files(struct connection *c, void *bytes, size_t size)
+{
+	alignas(struct cmsghdr) char room[CMSG_SPACE(PASSED_FILES_MAX * sizeof(int))];
+	struct iovec vector = { bytes, size };
+	struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room) };
+	ssize_t n = recvmsg(c->fd, &message, MSG_CMSG_CLOEXEC);
+	for (struct cmsghdr *m = n < 0 ? NULL : CMSG_FIRSTHDR(&message); m; m = CMSG_NXTHDR(&message, m))
+		if (m->cmsg_level == SOL_SOCKET && m->cmsg_type == SCM_RIGHTS)
+			keep_files(c, m);
+	return n;
+}
+
 /* False: the client is gone. */
 static bool receive(struct connection *c, const struct api_vm *vm)
 {
-	ssize_t n = read(c->fd, c->in + c->in_used, sizeof(c->in) - c->in_used);
+	ssize_t n = read_with_files(c, c->in + c->in_used, sizeof(c->in) - c->in_used);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR;
 	if (!n)
@@ -221,6 +250,7 @@ static void connection_end(struct connection **place)
 	struct connection *c = *place;
 	*place = NULL;
 	close(c->fd);
+	passed_close(&c->files);
 	http_release(&c->http);
 	free(c->out);
 	free(c);
@@ -359,6 +389,7 @@ int control_listen(const char *option, const char *path)
 	if (control.listening < 0)
 		return -1;
 	sandbox_allow_accept(control.listening);
+	sandbox_allow_plugging();
 	control.wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (control.wake >= 0)
 		return 0;

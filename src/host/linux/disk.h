@@ -12,6 +12,10 @@ struct image;
 /* What `--disk` says (disk_option.c): the keys are in the manual page. The image is opened and locked, the cable between it and a device
  * goes to `backend`. NULL after one sentence on stderr. */
 struct disk *disk_open(const char *option, struct block_backend *backend);
+/* Open its files for another process, which takes it by disk_open (passed_files.h); they stay open and locked with the calling process. 0, or -1 after one sentence
+ * on stderr. */
+struct passed_files;
+int disk_prepare(const char *option, struct passed_files *files);
 /* A CD-ROM drive with a file as its medium. */
 struct disk *disk_open_cdrom(const char *path, struct block_backend *backend);
 /* The same with an image, which belongs to the disk from then on. */

@@ -4,6 +4,7 @@
 #include "host/linux/disk.h"
 
 #include "host/linux/image.h"
+#include "host/linux/passed_files.h"
 #include "host/linux/qcow2.h"
 
 #include <stddef.h>
@@ -108,15 +109,25 @@ static int parse(char *text, struct wishes *w)
 	return 0;
 }
 
+static int make_overlay(const struct image_wish *overlay, const struct image_wish *base)
+{
+	if (!access(overlay->path, F_OK))
+		return 0;
+	struct passed_files *files = passed_suspend();
+	int error = image_create(overlay, 0, base);
+	passed_resume(files);
+	return error;
+}
+
 /* The overlay, made if it is not there yet. */
 static struct image *open_overlay(const struct wishes *w)
 {
 	const struct image_wish base = { .who = "--disk", .path = w->base, .format = w->format, .readonly = true };
 	const struct image_wish overlay = { .who = "--disk", .path = w->overlay, .format = "qcow2", .direct = w->direct };
-	if (access(w->overlay, F_OK) < 0 && image_create(&overlay, 0, &base) < 0)
+	if (!passed_taking() && make_overlay(&overlay, &base) < 0)
 		return NULL;
 	struct image *image = image_open(&overlay);
-	if (!image || qcow2_is_behind(image, w->base))
+	if (!image || passed_taking() || qcow2_is_behind(image, w->base))
 		return image;
 	complain(w->overlay, "it is not an overlay of that base");
 	image_close(image);
@@ -182,4 +193,15 @@ struct disk *disk_open_cdrom(const char *path, struct block_backend *backend)
 	struct disk *disk = copy ? open_wish(&w, backend) : NULL;
 	free(copy);
 	return disk;
+}
+
+int disk_prepare(const char *option, struct passed_files *files)
+{
+	struct block_backend backend;
+	passed_record(files);
+	struct disk *disk = disk_open(option, &backend);
+	passed_end();
+	if (disk && backend.bus == BLOCK_VIRTIO)
+		return 0;
+	return disk ? complain("bus=sata", "only virtio disks can be added to a machine that runs") : -1;
 }

@@ -46,28 +46,57 @@ static void completed(void *opaque)
 	all.completed((unsigned)((struct disk **)opaque - all.disk));
 }
 
+static int start(unsigned index)
+{
+	int error = disk_start(all.disk[index], completed, &all.disk[index]);
+	if (error)
+		fprintf(stderr, "nadir: cannot start the threads of disk %u: %s\n", index, strerror(error));
+	return error ? -1 : 0;
+}
+
 int disks_start(void (*told)(unsigned disk))
 {
 	all.completed = told;
-	for (unsigned i = 0; i < all.count; i++) {
-		int error = disk_start(all.disk[i], completed, &all.disk[i]);
-		if (error) {
-			fprintf(stderr, "nadir: cannot start the threads of disk %u: %s\n", i, strerror(error));
+	for (unsigned i = 0; i < DISKS_MAX; i++) {
+		if (all.disk[i] && start(i) < 0)
 			return -1;
-		}
-		sandbox_allow_ring(disk_ring(all.disk[i]));
+		if (all.disk[i])
+			sandbox_allow_ring(disk_ring(all.disk[i]));
 	}
 	return 0;
 }
 
+int disk_begin(unsigned index, const char *option, struct block_backend *backend)
+{
+	struct disk *disk = disk_open(option, backend);
+	if (!disk)
+		return -1;
+	disk_keep_to_threads(disk);
+	all.disk[index] = disk;
+	if (backend->bus == BLOCK_VIRTIO && start(index) == 0)
+		return 0;
+	if (backend->bus != BLOCK_VIRTIO)
+		fprintf(stderr, "nadir: --disk: bus=sata: only virtio disks can be added to a machine that runs\n");
+	disk_end(index);
+	return -1;
+}
+
+void disk_end(unsigned index)
+{
+	disk_stop(all.disk[index]);
+	disk_close(all.disk[index]);
+	all.disk[index] = NULL;
+}
+
 void disks_stop(void)
 {
-	for (unsigned i = 0; i < all.count; i++)
-		disk_stop(all.disk[i]);
+	for (unsigned i = 0; i < DISKS_MAX; i++)
+		if (all.disk[i])
+			disk_stop(all.disk[i]);
 }
 
 void disks_close(void)
 {
-	for (unsigned i = 0; i < all.count; i++)
+	for (unsigned i = 0; i < DISKS_MAX; i++)
 		disk_close(all.disk[i]);
 }

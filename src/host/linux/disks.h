@@ -10,6 +10,10 @@ int disks_open(const struct run_options *options, struct block_backend *backend)
 /* Start their threads; `completed` is called by any of them, without locks, when requests of that disk are complete. 0, or -1 after one sentence
  * on stderr. Before the process is confined. */
 int disks_start(void (*completed)(unsigned disk));
+/* Open one more, which is disk `index`, and start its threads, while the machine runs (passed_files.h). 0, or -1 after one sentence on stderr. */
+int disk_begin(unsigned index, const char *option, struct block_backend *backend);
+/* End the threads of one that nobody uses, and close it. */
+void disk_end(unsigned index);
 /* Finish what was submitted and end the threads. No more requests come. */
 void disks_stop(void);
 void disks_close(void);

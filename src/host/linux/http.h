@@ -5,6 +5,7 @@
 #define NADIR_HOST_LINUX_HTTP_H
 
 #include "arch/types.h"
+#include "host/linux/passed_files.h"
 
 #include <http_parser.h>
 
@@ -18,6 +19,7 @@ struct http_request {
 	size_t body_size;
 	bool keep_alive; /* the connection goes on after the response */
 	bool upgrade; /* the client offers to go on with another protocol */
+	struct passed_files *files; /* that came along; the caller's. NULL: none can */
 };
 
 struct http {

@@ -6,6 +6,7 @@
 #include "host/linux/image.h"
 
 #include "host/linux/image_nbd.h"
+#include "host/linux/passed_files.h"
 #include "host/linux/qcow2.h"
 
 #include <errno.h>
@@ -38,7 +39,7 @@ static int find_size(int fd, const struct image_wish *w, u64 *size)
 
 static int open_locked(const struct image_wish *w, u64 *size)
 {
-	int fd = open(w->path, (w->readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC);
+	int fd = passed_open(w->path, (w->readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC, 0);
 	if (fd < 0)
 		return complain(w, strerror(errno));
 	if (flock(fd, (w->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0) {
@@ -61,7 +62,7 @@ static struct image *open_file(const struct image_wish *w, bool grows)
 	if (fd < 0)
 		return NULL;
 	if (w->direct)
-		direct = open(w->path, (w->readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC | O_DIRECT);
+		direct = passed_open(w->path, (w->readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC | O_DIRECT, 0);
 	if (w->direct && direct < 0) {
 		complain(w, "the file system has no direct I/O; leave direct=on out");
 		close(fd);
@@ -104,6 +105,8 @@ static const char *format_of(const struct image_wish *w)
 struct image *image_open_behind(const struct image_wish *wish, unsigned depth)
 {
 	const char *format = format_of(wish);
+	if (wish->remote && passed_on())
+		return complain(wish, "a network block device cannot be given to a machine that runs"), NULL;
 	if (wish->remote)
 		return nbd_open(wish);
 	if (!strcmp(format, "raw"))
@@ -127,8 +130,8 @@ struct image *image_open(const struct image_wish *wish)
 static struct image *open_unnamed(const struct image_wish *w, u64 size)
 {
 	struct stat st;
-	int fd = open(w->path, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
-	int error = fd < 0 ? -errno : qcow2_create(fd, size, NULL, NULL);
+	int fd = passed_open(w->path, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	int error = fd < 0 ? -errno : passed_taking() ? 0 : qcow2_create(fd, size, NULL, NULL);
 	if (error || fstat(fd, &st) < 0) {
 		complain(w, strerror(error ? -error : errno));
 		if (fd >= 0)

@@ -5,6 +5,7 @@
 #include "host/linux/console.h"
 #include "host/linux/control.h"
 #include "host/linux/display.h"
+#include "host/linux/plug.h"
 #include "host/linux/snapshot.h"
 #include "host/port.h"
 
@@ -88,6 +89,54 @@ static const char *screenshot(void *opaque, u8 **file, size_t *size)
 	return display_png(machine.vm, file, size);
 }
 
+/* ---- devices ---- */
+
+static const char *kind_name(enum board_kind kind)
+{
+	return kind == BOARD_NET ? "net" : "disk";
+}
+
+static enum board_kind kind_of(const char *name)
+{
+	return strcmp(name, "net") ? BOARD_DISK : BOARD_NET;
+}
+
+static struct api_device as_api(const struct plug_device *d)
+{
+	return (struct api_device){ kind_name(d->kind), d->index, d->slot, d->asked, d->option };
+}
+
+static const char *add_device(void *opaque, const char *kind, const char *option, struct passed_files *files, struct api_device *device)
+{
+	struct plug_device added = { 0 };
+	const char *why = plug_add(kind_of(kind), option, files, &added);
+	*device = as_api(&added);
+	device->option = option;
+	return why;
+}
+
+static const char *remove_device(void *opaque, const char *kind, unsigned index)
+{
+	return plug_remove(kind_of(kind), index);
+}
+
+struct each {
+	void (*each)(void *list, const struct api_device *device);
+	void *list;
+};
+
+static void list_one(void *opaque, const struct plug_device *device)
+{
+	const struct each *e = opaque;
+	const struct api_device d = as_api(device);
+	e->each(e->list, &d);
+}
+
+static void list_devices(void *opaque, void (*each)(void *list, const struct api_device *device), void *list)
+{
+	plug_list(list_one, &(struct each){ each, list });
+}
+
 /* ---- counters ---- */
 
 static u64 thread_time(pthread_t thread)
@@ -142,7 +191,7 @@ static void count_cpu(struct counters *c, unsigned index)
 
 static void count_disk(struct counters_disk *to, unsigned index)
 {
-	struct block_count n[BLOCK_KINDS];
+	struct block_count n[BLOCK_KINDS] = { 0 };
 	vm_disk_count(machine.vm, index, n);
 	*to = (struct counters_disk){ n[BLOCK_READ].requests, n[BLOCK_READ].bytes, n[BLOCK_WRITE].requests, n[BLOCK_WRITE].bytes,
 				      n[BLOCK_FLUSH].requests };
@@ -159,7 +208,9 @@ static void count(void *opaque, struct counters *c)
 	c->cpus = machine.vm->config.cpus;
 	for (unsigned i = 0; i < c->cpus; i++)
 		count_cpu(c, i);
-	c->disks = machine.vm->config.backends.disks;
+	c->disks = BOARD_DISKS_MAX;
+	while (c->disks && !vm_has(machine.vm, BOARD_DISK, c->disks - 1))
+		c->disks--;
 	for (unsigned i = 0; i < c->disks; i++)
 		count_disk(&c->disk[i], i);
 }
@@ -181,7 +232,6 @@ void machine_api_init(struct api_vm *api, struct vm *vm, const struct run_option
 			  .kernel = options->kernel,
 			  .serial = options->serial,
 			  .cpus = vm->config.cpus,
-			  .disks = vm->config.backends.disks,
 			  .memory = vm->config.memory },
 		.paused = paused,
 		.pause = pause_vm,
@@ -191,6 +241,9 @@ void machine_api_init(struct api_vm *api, struct vm *vm, const struct run_option
 		.stop = stop,
 		.resize = resize,
 		.snapshot = snapshot,
+		.add = add_device,
+		.remove = remove_device,
+		.devices = list_devices,
 		.screenshot = screenshot,
 		.count = count,
 	};

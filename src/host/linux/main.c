@@ -29,6 +29,10 @@ static void help(FILE *out)
 	      "       nadir stop [--force] NAME...          ask them to shut down, or end them\n"
 	      "       nadir pause | resume | reset NAME...  hold them still, let them go on, restart them\n"
 	      "       nadir balloon NAME SIZE               ask its guest to give memory back\n"
+	      "       nadir devices NAME                    show its disks and networks\n"
+	      "       nadir add-disk NAME path=FILE[,...]   add a disk while it runs, as by --disk\n"
+	      "       nadir add-net NAME user|...           add a network while it runs, as by --net\n"
+	      "       nadir remove-device NAME ID           have its guest let go of one\n"
 	      "       nadir snapshot [--incremental] NAME   take a snapshot of a machine that has --snapshot-dir\n"
 	      "       nadir screenshot NAME FILE.png        write what its display shows to a picture\n"
 	      "       nadir console NAME                    put this terminal on a machine's console\n"
@@ -131,6 +135,7 @@ static int run_named(int argc, char **argv)
 		{ "run", run_command },	    { "restore", restore_command },
 		{ "probe", probe_command }, { "list", command_list },   { "stop", command_stop },
 		{ "pause", command_pause }, { "resume", command_resume }, { "reset", command_reset }, { "balloon", command_balloon },
+		{ "devices", command_devices }, { "add-disk", command_add_disk }, { "add-net", command_add_net }, { "remove-device", command_remove_device },
 		{ "snapshot", command_snapshot }, { "screenshot", command_screenshot },
 		{ "console", command_console }, { "stats", command_stats }, { "switch", switch_main },    { "create-disk", command_create_disk },
 	};

@@ -8,6 +8,7 @@
 
 #include "host/linux/net_internal.h"
 #include "host/linux/net_stream.h"
+#include "host/linux/passed_files.h"
 #include "host/linux/sandbox.h"
 #include "host/port.h"
 
@@ -26,11 +27,13 @@
 
 static_assert(NET_PAIRS_MAX == 3, "what set_queues says");
 #define WAKE NETS_MAX /* in place of an index */
+#define PATIENCE 10000 /* ms, for the first word of a network that somebody else made */
 
 struct net {
+	_Atomic bool live; /* there is such a network; what follows does not change meanwhile, or only under the board's lock */
+	_Atomic bool due; /* the thread shall call the device */
 	unsigned index;
 	bool waits; /* for room */
-	_Atomic bool due; /* the thread shall call the device */
 	struct stream stream; /* a tap interface uses `fd` alone */
 	u8 *frame; /* tap: the one that came */
 	u32 size;
@@ -42,7 +45,6 @@ struct net {
 /* All networks of the process. A net is guarded by the board's lock; the rest is constant while the thread runs. */
 static struct {
 	struct net net[NETS_MAX];
-	unsigned nets;
 	int epoll, wake;
 	_Atomic bool sleeping, stop;
 	bool running;
@@ -59,7 +61,7 @@ int net_complain(const char *what, const char *why)
 
 /* ---- cables ---- */
 
-static int watch(struct net *n, int operation, int fd)
+static int watch(const struct net *n, int operation, int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET | (n->waits ? EPOLLOUT : 0), .data.u32 = n->index };
 	return all.epoll < 0 || fd < 0 ? 0 : epoll_ctl(all.epoll, operation, fd, &event);
@@ -245,6 +247,8 @@ static int set_ipv6(char *value, struct net_wishes *w)
 static int set_tftp(char *value, struct net_wishes *w)
 {
 	struct stat s;
+	if (passed_taking())
+		return 0; /* its process knows */
 	w->tftp = realpath(value, NULL);
 	return w->tftp && !stat(w->tftp, &s) && S_ISDIR(s.st_mode) ? 0 : net_complain(value, "tftp is a folder whose files the guest may load, and this is none");
 }
@@ -302,41 +306,82 @@ static int parse(char *text, struct net_wishes *w)
 
 /* ---- opening ---- */
 
-/* Wait for the other side to say what it accepts: then it is ready. */
-static bool greet(struct stream *s)
+/* Wait for the other side to say what it accepts: then it is ready. One that was made by somebody else has not for ever. */
+static bool greet(struct stream *s, int patience)
 {
 	u32 size;
 	stream_accept(s, 0);
 	while (!s->headers_in && !s->closed) {
-		poll(&(struct pollfd){ .fd = s->fd, .events = POLLIN }, 1, -1);
+		if (!poll(&(struct pollfd){ .fd = s->fd, .events = POLLIN }, 1, patience))
+			return false;
 		if (stream_peek(s, &size) && !s->headers_in)
 			stream_next(s);
 	}
 	return !s->closed;
 }
 
+static bool is_user(const struct net_wishes *w)
+{
+	return !strcmp(w->kind, "user");
+}
+
+/* The files of a link: its socket, and the keeper's or -1. */
+struct link {
+	int socket, keeper;
+};
+
+static int make_link(const struct net_wishes *w, struct link *link)
+{
+	link->keeper = -1;
+	link->socket = passed_note(is_user(w) ? net_user_start(w) : net_switch_connect(w->path));
+	if (link->socket < 0 || is_user(w))
+		return link->socket < 0 ? -1 : 0;
+	link->keeper = passed_note(net_keeper_start(w->path, w->confine));
+	return link->keeper < 0 ? -1 : 0;
+}
+
+static int take_link(const struct net_wishes *w, struct link *link)
+{
+	link->socket = passed_next();
+	link->keeper = is_user(w) ? -1 : passed_next();
+	return link->socket < 0 || (!is_user(w) && link->keeper < 0) ? net_complain(w->kind, "its files did not come along") : 0;
+}
+
 static int open_link(struct net *n, const struct net_wishes *w, struct net_backend *backend)
 {
-	bool user = !strcmp(w->kind, "user");
-	int fd = user ? net_user_start(w) : net_switch_connect(w->path);
-	if (fd < 0)
+	struct link link;
+	bool taken = passed_taking();
+	int error = taken ? take_link(w, &link) : make_link(w, &link);
+	n->stream.fd = link.socket;
+	n->keeper = link.keeper;
+	if (error)
 		return -1;
 	*backend = link_backend;
-	if (stream_init(&n->stream, fd, 1) && greet(&n->stream)) {
-		n->keeper = user ? -1 : net_keeper_start(w->path, w->confine);
-		sandbox_allow_messages(n->keeper);
-		return user || n->keeper >= 0 ? 0 : -1;
+	if (stream_init(&n->stream, link.socket, 1) && greet(&n->stream, taken ? PATIENCE : -1)) {
+		if (!taken)
+			sandbox_allow_messages(n->keeper);
+		return 0;
 	}
-	stream_release(&n->stream);
-	return user ? -1 /* it has said why */ : net_complain(w->path, "what listens there is not a switch of nadir's");
+	return is_user(w) && !taken ? -1 /* it has said why */ : net_complain(is_user(w) ? w->kind : w->path, "what is at the other end is no network of nadir's");
 }
 
 static int open_tap(struct net *n, const struct net_wishes *w, struct net_backend *backend)
 {
-	n->stream.fd = net_tap_open(w->interface);
+	n->stream.fd = passed_taking() ? passed_next() : net_tap_open(w->interface);
 	n->frame = malloc(sizeof(struct net_header) + NET_FRAME_MAX);
 	*backend = tap_backend;
 	return n->stream.fd >= 0 && n->frame ? 0 : -1;
+}
+
+static void release(struct net *n)
+{
+	free(n->frame);
+	n->frame = NULL;
+	if (n->stream.fd >= 0)
+		stream_release(&n->stream);
+	if (n->keeper >= 0)
+		close(n->keeper);
+	n->stream.fd = n->keeper = -1;
 }
 
 /* Addresses of nobody's, of those that virtual machines use. */
@@ -347,13 +392,24 @@ static void choose_mac(u8 *mac)
 	host_random(mac + sizeof(prefix), NET_MAC_SIZE - sizeof(prefix));
 }
 
+static int parse_option(char *text, bool confine, struct net_wishes *w)
+{
+	char usual[] = "10.0.2.0/24";
+	*w = (struct net_wishes){ .ipv6 = true, .confine = confine };
+	return !text || net_parse_network(usual, w) < 0 ? -1 : parse(text, w);
+}
+
 int net_open(unsigned index, const char *option, bool confine, struct net_backend *backend)
 {
 	struct net *n = &all.net[index];
-	struct net_wishes w = { .ipv6 = true, .confine = confine };
-	char *text = strdup(option), usual[] = "10.0.2.0/24";
-	*n = (struct net){ .index = index, .stream.fd = -1, .keeper = -1 };
-	int error = !text || net_parse_network(usual, &w) < 0 || parse(text, &w) < 0;
+	struct net_wishes w;
+	char *text = strdup(option);
+	n->index = index;
+	n->stream = (struct stream){ .fd = -1 };
+	n->keeper = -1;
+	n->waits = n->asked = false;
+	n->size = n->accepted = 0;
+	int error = parse_option(text, confine, &w);
 	if (!error)
 		error = !strcmp(w.kind, "tap") ? open_tap(n, &w, backend) : open_link(n, &w, backend);
 	if (!error) {
@@ -363,10 +419,28 @@ int net_open(unsigned index, const char *option, bool confine, struct net_backen
 		backend->net = n;
 		backend->offloads = NET_OFFLOADS;
 		backend->pairs = w.pairs;
-		all.nets = index + 1;
+		n->live = true;
+	} else {
+		release(n);
 	}
 	free(text);
 	return error ? -1 : 0;
+}
+
+int net_prepare(const char *option, bool confine, struct passed_files *files)
+{
+	struct net_wishes w;
+	struct link link;
+	char *text = strdup(option);
+	passed_record(files);
+	int error = parse_option(text, confine, &w);
+	if (!error && !strcmp(w.kind, "tap"))
+		error = passed_note(net_tap_open(w.interface)) < 0 ? -1 : 0;
+	else if (!error)
+		error = make_link(&w, &link);
+	passed_end();
+	free(text);
+	return error;
 }
 
 /* ---- the thread ---- */
@@ -374,16 +448,16 @@ int net_open(unsigned index, const char *option, bool confine, struct net_backen
 /* Let the devices that are due do something. */
 static void serve(void)
 {
-	for (unsigned i = 0; i < all.nets; i++)
-		if (atomic_exchange(&all.net[i].due, false) && all.ready(all.opaque, i))
+	for (unsigned i = 0; i < NETS_MAX; i++)
+		if (all.net[i].live && atomic_exchange(&all.net[i].due, false) && all.ready(all.opaque, i))
 			all.net[i].due = true;
 }
 
 static bool anything_due(void)
 {
 	bool due = all.stop;
-	for (unsigned i = 0; i < all.nets; i++)
-		due |= all.net[i].due;
+	for (unsigned i = 0; i < NETS_MAX; i++)
+		due |= all.net[i].live && all.net[i].due;
 	return due;
 }
 
@@ -411,9 +485,16 @@ static void *net_thread(void *opaque)
 	return NULL;
 }
 
-int nets_start(bool (*ready)(void *opaque, unsigned index), void *opaque)
+static int watch_all(const struct net *n, int operation)
 {
-	if (!all.nets)
+	return watch(n, operation, n->stream.fd) < 0 || watch(n, operation, n->keeper) < 0 ? -1 : 0;
+}
+
+int nets_start(bool (*ready)(void *opaque, unsigned index), void *opaque, bool more)
+{
+	for (unsigned i = 0; i < NETS_MAX; i++)
+		more |= all.net[i].live;
+	if (!more)
 		return 0;
 	all.ready = ready;
 	all.opaque = opaque;
@@ -422,12 +503,29 @@ int nets_start(bool (*ready)(void *opaque, unsigned index), void *opaque)
 	struct epoll_event event = { .events = EPOLLIN, .data.u32 = WAKE };
 	if (all.epoll < 0 || all.wake < 0 || epoll_ctl(all.epoll, EPOLL_CTL_ADD, all.wake, &event) < 0)
 		return errno;
-	for (unsigned i = 0; i < all.nets; i++)
-		if (watch(&all.net[i], EPOLL_CTL_ADD, all.net[i].stream.fd) < 0 || watch(&all.net[i], EPOLL_CTL_ADD, all.net[i].keeper) < 0)
+	for (unsigned i = 0; i < NETS_MAX; i++)
+		if (all.net[i].live && watch_all(&all.net[i], EPOLL_CTL_ADD) < 0)
 			return errno;
 	int error = pthread_create(&all.thread, NULL, net_thread, NULL);
 	all.running = !error;
 	return error;
+}
+
+int net_begin(unsigned index)
+{
+	return watch_all(&all.net[index], EPOLL_CTL_ADD);
+}
+
+/* The thread may find it due once more, and then finds nothing at the board. */
+void net_close(unsigned index)
+{
+	struct net *n = &all.net[index];
+	if (!n->live)
+		return;
+	n->live = false;
+	watch_all(n, EPOLL_CTL_DEL);
+	release(n);
+	n->due = false;
 }
 
 void nets_stop(void)
@@ -442,13 +540,8 @@ void nets_stop(void)
 
 void nets_close(void)
 {
-	for (unsigned i = 0; i < all.nets; i++) {
-		free(all.net[i].frame);
-		stream_release(&all.net[i].stream);
-		if (all.net[i].keeper >= 0)
-			close(all.net[i].keeper);
-	}
-	all.nets = 0;
+	for (unsigned i = 0; i < NETS_MAX; i++)
+		net_close(i);
 	close(all.epoll);
 	close(all.wake);
 	all.epoll = all.wake = -1;

@@ -3,6 +3,7 @@
 #define NADIR_HOST_LINUX_NET_H
 
 #include "dev/virtio/net.h"
+#include "host/linux/passed_files.h"
 
 #define NETS_MAX 8
 
@@ -11,9 +12,16 @@
  * and lives until nets_close. */
 int net_open(unsigned index, const char *option, bool confine, struct net_backend *backend);
 
-/* Start the thread, if there are networks; `ready` is called by it, without locks, when vm_net_ready is due, and again while it gives true.
+/* Make what such a network needs, for another process that takes it by net_open (passed_files.h). 0, or -1 after one sentence on stderr. */
+int net_prepare(const char *option, bool confine, struct passed_files *files);
+
+/* Start the thread, if there are networks, or may be `more` later; `ready` is called by it, without locks, when vm_net_ready is due, and again while it gives true.
  * 0 or an error number. Before the process is confined. */
-int nets_start(bool (*ready)(void *opaque, unsigned index), void *opaque);
+int nets_start(bool (*ready)(void *opaque, unsigned index), void *opaque, bool more);
+/* A network that was opened since then: its files are watched from now on. 0 or -1. */
+int net_begin(unsigned index);
+/* Close one that nobody uses. */
+void net_close(unsigned index);
 void nets_stop(void);
 void nets_close(void);
 

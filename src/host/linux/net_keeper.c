@@ -46,6 +46,7 @@ static _Noreturn void live(int keeper, const char *path, bool confine)
 {
 	char byte;
 	keeper = net_detach(keeper, "nadir-keeper") ? NET_DETACHED : -1;
+	dup2(STDIN_FILENO, STDERR_FILENO); /* it says nothing, and keeps nobody waiting who reads what a command says */
 	if (keeper < 0 || (confine && net_sandbox_enter(NET_MAY_CONNECT, NULL) < 0))
 		_exit(1);
 	while (read(keeper, &byte, 1) == 1) {

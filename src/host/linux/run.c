@@ -19,6 +19,7 @@
 #include "host/linux/log.h"
 #include "host/linux/machine_api.h"
 #include "host/linux/net.h"
+#include "host/linux/plug.h"
 #include "host/linux/restore.h"
 #include "host/linux/run_delay.h"
 #include "host/linux/runtime.h"
@@ -368,6 +369,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 		.stats_by_site = o->stats || o->json,
 		.ended = machine_ended,
 		.event = machine_event,
+		.ejected = plug_ejected,
 		.report = report_line,
 		.debug_stopped = debug_stopped,
 	};
@@ -406,7 +408,7 @@ static void *vcpu_thread(void *opaque)
 
 static int start_nets(struct machine *m)
 {
-	int error = nets_start(net_ready, m);
+	int error = nets_start(net_ready, m, control_wanted());
 	if (error)
 		fprintf(stderr, "nadir: cannot start the thread of the networks: %s\n", strerror(error));
 	return error ? -1 : 0;
@@ -430,10 +432,11 @@ static int start_vsock(struct machine *m)
 
 static int start_control(struct machine *m)
 {
+	int error = control_wanted() ? plug_start() : 0;
 	if (control_wanted())
 		machine_api_init(&m->api, m->vm, m->options, m->thread);
 	bool serial = strcmp(m->options->serial, "none") || !m->ports;
-	int error = control_start(&m->api, serial ? m->serial : m->port[0].console);
+	error = error ? error : control_start(&m->api, serial ? m->serial : m->port[0].console);
 	if (error)
 		fprintf(stderr, "nadir: cannot start the thread of the control socket: %s\n", strerror(error));
 	return error ? -1 : 0;
@@ -562,6 +565,7 @@ static int run_machine(struct machine *m)
 	vm_stop(m->vm);
 	for (unsigned i = 0; i < m->vm->config.cpus; i++)
 		pthread_join(m->thread[i], NULL);
+	plug_stop();
 	int status = ended_by_signal ? 128 + ended_by_signal : exit_status(m);
 	gdb_finish(status);
 	nets_stop();
@@ -609,6 +613,7 @@ int run_main(const struct run_options *options)
 	file_settle(&m->display.rom);
 	if (!options->restore)
 		vm_resize_balloon(m->vm, m->balloon);
+	plug_init(m->vm, options, confined(options));
 	log_set_panic_dump(panic_dump);
 	catch_signals();
 	if (options->restore && restore_memory(m->vm, &m->snapshot, options->prefault) < 0)

@@ -9,8 +9,10 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <seccomp.h>
+#include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -85,6 +87,37 @@ void sandbox_allow_ring(int fd)
 	grant(SCMP_SYS(io_uring_enter), fd);
 }
 
+static bool plugging;
+
+void sandbox_allow_plugging(void)
+{
+	plugging = true;
+}
+
+/* Without CLONE_THREAD a new process would be made. The C library's own way to make threads shows its flags to nobody; it has another. */
+#define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
+
+static int add_plugging(scmp_filter_ctx filter)
+{
+	const struct {
+		u32 action;
+		int call;
+		unsigned arguments;
+		struct scmp_arg_cmp argument;
+	} rows[] = {
+		{ SCMP_ACT_ALLOW, SCMP_SYS(recvmsg), 0, { 0 } },
+		{ SCMP_ACT_ALLOW, SCMP_SYS(flock), 0, { 0 } },
+		{ SCMP_ACT_ALLOW, SCMP_SYS(statx), 0, { 0 } },
+		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1_64(SCMP_CMP_EQ, BLKGETSIZE64) },
+		{ SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0_64(SCMP_CMP_MASKED_EQ, THREAD_FLAGS | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET, THREAD_FLAGS) },
+		{ SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0, { 0 } },
+	};
+	int error = 0;
+	for (unsigned i = 0; plugging && !error && i < ARRAY_SIZE(rows); i++)
+		error = seccomp_rule_add_array(filter, rows[i].action, rows[i].call, rows[i].arguments, &rows[i].argument);
+	return error;
+}
+
 /* To run a vCPU, to move its state, to change what memory it sees. None makes a VM, a vCPU, a device, or a way around what nadir answers. */
 static const u64 kvm_requests[] = {
 	KVM_RUN, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, KVM_GET_SREGS2, KVM_SET_SREGS2, KVM_GET_XSAVE, KVM_SET_XSAVE,
@@ -157,6 +190,7 @@ static int add_rules(scmp_filter_ctx filter, int space_socket)
 	for (unsigned i = 0; !error && i < ARRAY_SIZE(allowed); i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
 	error = error ? error : add_kvm(filter);
+	error = error ? error : add_plugging(filter);
 	return error ? error : add_conditions(filter, space_socket);
 }
 

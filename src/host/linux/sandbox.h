@@ -26,6 +26,10 @@ void sandbox_allow_messages(int fd);
 /* Let it submit to this io_uring, and wait for it; likewise. What it may be asked for was settled when it was made. */
 void sandbox_allow_ring(int fd);
 
+/* Disks and networks may be added later: let it receive files at any socket, look at them and lock them, and make threads; likewise. It can still make no process and
+ * open nothing. */
+void sandbox_allow_plugging(void);
+
 /* The KVM engine is in use: requests to files from this one on that a running vCPU needs are possible; before sandbox_enter. */
 void sandbox_allow_kvm(int file);
 

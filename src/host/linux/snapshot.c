@@ -7,6 +7,7 @@
 #include "host/linux/log.h"
 #include "host/linux/memory.h"
 #include "host/linux/memory_lazy.h"
+#include "host/linux/plug.h"
 #include "host/linux/snapshot_base.h"
 #include "host/linux/snapshot_read.h"
 #include "host/linux/snapshot_sandbox.h"
@@ -154,6 +155,8 @@ bool snapshot_take(struct vm *vm, const struct snapshot_wish *wish, void (*done)
 	*result = (struct snapshot_result){ 0 };
 	if (!snapshots.socket)
 		return fail(result, "the machine has no folder for snapshots: it was started without --snapshot-dir");
+	if (plug_changed())
+		return fail(result, "disks or networks came or went since the machine was started: it has no description yet that a snapshot could hold");
 	if (wish->name && !snapshot_name_ok(wish->name))
 		return fail(result, "the name of a snapshot is of letters, digits, '.', '_' and '-', and begins with a letter or digit");
 	if (__atomic_exchange_n(&snapshots.busy, true, __ATOMIC_ACQUIRE))
