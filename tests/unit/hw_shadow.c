@@ -320,6 +320,7 @@ static void do_access(struct test *t, gla_t gla)
 			assert_int_equal(v->fault.payload, gla);
 			return;
 		case HW_FAULT_DEVICE:
+		case HW_FAULT_STORE:
 		case HW_FAULT_EMULATE:
 			t->emulated++;
 			return;

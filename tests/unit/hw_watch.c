@@ -95,7 +95,7 @@ static void tables_are_not_written_by_hardware(struct test *t, enum paging mode)
 	gpa_t table = table_of_level(paging_levels(mode) - 1);
 	gla_t alias = GLA + PAGE_SIZE;
 	map_page(t->vm, mode, alias, table | ALL);
-	assert_int_equal(write_fault(t->m, alias), HW_FAULT_EMULATE); /* since it is used to find itself */
+	assert_int_equal(write_fault(t->m, alias), HW_FAULT_STORE); /* since it is used to find itself */
 	assert_true(watched(t, table));
 	assert_int_equal(t->m->ops->fault(t->m, alias, 0), HW_FAULT_RETRY);
 	assert_true(look(t, t->m, alias).present);
@@ -108,6 +108,32 @@ static void tables_are_not_written_by_hardware(struct test *t, enum paging mode)
 	assert_false(look(t, t->m, GLA).present);
 	assert_int_equal(write_fault(t->m, GLA), HW_FAULT_RETRY);
 	assert_int_equal(look(t, t->m, GLA).gpa, PAGE + PAGE_SIZE);
+}
+
+/* What the engine stores for the guest is followed without comparing the rest of the table, unless others stored, too. */
+static void ones_own_stores_are_followed(struct test *t, enum paging mode)
+{
+	unsigned last = paging_levels(mode) - 1, size = mode == PAGING_32BIT ? 4 : 8;
+	gla_t alias = GLA + PAGE_SIZE, others = GLA + 2 * PAGE_SIZE;
+	u64 entry = (PAGE + PAGE_SIZE) | ALL;
+	map_page(t->vm, mode, alias, table_of_level(last) | ALL);
+	map_page(t->vm, mode, others, PAGE | ALL);
+	for (unsigned i = 0; i < 2; i++, entry += PAGE_SIZE) {
+		gpa_t where = entry_gpa(mode, last, GLA);
+		write_fault(t->m, GLA);
+		write_fault(t->m, others);
+		assert_true(look(t, t->m, GLA).write && look(t, t->m, others).write);
+		assert_int_equal(write_fault(t->m, alias + (where & ~PAGE_MASK)), HW_FAULT_STORE);
+		assert_int_equal(t->m->device, where);
+		assert_true(ram_write(&t->vm->ram, where, &entry, size));
+		t->m->stored = (u8)size;
+		if (i)
+			assert_true(ram_write(&t->vm->ram, entry_gpa(mode, last, others), &entry, size));
+		assert_false(look(t, t->m, GLA).present);
+		assert_int_equal(look(t, t->m, others).present, !i);
+		assert_int_equal(write_fault(t->m, GLA), HW_FAULT_RETRY);
+		assert_int_equal(look(t, t->m, GLA).gpa, entry & PTE_ADDR);
+	}
 }
 
 /* What the walk sets and the guest clears at once was nevertheless there. */
@@ -145,7 +171,7 @@ static void others_lose_the_right_to_write(struct test *t, enum paging mode)
 	assert_true(t->other.pending & PENDING_CODE);
 	assert_false(look(t, t->m2, alias).write);
 	assert_true(hw_memory_stale(t->m2, 0));
-	assert_int_equal(write_fault(t->m2, alias), HW_FAULT_EMULATE);
+	assert_int_equal(write_fault(t->m2, alias), HW_FAULT_STORE);
 }
 
 static void ended_tables_are_pages_again(struct test *t, enum paging mode)
@@ -184,7 +210,7 @@ static void there_is_an_end_to_everything(struct test *t, enum paging mode)
 
 #define TESTS(X)                                                                                                                                   \
 	X(address_spaces_are_kept) X(tables_are_not_written_by_hardware) X(dirty_is_cleared_at_once) X(others_lose_the_right_to_write) X(ended_tables_are_pages_again)         \
-	X(there_is_an_end_to_everything)
+	X(there_is_an_end_to_everything) X(ones_own_stores_are_followed)
 
 #define X(name)                                                                                                                                    \
 	static void test_##name(void **state)                                                                                                      \

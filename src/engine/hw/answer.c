@@ -205,6 +205,8 @@ enum hw_next hw_memory_fault(struct vcpu *v, struct exit *exit, u64 address, u32
 		return hw_fault(v);
 	case HW_FAULT_DEVICE:
 		return final ? hw_device(v, exit, m->device, error) : hw_step(v, exit);
+	case HW_FAULT_STORE:
+		return hw_store_watched(v, exit, m->device);
 	default:
 		return hw_step(v, exit);
 	}

@@ -195,7 +195,7 @@ static bool take_memory(struct cursor *c, struct hw_insn *i, unsigned bits)
 	i->base = (u8)hw_insn_rm(i);
 	if (rm == 4 && !take_sib(c, i))
 		return false;
-	i->odd_address |= !mod && rm == 5 && bits == 64; /* relative to the next instruction */
+	i->relative = !mod && rm == 5 && bits == 64;
 	if (!mod && (i->base & 7) == 5) {
 		i->base = GPR_COUNT;
 		return take_displacement(c, i, 4);
@@ -216,6 +216,7 @@ static bool take_operands(struct cursor *c, struct hw_insn *i, u16 form, unsigne
 	i->source = form & BYTE ? 1 : form & EXTENDS ? 2 : i->size;
 	if (!(form & EXTENDS))
 		i->size = i->source;
+	i->odd_address |= form & OFFSET;
 	unsigned immediate = form & IMMEDIATE ? MIN(i->size, 4) : form & OFFSET ? i->address_size : 0;
 	if (!has(c, immediate))
 		return false;
@@ -239,6 +240,19 @@ static bool decode(struct cursor *c, struct hw_insn *i, unsigned bits)
 	u16 form = forms[two][opcode];
 	i->opcode = two ? HW_OPCODE_0F(opcode) : opcode;
 	return form && take_operands(c, i, form, bits);
+}
+
+static u64 reg(const struct vcpu *v, unsigned number)
+{
+	return number < GPR_COUNT ? v->gpr[number] : 0;
+}
+
+/* Only in 64-bit mode, where most segments count for nothing. */
+bool hw_insn_address(const struct vcpu *v, const struct hw_insn *i, gla_t *gla)
+{
+	u64 base = i->relative ? v->rip + i->length : reg(v, i->base);
+	*gla = (base + (reg(v, i->index) << i->scale) + (u64)(s64)i->displacement) & size_mask(i->address_size);
+	return !i->odd_address && vcpu_64bit(v);
 }
 
 unsigned hw_code_is(struct vcpu *v, struct hw_code *code, u32 wanted)

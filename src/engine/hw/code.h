@@ -44,7 +44,8 @@ struct hw_insn {
 	u8 address_size;
 	u8 base, index, scale; /* of the memory operand: numbers of registers, GPR_COUNT for none */
 	s32 displacement;
-	bool odd_address; /* of 16 bits, relative to RIP, or with a prefix for the segment: these do not tell it */
+	bool relative; /* to the next instruction */
+	bool odd_address; /* of 16 bits, with a prefix for the segment, or in the instruction itself: these do not tell it */
 	u64 immediate;
 };
 
@@ -52,6 +53,8 @@ struct hw_insn {
  * processor told of it, or there are none. */
 bool hw_decode(struct vcpu *vcpu, struct hw_code *code, const u8 *bytes, unsigned count, struct hw_insn *insn);
 
+/* The linear address of the memory operand. False: it takes more to find out. */
+bool hw_insn_address(const struct vcpu *vcpu, const struct hw_insn *insn, gla_t *gla);
 /* How many bytes these are (the first is the highest), if they are at RIP; else 0. */
 unsigned hw_code_is(struct vcpu *vcpu, struct hw_code *code, u32 bytes);
 

@@ -90,6 +90,9 @@ enum hw_fault hw_guest_fault(struct vcpu *vcpu, gla_t gla, u32 error, struct hw_
 	if (kind != ACCESS_WRITE || (out->rights & HW_WRITE))
 		return HW_FAULT_RETRY;
 	/* D stays clear if the table is in ROM. */
-	bool special = out->page.write && w->dirty && write_as_supervisor(vcpu, &out->rights);
-	return special ? HW_FAULT_RETRY : HW_FAULT_EMULATE;
+	if (!w->dirty)
+		return HW_FAULT_EMULATE;
+	if (!out->page.write)
+		return HW_FAULT_STORE;
+	return write_as_supervisor(vcpu, &out->rights) ? HW_FAULT_RETRY : HW_FAULT_EMULATE;
 }

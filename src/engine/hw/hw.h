@@ -147,6 +147,8 @@ enum hw_next hw_move(struct vcpu *vcpu, struct exit *exit);
 
 /* An access to what is not RAM, which the guest's tables allow. */
 enum hw_next hw_device(struct vcpu *vcpu, struct exit *exit, gpa_t gpa, u32 error);
+/* A store to RAM, which they allow, but which the processor is kept from. */
+enum hw_next hw_store_watched(struct vcpu *vcpu, struct exit *exit, gpa_t gpa);
 
 /* ---- registers.c: what the processor does not switch by itself; between host_hold and host_release ---- */
 

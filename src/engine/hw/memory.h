@@ -60,7 +60,8 @@ enum hw_fault {
 	HW_FAULT_RETRY,   /* filled: enter again */
 	HW_FAULT_GUEST,   /* the guest's own #PF: it is in vcpu->fault */
 	HW_FAULT_DEVICE,  /* what is at m->device is not RAM, and may be accessed so */
-	HW_FAULT_EMULATE, /* step does the instruction: read-only memory, tables that are watched, or no memory for tables */
+	HW_FAULT_STORE,   /* what is at m->device is RAM that may be written, but not by the processor: who writes it says so */
+	HW_FAULT_EMULATE, /* step does the instruction: read-only memory, or no memory for tables */
 };
 
 struct hw_memory;
@@ -99,9 +100,10 @@ struct hw_memory {
 	u32 *generation; /* atomic; of the tables */
 	u32 seen, cpu; /* the generation at the last entry, and where that was */
 	bool invalid; /* the guest invalidated something */
-	gpa_t device; /* of a fault answered by DEVICE */
+	gpa_t device; /* of a fault answered by DEVICE or STORE */
+	u8 stored; /* bytes that the engine has written there since; 0: none, or step wrote them */
 	bool elsewhere; /* of hw_memory_nested: the vCPU's local APIC is not at its usual address */
-	u64 fills, emulated; /* statistics: faults answered by RETRY, and by EMULATE or DEVICE */
+	u64 fills, emulated; /* statistics: faults answered by RETRY, and by others than that and GUEST */
 };
 
 extern const struct hw_memory_ops hw_memory_nested, hw_memory_shadow, hw_memory_vtlb;

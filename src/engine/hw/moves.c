@@ -136,18 +136,6 @@ enum hw_next hw_invlpg(struct vcpu *v, struct exit *exit, gla_t gla)
 	return hw_of(v)->next_rip && !v->cpl && hw_simple(v, HW_OPCODE_GROUP7) ? invlpg(v, gla) : hw_step(v, exit);
 }
 
-static u64 reg(const struct vcpu *v, unsigned number)
-{
-	return number < GPR_COUNT ? v->gpr[number] : 0;
-}
-
-/* Only in 64-bit mode, where most segments count for nothing. */
-static bool address_of(const struct vcpu *v, const struct hw_insn *i, gla_t *gla)
-{
-	*gla = (reg(v, i->base) + (reg(v, i->index) << i->scale) + (u64)(s64)i->displacement) & size_mask(i->address_size);
-	return !i->odd_address && vcpu_64bit(v);
-}
-
 /* ---- by their bytes ---- */
 
 static enum hw_next group7(struct vcpu *v, struct exit *exit, const struct hw_insn *i)
@@ -156,7 +144,7 @@ static enum hw_next group7(struct vcpu *v, struct exit *exit, const struct hw_in
 	unsigned which = i->modrm >> 3 & 7;
 	if (which == 6 && !hw_insn_is_memory(i))
 		return lmsw(v, exit, (u16)v->gpr[hw_insn_rm(i)]);
-	if (which == 7 && hw_insn_is_memory(i) && !v->cpl && address_of(v, i, &gla))
+	if (which == 7 && hw_insn_is_memory(i) && !v->cpl && hw_insn_address(v, i, &gla))
 		return invlpg(v, gla);
 	return hw_step(v, exit);
 }

@@ -210,9 +210,10 @@ static enum hw_fault answer(struct shadow *s, gla_t gla, u32 error)
 static enum hw_fault fault(struct hw_memory *m, u64 address, u32 error)
 {
 	prepare(m);
+	m->stored = 0;
 	enum hw_fault result = is_canonical(address, 48) ? answer(shadow_of(m), address, error) : HW_FAULT_EMULATE;
 	m->fills += result == HW_FAULT_RETRY;
-	m->emulated += result == HW_FAULT_EMULATE || result == HW_FAULT_DEVICE;
+	m->emulated += result != HW_FAULT_RETRY && result != HW_FAULT_GUEST;
 	return result;
 }
 

@@ -227,6 +227,18 @@ static void compare(struct shadow *s, struct record *r)
 	}
 }
 
+/* What this vCPU stored without step, which nobody else has written since. */
+static void compare_stored(struct shadow *s, struct record *r)
+{
+	const struct ram_slot *slot = ram_find(ram_of(s), r->gpa);
+	unsigned first = (unsigned)(s->memory.device & ~PAGE_MASK) / s->entry_size;
+	unsigned last = ((unsigned)(s->memory.device & ~PAGE_MASK) + s->memory.stored - 1u) / s->entry_size;
+	for (unsigned i = first; i <= last; i++) {
+		const void *now = slot->hva + (r->gpa - slot->base) + i * s->entry_size;
+		take_entry(s, r, i, s->entry_size == 8 ? __atomic_load_n((const u64 *)now, __ATOMIC_RELAXED) : __atomic_load_n((const u32 *)now, __ATOMIC_RELAXED));
+	}
+}
+
 /* The top table of an address space that does not run now may be no table at all any more: its context goes, and perhaps the record with it. */
 static void evict_idle(struct shadow *s, const struct record *r)
 {
@@ -240,12 +252,15 @@ static void evict_idle(struct shadow *s, const struct record *r)
 
 static_assert(CONTEXTS <= 32, "a bit each in evict_idle");
 
-static void follow_write(struct shadow *s, gpa_t gpa)
+static void follow_write(struct shadow *s, gpa_t gpa, bool alone)
 {
 	struct record *r = record_find(s, gpa);
 	if (!r)
 		return;
-	compare(s, r);
+	if (alone && s->memory.stored && (s->memory.device & PAGE_MASK) == gpa)
+		compare_stored(s, r);
+	else
+		compare(s, r);
 	for (struct use *u = r->uses, *next; u; u = next) {
 		next = u->next_of_record;
 		if (!use_holds(s, u))
@@ -269,15 +284,17 @@ static void follow_writes(struct shadow *s)
 {
 	struct ram *ram = ram_of(s);
 	u64 end = __atomic_load_n(&ram->code_logged, __ATOMIC_SEQ_CST);
+	bool alone = end - s->writes_seen == 1;
 	for (u64 seen = s->writes_seen; seen != end; seen++) {
 		u64 entry = __atomic_load_n(&ram->code_log[seen % CODE_LOG_SIZE], __ATOMIC_SEQ_CST);
 		if (entry >> 40 != ((seen + 1) & mask_of(24))) { /* overwritten, or not there yet */
 			shadow_compare_all(s);
 			break;
 		}
-		follow_write(s, (entry & LOG_NUMBER) << PAGE_SHIFT);
+		follow_write(s, (entry & LOG_NUMBER) << PAGE_SHIFT, alone);
 	}
 	s->writes_seen = end;
+	s->memory.stored = 0;
 }
 
 void shadow_follow(struct shadow *s)

@@ -111,12 +111,17 @@ static bool in_a_row(const u8 *hva, u64 size, u64 *physical)
 /* What is not written without being asked for. */
 #define PAGE_WATCHED (PAGE_READONLY | PAGE_TABLE)
 
+#define EIGHT_FLAGS 0x0101010101010101ull
+
+/* `count` is a multiple of 8. */
 static bool alike(const struct ram_slot *slot, u64 first, u64 count)
 {
-	u8 watched = __atomic_load_n(&slot->flags[first], __ATOMIC_SEQ_CST) & PAGE_WATCHED;
-	for (u64 i = first + 1; i < first + count; i++)
-		if ((__atomic_load_n(&slot->flags[i], __ATOMIC_SEQ_CST) & PAGE_WATCHED) != watched)
+	u64 watched = (__atomic_load_n(&slot->flags[first], __ATOMIC_SEQ_CST) & PAGE_WATCHED) * EIGHT_FLAGS, eight;
+	for (u64 i = first; i < first + count; i += 8) {
+		__builtin_memcpy(&eight, &slot->flags[i], sizeof(eight));
+		if ((eight & PAGE_WATCHED * EIGHT_FLAGS) != watched)
 			return false;
+	}
 	return true;
 }
 
