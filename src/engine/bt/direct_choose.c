@@ -190,7 +190,8 @@ void space_wasted(struct direct_space *s)
 }
 
 /* What counts against a space is what recurs: journeys, and what was made for a program that has ended. What is made for code and memory that are
- * new lasts, and checked code would have had to be made for them too.
+ * new lasts, and checked code would have had to be made for them too. Checked code takes some times as long as code in place, so a journey should take no longer than
+ * what it leads to takes some times; a program that begins has its pages looked at one by one and is given more time.
  *
  * Where most of the time was spent waiting, the machine is too busy for two to hand over to each other, and that holds for every space. */
 void space_judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
@@ -205,7 +206,7 @@ void space_judge(struct vcpu *vcpu, struct direct *d, struct direct_space *s)
 	} else if (s->total < direct_us(s->young ? 40000 : 20000)) {
 		return;
 	}
-	if (crowded || (!always && s->useful < (s->waited + s->wasted) / (s->young ? 25 : 15)))
+	if (crowded || (!always && s->useful < (s->waited + s->wasted) / (s->young ? 25 : 4)))
 		demote(vcpu, d, s);
 	else
 		d->crowded = 0;
