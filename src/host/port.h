@@ -258,6 +258,8 @@ void host_wait(u32 *word, u32 expected, u64 deadline);
 void host_wake(u32 *word);
 /* Give the CPU to somebody else for a moment (PAUSE loops). */
 void host_yield(void);
+/* Whether this program has more than `busy` CPUs for itself, and a thread is woken so slowly that it may look out for a while instead of sleeping. */
+bool host_may_look_out(unsigned busy);
 /* Nanoseconds that the calling thread, one that runs a vCPU, was ready to run and had no CPU; 0 for ever where the host does not say. */
 u64 host_run_delay(void);
 

@@ -9,6 +9,7 @@
 #include "dev/map.h"
 #include "host/port.h"
 #include "mmu/mmu.h"
+#include "vm/look_out.h"
 #include "vm/report.h"
 
 #define REQUESTS_TAKE(cpu, bits) (__atomic_fetch_and(&(cpu)->requests, ~(u32)(bits), __ATOMIC_SEQ_CST) & (bits))
@@ -356,6 +357,10 @@ static u64 rest_deadline(const struct vm_cpu *cpu)
 static void sleep_until_work(struct vm_cpu *cpu)
 {
 	u64 start = host_now();
+	if (vm_look_out(cpu, start, sleep_deadline(cpu), has_work)) {
+		cpu->stats.halted_ns += host_now() - start;
+		return;
+	}
 	__atomic_store_n(&cpu->asleep, true, __ATOMIC_SEQ_CST);
 	steal_time_sleep(cpu);
 	for (;;) {
@@ -367,7 +372,9 @@ static void sleep_until_work(struct vm_cpu *cpu)
 	}
 	steal_time_wake(cpu);
 	__atomic_store_n(&cpu->asleep, false, __ATOMIC_SEQ_CST);
-	cpu->stats.halted_ns += host_now() - start;
+	u64 now = host_now();
+	cpu->stats.halted_ns += now - start;
+	vm_look_out_learn(cpu, start, now);
 }
 
 /* ---- the loop ---- */

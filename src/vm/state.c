@@ -29,7 +29,7 @@ const struct state_table vm_cpu_state = STATE_TABLE(struct vm_cpu, NULL,
 	STATE(struct vm_cpu, pv_eoi), STATE_NONE(struct vm_cpu, steal_asked), STATE_NONE(struct vm_cpu, steal_waited), STATE(struct vm_cpu, lint0),
 	STATE(struct vm_cpu, lint0_rises), STATE_NONE(struct vm_cpu, wake), STATE_NONE(struct vm_cpu, asleep), STATE_NONE(struct vm_cpu, held), STATE_NONE(struct vm_cpu, stats),
 	STATE_NONE(struct vm_cpu, ringing),
-	STATE_NONE(struct vm_cpu, progress), STATE_NONE(struct vm_cpu, rest), STATE_NONE(struct vm_cpu, watch));
+	STATE_NONE(struct vm_cpu, progress), STATE_NONE(struct vm_cpu, rest), STATE_NONE(struct vm_cpu, look_out), STATE_NONE(struct vm_cpu, watch));
 
 /* ---- parts ---- */
 

@@ -104,6 +104,9 @@ struct vm_cpu {
 	bool lint0; /* the level the local APIC has been told; this vCPU's thread only */
 	u32 lint0_rises; /* pic_rises when LINT0 was last brought up to date */
 	u32 wake; /* sleeping place; bumped by whoever wants attention, atomic */
+	struct { /* vm/look_out.h; this vCPU's thread */
+		u64 length, looked, delay, not_before;
+	} look_out;
 	bool asleep; /* its thread sleeps there, or is about to; atomic */
 	bool held; /* a debugger wants this vCPU to stay while others go on; atomic, changed with the VM's lock held */
 	struct stats stats; /* this vCPU's thread */

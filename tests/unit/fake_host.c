@@ -308,6 +308,18 @@ void fake_host_set_run_delay(u64 nanoseconds)
 	fake_run_delay = nanoseconds;
 }
 
+static unsigned fake_cpus;
+
+void fake_host_set_cpus(unsigned cpus)
+{
+	fake_cpus = cpus;
+}
+
+bool host_may_look_out(unsigned busy)
+{
+	return fake_cpus > busy;
+}
+
 u64 host_run_delay(void)
 {
 	return fake_run_delay;

@@ -11,6 +11,8 @@ void fake_host_advance(u64 nanoseconds);
 void fake_host_set_idle(void (*idle)(void *opaque), void *opaque);
 /* Until when the last sleeper means to sleep. */
 u64 fake_host_idle_until(void);
+/* How many CPUs host_may_look_out compares with; 0 at first. */
+void fake_host_set_cpus(unsigned cpus);
 /* What host_run_delay says. */
 void fake_host_set_run_delay(u64 nanoseconds);
 /* The last line logged, or "". */

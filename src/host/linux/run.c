@@ -592,9 +592,9 @@ int run_main(const struct run_options *options)
 	bool user_error = false;
 	m->options = options;
 	restore_prepare(options);
-	thread_prepare();
 	if (scheduling_start(options) < 0)
 		return STATUS_USAGE;
+	thread_prepare();
 	space_start();
 	if (event_init() < 0) {
 		fprintf(stderr, "nadir: cannot set up the event loop: %s\n", strerror(errno));

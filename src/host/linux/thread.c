@@ -65,8 +65,17 @@ static void barrier_register(void)
 	barrier_registered = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
 }
 
+static unsigned cpus; /* that we may use; 0: not known */
+
+bool host_may_look_out(unsigned busy)
+{
+	return cpus > busy;
+}
+
 void thread_prepare(void)
 {
+	cpu_set_t set;
+	cpus = sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : 0;
 	pthread_once(&barrier_once, barrier_register);
 }
 
