@@ -4,7 +4,9 @@
  *
  *	exits NAME: TIMES MEDIAN LEAST MEAN
  *
- * and "exits NAME: none REASON" for what this machine does not have. "cpus=2" adds what takes two CPUs; "only=N" runs the kind of this number alone. */
+ * and "exits NAME: none REASON" for what this machine does not have. "cpus=2" adds what takes two CPUs; "loops=1" adds host/linux/loops.h, of kernel and user code; "only=N" runs
+ * the kind of this number alone. */
+#include "host/linux/loops.h"
 #include "lib/smp.h"
 #include "lib/window.h"
 
@@ -16,6 +18,9 @@
 #define MSR_MTRR_DEF_TYPE 0x2ff
 #define PAM 0xc8000 /* the area whose attributes are in PAM2 of the host bridge */
 #define PAM2 0x92
+#define LOOP_TIMES 100
+#define LOOP_MEMORY 0x1000000ul /* physical */
+#define LOOP_LINEAR 0x10000000000ul
 #define TOUCHED 64 /* pages, after a switch of address spaces */
 
 static u32 samples[ROUNDS_MOST];
@@ -175,6 +180,80 @@ static void switch_space(void)
 		*(volatile u32 *)(window + i * PAGE) = 0;
 }
 
+/* ---- loops ---- */
+
+extern u64 boot_pml4[];
+static ulong loop_at;
+void kernel_arithmetic(void);
+void kernel_calls(void);
+void kernel_hits(void);
+void kernel_misses(void);
+
+void kernel_arithmetic(void)
+{
+	loop_arithmetic();
+}
+
+void kernel_calls(void)
+{
+	loop_calls();
+}
+
+void kernel_hits(void)
+{
+	loop_loads((const void *)LOOP_LINEAR, LOOP_FEW, &loop_at);
+}
+
+void kernel_misses(void)
+{
+	loop_loads((const void *)LOOP_LINEAR, LOOP_MANY, &loop_at);
+}
+
+CODE(at_cpl3_arithmetic, "call kernel_arithmetic");
+CODE(at_cpl3_calls, "call kernel_calls");
+CODE(at_cpl3_hits, "call kernel_hits");
+CODE(at_cpl3_misses, "call kernel_misses");
+
+static void user_arithmetic(void)
+{
+	run_code(at_cpl3_arithmetic, 3);
+}
+
+static void user_calls(void)
+{
+	run_code(at_cpl3_calls, 3);
+}
+
+static void user_hits(void)
+{
+	run_code(at_cpl3_hits, 3);
+}
+
+static void user_misses(void)
+{
+	run_code(at_cpl3_misses, 3);
+}
+
+/* Pages of 4 KiB. */
+static void map_loops(void)
+{
+	static u64 pdpt[512] __attribute__((aligned(4096))), pd[512] __attribute__((aligned(4096)));
+	static u64 tables[LOOP_MANY] __attribute__((aligned(4096)));
+	for (unsigned i = 0; i < LOOP_MANY; i++)
+		tables[i] = (LOOP_MEMORY + i * PAGE) | PTE_ALL;
+	for (unsigned i = 0; i < LOOP_MANY / 512; i++)
+		pd[i] = (ulong)&tables[i * 512] | PTE_ALL;
+	pdpt[0] = (ulong)pd | PTE_ALL;
+	boot_pml4[LOOP_LINEAR >> 39] = (ulong)pdpt | PTE_ALL;
+	memset((void *)LOOP_LINEAR, 0, LOOP_MANY * PAGE);
+}
+
+static const char *no_loops(void)
+{
+	u64 wanted = 0;
+	return command_option("loops", &wanted) && wanted ? NULL : "they were not asked for";
+}
+
 /* ---- what comes before and after, not measured ---- */
 
 static void send_and_take(void)
@@ -257,6 +336,7 @@ static const struct kind {
 	enum base base;
 	void (*first)(void), (*before)(void), (*after)(void); /* first: once */
 	const char *(*why_not)(void);
+	unsigned times; /* 0: as often as is asked for */
 } kinds[] = {
 	{ "empty", empty, AS_IT_IS },
 	{ "int", software_interrupt, AS_IT_IS },
@@ -283,6 +363,14 @@ static const struct kind {
 	{ "cr3-load", load_cr3, EMPTY },
 	{ "invlpg", op_invlpg, EMPTY },
 	{ "space-switch", switch_space, EMPTY, .first = map_all },
+	{ "kernel-arithmetic", kernel_arithmetic, EMPTY, .why_not = no_loops, .times = LOOP_TIMES },
+	{ "kernel-calls", kernel_calls, EMPTY, .why_not = no_loops, .times = LOOP_TIMES },
+	{ "kernel-hits", kernel_hits, EMPTY, .first = map_loops, .why_not = no_loops, .times = LOOP_TIMES },
+	{ "kernel-misses", kernel_misses, EMPTY, .why_not = no_loops, .times = LOOP_TIMES },
+	{ "user-arithmetic", user_arithmetic, EMPTY, .why_not = no_loops, .times = LOOP_TIMES },
+	{ "user-calls", user_calls, EMPTY, .why_not = no_loops, .times = LOOP_TIMES },
+	{ "user-hits", user_hits, EMPTY, .why_not = no_loops, .times = LOOP_TIMES },
+	{ "user-misses", user_misses, EMPTY, .why_not = no_loops, .times = LOOP_TIMES },
 };
 
 /* ---- measuring ---- */
@@ -378,7 +466,8 @@ void guest_main(void)
 	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
 		if (i > 1 && only && i != only)
 			continue;
-		u32 median = measure(&kinds[i], (unsigned)rounds, base[kinds[i].base]);
+		unsigned times = kinds[i].times && kinds[i].times < rounds ? kinds[i].times : (unsigned)rounds;
+		u32 median = measure(&kinds[i], times, base[kinds[i].base]);
 		if (i < 2)
 			base[i + 1] = median;
 	}

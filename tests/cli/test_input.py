@@ -20,6 +20,7 @@ class Commands(run.Case):
     def test_probe_arguments(self):
         self.refused("probe", "--bogus", words=["--json"])
         self.refused("probe", "--json", "x", words=["--json"])
+        self.refused("techniques", "--bogus", words=["--json"])
 
     def test_no_guest(self):
         self.refused("run", words=["--kernel"])

@@ -29,7 +29,7 @@ class Text(run.Case):
         self.assertRegex(done.stdout, rb"\Anadir [0-9]+\.[0-9]+\.[0-9]+\n\Z")
 
     def test_full_device(self):
-        for arguments in (["--help"], ["--version"], ["run", "--help"], ["probe", "--help"]):
+        for arguments in (["--help"], ["--version"], ["run", "--help"], ["probe", "--help"], ["techniques", "--help"]):
             with open("/dev/full", "wb") as full:
                 done = run.nadir(*arguments, stdout=full)
             self.expect_sentence(done, "No space left", status=1)

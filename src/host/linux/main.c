@@ -1,4 +1,4 @@
-/* The command line: `nadir run`, `nadir restore`, `nadir probe`, `nadir switch`, and what commands.h has. */
+/* The command line: `nadir run`, `nadir restore`, `nadir probe`, `nadir techniques`, `nadir switch`, and what commands.h has. */
 #define _GNU_SOURCE
 #include "cpu/cpuid.h"
 #include "host/linux/commands.h"
@@ -7,6 +7,7 @@
 #include "host/linux/probe.h"
 #include "host/linux/run.h"
 #include "host/linux/snapshot_format.h"
+#include "host/linux/techniques.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@ static void help(FILE *out)
 	      "       nadir create-disk FILE SIZE           make an empty disk image\n"
 	      "       nadir create-disk FILE --base BASE    make an image that keeps changes to another one\n"
 	      "       nadir probe [--json]                  tell what this machine offers to virtual machines\n"
+	      "       nadir techniques [--json]             measure what each way to run guests costs on this machine\n"
 	      "       nadir list [--json]                   show the running machines that have names\n"
 	      "       nadir stop [--force] NAME...          ask them to shut down, or end them\n"
 	      "       nadir pause | resume | reset NAME...  hold them still, let them go on, restart them\n"
@@ -133,7 +135,7 @@ static int run_named(int argc, char **argv)
 		int (*run)(int argc, char **argv);
 	} commands[] = {
 		{ "run", run_command },	    { "restore", restore_command },
-		{ "probe", probe_command }, { "list", command_list },   { "stop", command_stop },
+		{ "probe", probe_command }, { "techniques", command_techniques }, { "list", command_list },   { "stop", command_stop },
 		{ "pause", command_pause }, { "resume", command_resume }, { "reset", command_reset }, { "balloon", command_balloon },
 		{ "devices", command_devices }, { "add-disk", command_add_disk }, { "add-net", command_add_net }, { "remove-device", command_remove_device },
 		{ "snapshot", command_snapshot }, { "screenshot", command_screenshot },
