@@ -53,30 +53,22 @@ void bus_remove(struct bus *bus, void *device)
 	bus->count = kept;
 }
 
-/* The region is copied before the call: a device may add and remove regions while it answers (PCI BARs). */
-static u64 read_one(struct bus *bus, u64 address, unsigned size, u64 now)
+/* `r`: where it is; NULL: nowhere. A device may add and remove regions while it answers (PCI BARs), so it is read before the call. */
+static u64 read_one(const struct region *r, u64 address, unsigned size, u64 now)
 {
-	const struct region *found = find(bus, address, size);
-	if (!found)
-		return size_mask(size);
-	struct region r = *found;
-	return r.ops->read(r.device, address - r.base, size, now) & size_mask(size);
+	return r ? r->ops->read(r->device, address - r->base, size, now) & size_mask(size) : size_mask(size);
 }
 
-static void write_one(struct bus *bus, u64 address, unsigned size, u64 value, u64 now)
+static void write_one(const struct region *r, u64 address, unsigned size, u64 value, u64 now)
 {
-	const struct region *found = find(bus, address, size);
-	if (!found)
-		return;
-	struct region r = *found;
-	r.ops->write(r.device, address - r.base, size, value & size_mask(size), now);
+	if (r)
+		r->ops->write(r->device, address - r->base, size, value & size_mask(size), now);
 }
 
 /* The size of the pieces in which an access is done: whole, as wide as its device goes, or bytes when it leaves the
  * region. */
-static unsigned piece(const struct bus *bus, u64 address, unsigned size)
+static unsigned piece(const struct region *r, unsigned size)
 {
-	const struct region *r = find(bus, address, size);
 	if (!r)
 		return 1;
 	return r->ops->width ? MIN(size, r->ops->width) : size;
@@ -84,16 +76,24 @@ static unsigned piece(const struct bus *bus, u64 address, unsigned size)
 
 u64 bus_read(struct bus *bus, u64 address, unsigned size, u64 now)
 {
-	unsigned step = piece(bus, address, size);
+	const struct region *r = find(bus, address, size);
+	unsigned step = piece(r, size);
 	u64 value = 0;
+	if (likely(step == size))
+		return read_one(r, address, size, now);
 	for (unsigned i = 0; i < size; i += step)
-		value |= read_one(bus, address + i, step, now) << (8 * i);
+		value |= read_one(find(bus, address + i, step), address + i, step, now) << (8 * i);
 	return value;
 }
 
 void bus_write(struct bus *bus, u64 address, unsigned size, u64 value, u64 now)
 {
-	unsigned step = piece(bus, address, size);
+	const struct region *r = find(bus, address, size);
+	unsigned step = piece(r, size);
+	if (likely(step == size)) {
+		write_one(r, address, size, value, now);
+		return;
+	}
 	for (unsigned i = 0; i < size; i += step)
-		write_one(bus, address + i, step, value >> (8 * i), now);
+		write_one(find(bus, address + i, step), address + i, step, value >> (8 * i), now);
 }

@@ -280,10 +280,11 @@ static u64 alarm_deadline(const struct rtc *rtc)
 u64 rtc_deadline(const struct rtc *rtc)
 {
 	u8 waiting = rtc->cmos[RTC_B] & (u8)~rtc->cmos[RTC_C];
-	u64 every = periodic_ticks(rtc), deadline = HOST_NEVER;
+	u64 deadline = HOST_NEVER;
 
-	if (rtc->cmos[RTC_C] & C_IRQF)
+	if (!(waiting & (B_PIE | B_UIE | B_AIE)) || (rtc->cmos[RTC_C] & C_IRQF))
 		return HOST_NEVER;
+	u64 every = periodic_ticks(rtc);
 	if ((waiting & B_PIE) && every)
 		deadline = scale_ceil((rtc->periodic_seen / every + 1) * every, NANOSECONDS_PER_SECOND, CRYSTAL_HZ);
 	if ((waiting & B_UIE) && running(rtc))

@@ -110,9 +110,10 @@ static void exit_mmio(struct vm_cpu *cpu, struct exit *e)
 
 static void trace_msr(struct vm_cpu *cpu, const struct exit *e, const char *direction)
 {
+	if (likely(!(cpu->vm->config.trace & TRACE_MSR)))
+		return;
 	const char *name = msr_name(e->msr.index);
-	if (cpu->vm->config.trace & TRACE_MSR)
-		host_log(LOG_DEBUG, "%llx: MSR %x (%s) %s %llx%s", (unsigned long long)cpu->vcpu.rip, e->msr.index, name ? name : "unknown",
+	host_log(LOG_DEBUG, "%llx: MSR %x (%s) %s %llx%s", (unsigned long long)cpu->vcpu.rip, e->msr.index, name ? name : "unknown",
 			 direction, (unsigned long long)e->msr.value, e->msr.fault ? " #GP" : "");
 }
 
@@ -257,5 +258,5 @@ void vm_exit(struct vcpu *vcpu, struct exit *exit)
 	if (handlers[exit->reason])
 		handlers[exit->reason](cpu, exit);
 	vm_progress(cpu);
-	stats_count(&cpu->stats, exit->reason, vcpu->rip, exit_detail(exit), read_tsc() - start);
+	stats_count(&cpu->stats, exit->reason, vcpu->rip, cpu->stats.by_site ? exit_detail(exit) : 0, read_tsc() - start);
 }

@@ -37,7 +37,7 @@ void stats_count(struct stats *stats, enum exit_reason reason, u64 rip, u32 deta
 	stats->reason[reason].ticks += ticks;
 	if (ticks)
 		histogram_add(&stats->spread[reason], ticks);
-	if (stats->by_site)
+	if (unlikely(stats->by_site))
 		count_site(stats, &(struct stats_site){ .rip = rip, .reason = reason, .detail = detail, .counter = { 1, ticks } });
 }
 
