@@ -28,6 +28,7 @@
 
 #define VMX_BASIC_REVISION 0x7fffffffu
 #define VMX_BASIC_TRUE BIT(55) /* the "true" MSRs are there */
+#define VMX_MISC_TIMER_RATE(misc) ((misc) & 0x1f) /* the preemption timer counts when this bit of the time-stamp counter changes */
 #define VMX_MISC_ACTIVITY_HLT BIT(6)
 #define VMX_MISC_CR3_TARGETS(misc) ((misc) >> 16 & 0x1ff)
 

@@ -183,7 +183,7 @@ void host_space_stop(u32 *stop);
  *     vcpu_watch(vcpu, NULL);
  *
  * Interrupts of the host must leave the guest unacknowledged (VMX: external-interrupt exiting without acknowledge-on-exit; SVM: INTR intercept,
- * V_INTR_MASKING), or be given to the host after it. Time slices end by such an interrupt; so do kicks. An NMI that left a guest is handed
+ * V_INTR_MASKING), or be given to the host after it. Time slices end by such an interrupt, or by host_timer_now; kicks are such. An NMI that left a guest is handed
  * over by host_nmi. FS, GS base, TR, GDTR, IDTR, CR3, CR4 and EFER of the host differ from CPU to CPU or by thread only in GS base, FS base, TR
  * base, GDTR base: read them, between host_hold and host_release, into the host-state area; CR4 has VMXE clear until the engine sets it,
  * EFER SVME likewise, and both may stay set. The host uses vector registers not at all, but keeps a thread's across everything; what it
@@ -214,6 +214,11 @@ unsigned host_cpu(void);
 void **host_cpu_slot(void);
 /* An NMI left the guest: let the host's handler have it. */
 void host_nmi(void);
+/* What the time-stamp counter will be when the host's timer interrupts this CPU next, as at the end of the thread's time slice; HOST_NEVER. Between host_hold
+ * and host_release. An engine whose CPU has a timer of its own for guests makes them leave then. */
+u64 host_timer_due(void);
+/* They did: what the interrupt would have done. With nothing held. */
+void host_timer_now(void);
 /* Call a function on a CPU with interrupts off, and wait for it: VMCLEAR of what was loaded there, TLB flushes. Not between host_hold and
  * host_release, and not with a lock held that the function wants. */
 void host_cpu_call(unsigned cpu, void (*function)(void *opaque), void *opaque);

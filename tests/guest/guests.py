@@ -19,10 +19,13 @@ BOCHS = {
     'apic': (9, 'no error for illegal vectors; the TSC deadline is not cleared; x2APIC takes reserved bits'),
     'gates': (1, '#SS with a selector for a non-canonical IST'),
     'iret': (1, '#NP for an absent SS'),
+    'b4_transitions': (1, 'the trap for TF that SYSRET has set comes an instruction late'),
     'msr_cpuid': (2, 'says of no hypervisor'),
     'pic_pit': (None, 'neither polling nor an NMI at LINT0'),
     'ioapic': (None, 'no remote IRR'),
     'smc': (10, 'an instruction across pages whose second page is remapped stays'),
+    'place': (1780, 'an instruction across pages whose second page is absent stays'),
+    'place_code': (180, 'user code may not ask for system registers'),
     'fpu_xsave': (100, 'XSAVEC loses AVX state'),
 }
 

@@ -72,6 +72,7 @@ static void test_choice_with_everything(void **state)
 	assert_true(v.word[WORD_SECONDARY] & PROC2_EPT);
 	assert_true(v.word[WORD_SECONDARY] & PROC2_UNRESTRICTED);
 	assert_true(v.word[WORD_SECONDARY] & PROC2_VPID);
+	assert_true(v.word[WORD_PIN] & PIN_PREEMPTION_TIMER);
 	assert_false(v.word[WORD_PROCESSOR] & (PROC_CR3_LOAD | PROC_INVLPG | PROC_INTERRUPT_WINDOW));
 	assert_int_equal(v.changing[WORD_PROCESSOR], PROC_INTERRUPT_WINDOW | PROC_NMI_WINDOW);
 	assert_int_equal(v.changing[WORD_ENTRY], ENTRY_LONG_MODE);
@@ -361,6 +362,7 @@ static void set_software(void)
 static void set_stepped(void)
 {
 	set_long();
+	vmcs[VMCS_PIN_CONTROLS] &= ~PIN_PREEMPTION_TIMER;
 	vmcs[VMCS_GUEST_RFLAGS] |= RFLAGS_TF | RFLAGS_IF;
 	vmcs[VMCS_GUEST_INTERRUPTIBILITY] = INTERRUPTIBILITY_STI;
 	vmcs[VMCS_GUEST_PENDING_DEBUG] = PENDING_DEBUG_BS;

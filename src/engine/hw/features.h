@@ -16,6 +16,7 @@
 	X(UNRESTRICTED, "unrestricted") \
 	X(MSR_BITMAPS, "msr-bitmaps") \
 	X(PAUSE_LOOP, "pause-loop") \
+	X(PREEMPTION_TIMER, "preemption-timer") \
 	/* ---- */ \
 	X(VIRTUAL_TPR, "virtual-tpr") \
 	X(AVIC, "avic") \

@@ -79,15 +79,22 @@ void hw_take_over(struct vcpu *v)
 
 /* ---- instructions that step runs ---- */
 
+/* A string instruction that repeats, to memory-mapped registers say, would leave again after each element: so many are done at once. */
+#define STEP_ROUNDS 256
+
 enum hw_next hw_step(struct vcpu *v, struct exit *exit)
 {
 	struct hw_vcpu *hw = hw_of(v);
 	hw_take_over(v);
 	if (unlikely(hw->dead))
 		return HW_ENTER; /* which finds out */
-	hw->stepped++;
-	if (!step_one(v, exit))
-		return HW_LEAVE;
+	u64 rip = v->rip;
+	unsigned rounds = 0;
+	do {
+		hw->stepped++;
+		if (!step_one(v, exit))
+			return HW_LEAVE;
+	} while (v->rip == rip && ++rounds < STEP_ROUNDS && v->activity == ACTIVITY_ACTIVE && !vcpu_pending(v) && !v->debug.step);
 	return v->activity == ACTIVITY_ACTIVE ? HW_ENTER : HW_LEAVE;
 }
 

@@ -168,6 +168,7 @@ const struct engine_ops engine_svm = {
 	.vcpu_destroy = svm_vcpu_destroy,
 	.run = hw_run,
 	.sync = hw_sync,
+	.rest = step_rest,
 	.state_changed = hw_state_changed,
 	.report = svm_report,
 };

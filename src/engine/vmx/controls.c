@@ -13,7 +13,7 @@ static const struct vmx_control controls[] = {
 	ROW(WORD_PIN, USE_REQUIRED, PIN_INTERRUPT, "external-interrupt exiting", 0, false),
 	ROW(WORD_PIN, USE_REQUIRED, PIN_NMI, "NMI exiting", 0, false),
 	ROW(WORD_PIN, USE_REQUIRED, PIN_VIRTUAL_NMI, "virtual NMIs", 0, false),
-	ROW(WORD_PIN, USE_NONE, PIN_PREEMPTION_TIMER, "VMX-preemption timer", 0, false),
+	ROW(WORD_PIN, USE_WANTED, PIN_PREEMPTION_TIMER, "VMX-preemption timer", 0, false),
 	ROW(WORD_PIN, USE_NONE, PIN_POSTED, "posted interrupts", 0, false),
 
 	ROW(WORD_PROCESSOR, USE_CHANGES, PROC_INTERRUPT_WINDOW, "interrupt-window exiting", 0, false),

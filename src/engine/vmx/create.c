@@ -36,6 +36,7 @@ static void leave_out(u64 techniques, u32 without[WORD_COUNT])
 		{ HW_UNRESTRICTED, WORD_SECONDARY, PROC2_UNRESTRICTED },
 		{ HW_MSR_BITMAPS, WORD_PROCESSOR, PROC_MSR_BITMAPS },
 		{ HW_PAUSE_LOOP, WORD_SECONDARY, PROC2_PAUSE_LOOP },
+		{ HW_PREEMPTION_TIMER, WORD_PIN, PIN_PREEMPTION_TIMER },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
 		if (techniques & BIT(rows[i].technique))
@@ -230,6 +231,7 @@ const struct engine_ops engine_vmx = {
 	.vcpu_destroy = vmx_vcpu_destroy,
 	.run = hw_run,
 	.sync = hw_sync,
+	.rest = step_rest,
 	.state_changed = hw_state_changed,
 	.report = vmx_report,
 };

@@ -145,6 +145,15 @@ static void set_windows(struct vmx_vcpu *x)
 		vmwrite(VMCS_PROCESSOR_CONTROLS, x->processor = wanted);
 }
 
+/* The guest leaves when the host's timer would interrupt it, or a little earlier. */
+static void set_timer(struct vmx_vcpu *x)
+{
+	if (!vmx_has(x, WORD_PIN, PIN_PREEMPTION_TIMER))
+		return;
+	u64 now = __builtin_ia32_rdtsc(), due = host_timer_due();
+	vmwrite(VMCS_GUEST_PREEMPTION_TIMER, due > now ? MIN((due - now) >> VMX_MISC_TIMER_RATE(x->capabilities.misc), 0xffffffffull) : 0);
+}
+
 /* An NMI that is injected blocks others itself. In real mode there are no error codes. */
 static void set_event(struct vcpu *v, struct vmx_vcpu *x)
 {
@@ -173,6 +182,7 @@ static void load(struct vcpu *v, struct vmx_vcpu *x, struct vmx_cpu *cpu)
 	vmwrite(VMCS_GUEST_RFLAGS, v->rflags);
 	hw_registers_load(v, &cpu->hw);
 	load_kept(v, cpu);
+	set_timer(x);
 }
 
 /* ---- after ---- */

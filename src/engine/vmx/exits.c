@@ -128,6 +128,14 @@ static enum hw_next wrmsr_exit(struct vcpu *v, struct exit *exit)
 	return in_vmcs((u32)v->gpr[RCX]) ? hw_step(v, exit) : hw_wrmsr(v, exit);
 }
 
+/* ---- time ---- */
+
+static enum hw_next time_is_up(struct vcpu *v, struct exit *exit)
+{
+	host_timer_now();
+	return HW_ENTER;
+}
+
 /* ---- entries that failed ---- */
 
 /* Guests get into states that no entry takes, where the processor has no unrestricted guests above all: step gets them out of it. */
@@ -200,6 +208,7 @@ static const struct {
 	[VMX_EPT_MISCONFIGURATION] = { 0, misconfigured },
 	[VMX_INVEPT] = { 0, hw_step },
 	[VMX_RDTSCP] = { 0, hw_step },
+	[VMX_PREEMPTION_TIMER] = { 0, time_is_up },
 	[VMX_INVVPID] = { 0, hw_step },
 	[VMX_WBINVD] = { 0, hw_step },
 	[VMX_XSETBV] = { 0, hw_step },

@@ -60,6 +60,15 @@ void host_nmi(void)
 {
 }
 
+u64 host_timer_due(void)
+{
+	return HOST_NEVER;
+}
+
+void host_timer_now(void)
+{
+}
+
 void host_cpu_call(unsigned cpu, void (*function)(void *opaque), void *opaque)
 {
 }

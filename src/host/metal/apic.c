@@ -143,10 +143,12 @@ void apic_send_startup(u32 to, u8 page)
 	send(to, ICR_ASSERT | ICR_STARTUP | page);
 }
 
-void apic_timer(u64 nanoseconds)
+u64 apic_timer(u64 nanoseconds)
 {
+	u64 due = nanoseconds ? rdtsc() + scale_ceil(nanoseconds, host_tsc_hz(), NANOSECONDS_PER_SECOND) : HOST_NEVER;
 	if (apic.deadline)
-		wrmsr(MSR_TSC_DEADLINE, nanoseconds ? rdtsc() + scale_ceil(nanoseconds, host_tsc_hz(), NANOSECONDS_PER_SECOND) : 0);
+		wrmsr(MSR_TSC_DEADLINE, nanoseconds ? due : 0);
 	else
 		write(INITIAL, nanoseconds ? (u32)MAX(MIN(scale_ceil(nanoseconds, apic.timer_hz, NANOSECONDS_PER_SECOND), 0xffffffffull), 1) : 0);
+	return due;
 }

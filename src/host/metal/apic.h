@@ -16,7 +16,7 @@ void apic_send(u32 apic_id, u8 vector);
 void apic_send_nmi_to_others(void);
 void apic_send_init(u32 apic_id);
 void apic_send_startup(u32 apic_id, u8 page);
-/* VECTOR_TIMER once, in so many nanoseconds or a little later; 0: never. */
-void apic_timer(u64 nanoseconds);
+/* VECTOR_TIMER once, in so many nanoseconds or a little later; 0: never. Returns what the time-stamp counter will be then, or HOST_NEVER. */
+u64 apic_timer(u64 nanoseconds);
 
 #endif

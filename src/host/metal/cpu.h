@@ -35,6 +35,7 @@ struct cpu {
 	u64 least; /* virtual time of the queue, which only grows */
 	u64 balanced; /* when it last looked for work elsewhere */
 	bool resched; /* choose anew at the end of the interrupt */
+	u64 timer_due; /* host_timer_due */
 	u32 online; /* atomic */
 	void *engine; /* host_cpu_slot */
 	/* Functions that other CPUs want to be called here: cpu_call. */

@@ -72,10 +72,10 @@ static struct frame *enter(struct cpu *cpu, struct thread *t)
 	return &t->frame;
 }
 
-static void set_timer(const struct cpu *cpu, u64 now)
+static void set_timer(struct cpu *cpu, u64 now)
 {
 	u64 deadline = sched_deadline(threads.all, cpu, now);
-	apic_timer(deadline == HOST_NEVER ? 0 : deadline > now ? deadline - now : 1);
+	cpu->timer_due = apic_timer(deadline == HOST_NEVER ? 0 : deadline > now ? deadline - now : 1);
 }
 
 struct frame *thread_switch(struct frame *frame)
@@ -101,6 +101,17 @@ void thread_tick(void)
 	sched_wake_sleepers(threads.all, cpu, host_now());
 	cpu->resched = true;
 	spin_unlock(&threads.lock, flags);
+}
+
+u64 host_timer_due(void)
+{
+	return this_cpu()->timer_due;
+}
+
+void host_timer_now(void)
+{
+	thread_tick();
+	schedule();
 }
 
 /* ---- life ---- */
