@@ -26,6 +26,42 @@ class Sandbox(run.Case):
     def test_on(self):
         self.assertEqual(set(self.status()[0]), {("2", "1")})
 
+    def test_roles(self):
+        """Each thread has a filter of its own beside the process's, whatever it is for."""
+        with tempfile.TemporaryDirectory() as folder:
+            disk = os.path.join(folder, "disk")
+            with open(disk, "wb") as file:
+                file.truncate(1 << 20)
+            process = self.start_guest(guests.say("a") + guests.DEAF_SPIN, "--hang-timeout", "0", "--disk", f"path={disk}", "--net", "user", "--share",
+                                       f"path={folder}", "--vsock", f"cid=3,path={folder}/vsock", "--gdb", f"unix:{folder}/gdb",
+                                       "--vnc", f"unix:{folder}/vnc", "--api-socket", f"{folder}/api")
+            self.assertEqual(process.stdout.read(1), b"a")
+            roles = ("nadir", "vcpu", "disk", "net", "share", "vsock", "debugger", "display", "control", "plug")
+            with open("/proc/self/status", encoding="ascii") as status:
+                mine = self.filters(status)
+            wanted = dict.fromkeys(roles, None if mine is None else mine + 2)
+            for _ in range(300):  # threads that have nothing to do yet may not have begun
+                found = self.filters_by_name(process.pid)
+                found.pop("ring", None)  # not every kernel lets everybody have one
+                if found == wanted:
+                    break
+                time.sleep(0.1)
+        self.assertEqual(found, wanted)
+
+    def filters_by_name(self, pid):
+        """Of each thread; of several with the same name, the fewest."""
+        found = {}
+        for path in glob.glob(f"/proc/{pid}/task/*"):
+            with open(f"{path}/comm", encoding="ascii") as name, open(f"{path}/status", encoding="ascii") as status:
+                name, filters = name.read().strip(), self.filters(status)
+            found[name] = min(filters, found.get(name, filters)) if filters is not None else None
+        return found
+
+    @staticmethod
+    def filters(status):
+        """How many there are; None: this kernel does not tell."""
+        return next((int(line.split()[1]) for line in status if line.startswith("Seccomp_filters:")), None)
+
     def test_namespaces(self):
         """Nothing has a path, and there is no network, where the kernel allows that."""
         if subprocess.run(["unshare", "-Urmn", "true"], stderr=subprocess.DEVNULL, check=False).returncode:

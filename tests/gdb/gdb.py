@@ -42,9 +42,14 @@ class Case(unittest.TestCase):
         self.nadir = subprocess.Popen(command + ["--kernel", image] + ["--gdb-wait"] * wait, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                       stderr=subprocess.PIPE)
         self.addCleanup(self.stop)
-        while not os.path.exists(self.socket):
+        while not self.listens():
             self.assertIsNone(self.nadir.poll(), "nadir ended at once")
             time.sleep(0.01)
+
+    def listens(self):
+        """The socket is there some time before it is listened at. proc_net(5), /proc/net/unix: __SO_ACCEPTCON."""
+        with open("/proc/net/unix", encoding="ascii", errors="replace") as file:
+            return any(line.split()[3] == "00010000" and line.split()[-1] == self.socket for line in file)
 
     def stop(self):
         if self.nadir.poll() is None:

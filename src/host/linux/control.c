@@ -388,7 +388,7 @@ int control_listen(const char *option, const char *path)
 	control.listening = runtime_listen(option, path);
 	if (control.listening < 0)
 		return -1;
-	sandbox_allow_accept(control.listening);
+	sandbox_allow_accept(control.listening, SANDBOX_CONTROL);
 	sandbox_allow_plugging();
 	control.wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (control.wake >= 0)
@@ -409,7 +409,7 @@ int control_start(const struct api_vm *vm, struct console *console)
 	control.vm = vm;
 	control.console = console;
 	console_watch(console, wake, NULL);
-	int error = pthread_create(&control.thread, NULL, control_thread, NULL);
+	int error = sandbox_thread_create(&control.thread, SANDBOX_CONTROL, control_thread, NULL);
 	control.running = !error;
 	return error;
 }

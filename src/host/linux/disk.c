@@ -15,6 +15,7 @@
 
 #include "host/linux/disk_ring.h"
 #include "host/linux/image.h"
+#include "host/linux/sandbox_thread.h"
 #include "host/port.h"
 
 #include <errno.h>
@@ -220,6 +221,9 @@ static void *ring_thread(void *opaque)
 	pthread_mutex_lock(&d->lock);
 	d->ring_state = disk_ring_begin(d->ring) ? RING_WORKS : RING_REFUSED;
 	pthread_cond_broadcast(&d->idle);
+	pthread_mutex_unlock(&d->lock);
+	sandbox_thread_confine(SANDBOX_RING);
+	pthread_mutex_lock(&d->lock);
 	while (d->ring_state == RING_WORKS && (!d->stop || d->for_ring.first || d->in_ring))
 		ring_turn(d);
 	pthread_mutex_unlock(&d->lock);
@@ -321,7 +325,7 @@ static void start_ring(struct disk *d)
 	d->ring = d->threads_only ? NULL : disk_ring_create(d->image);
 	if (!d->ring)
 		return;
-	if (pthread_create(&d->ring_thread, NULL, ring_thread, d)) {
+	if (sandbox_thread_create(&d->ring_thread, SANDBOX_RING, ring_thread, d)) {
 		forget_ring(d);
 		return;
 	}
@@ -350,7 +354,7 @@ int disk_start(struct disk *disk, void (*completed)(void *opaque), void *opaque)
 	disk->completed = completed;
 	disk->opaque = opaque;
 	while (disk->threads < THREADS) {
-		int error = pthread_create(&disk->thread[disk->threads], NULL, disk_thread, disk);
+		int error = sandbox_thread_create(&disk->thread[disk->threads], SANDBOX_DISK, disk_thread, disk);
 		if (error)
 			return error;
 		disk->threads++;

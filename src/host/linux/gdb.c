@@ -171,7 +171,7 @@ int gdb_listen(const char *where)
 	} else {
 		return complain(where, "this is not one of tcp:HOST:PORT, PORT or unix:PATH");
 	}
-	sandbox_allow_accept(debugger.listener);
+	sandbox_allow_accept(debugger.listener, SANDBOX_DEBUGGER);
 	return debugger.listener < 0 ? -1 : 0;
 }
 
@@ -292,7 +292,7 @@ int gdb_start(struct vm *vm, bool wait)
 		debugger_attach(vm);
 		host_unlock(&vm->lock);
 	}
-	int error = pthread_create(&debugger.thread, NULL, debugger_thread, NULL);
+	int error = sandbox_thread_create(&debugger.thread, SANDBOX_DEBUGGER, debugger_thread, NULL);
 	debugger.started = !error;
 	return error;
 }

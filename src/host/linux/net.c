@@ -506,7 +506,7 @@ int nets_start(bool (*ready)(void *opaque, unsigned index), void *opaque, bool m
 	for (unsigned i = 0; i < NETS_MAX; i++)
 		if (all.net[i].live && watch_all(&all.net[i], EPOLL_CTL_ADD) < 0)
 			return errno;
-	int error = pthread_create(&all.thread, NULL, net_thread, NULL);
+	int error = sandbox_thread_create(&all.thread, SANDBOX_NET, net_thread, NULL);
 	all.running = !error;
 	return error;
 }

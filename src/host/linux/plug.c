@@ -7,6 +7,7 @@
 #include "host/linux/control.h"
 #include "host/linux/disks.h"
 #include "host/linux/net.h"
+#include "host/linux/sandbox_thread.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -255,7 +256,7 @@ void plug_init(struct vm *vm, const struct run_options *options, bool confined)
 
 int plug_start(void)
 {
-	int error = pthread_create(&plug.thread, NULL, plug_thread, NULL);
+	int error = sandbox_thread_create(&plug.thread, SANDBOX_PLUG, plug_thread, NULL);
 	plug.running = !error;
 	return error;
 }

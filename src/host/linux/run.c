@@ -402,6 +402,7 @@ static void *vcpu_thread(void *opaque)
 		host_panic("the kernel has Landlock, but a thread cannot be confined by it");
 	pthread_barrier_wait(&start->machine->ready); /* before confinement, */
 	pthread_barrier_wait(&start->machine->ready); /* and behind it */
+	sandbox_thread_confine(SANDBOX_VCPU);
 	vm_run_vcpu(start->machine->vm, start->index);
 	return NULL;
 }
@@ -453,7 +454,7 @@ static int start_vcpus(struct machine *m)
 	pthread_barrier_init(&m->ready, NULL, cpus + 1);
 	for (unsigned i = 0; i < cpus; i++) {
 		m->start[i] = (struct vcpu_start){ m, i };
-		int error = pthread_create(&m->thread[i], NULL, vcpu_thread, &m->start[i]);
+		int error = sandbox_thread_create(&m->thread[i], SANDBOX_VCPU, vcpu_thread, &m->start[i]);
 		if (error) {
 			fprintf(stderr, "nadir: cannot start a thread for vCPU %u: %s\n", i, strerror(error));
 			return -1;
@@ -467,6 +468,8 @@ static int start_vcpus(struct machine *m)
 /* Those of vCPUs open a file first; all others have what they need, and inherit that there is no more. */
 static int start_threads(struct machine *m)
 {
+	if (confined(m->options))
+		sandbox_threads_hold();
 	if (start_vcpus(m) < 0)
 		return -1;
 	int error = confined(m->options) ? sandbox_lock_files() : 0;
@@ -539,11 +542,11 @@ static int start_consoles(struct machine *m)
 {
 	const struct console_keys keys = { .quit = quit, .stats = show_stats, .input = serial_input };
 	int error = console_start_input(m->serial, &keys);
-	sandbox_allow_accept(console_listening(m->serial));
+	sandbox_allow_accept(console_listening(m->serial), SANDBOX_MAIN);
 	for (unsigned i = 0; !error && i < m->ports; i++) {
 		const struct console_keys port = { .quit = quit, .stats = show_stats, .input = port_input, .opaque = &m->port[i] };
 		error = console_start_input(m->port[i].console, &port);
-		sandbox_allow_accept(console_listening(m->port[i].console));
+		sandbox_allow_accept(console_listening(m->port[i].console), SANDBOX_MAIN);
 	}
 	if (error)
 		fprintf(stderr, "nadir: the consoles cannot be read: %s\n", strerror(errno));
@@ -552,12 +555,10 @@ static int start_consoles(struct machine *m)
 
 static int run_machine(struct machine *m)
 {
-	if (start_threads(m) < 0)
+	if (start_threads(m) < 0 || start_consoles(m) < 0 || confine(m) < 0) {
+		sandbox_threads_release(NULL); /* those that there are have to end */
 		return STATUS_FAILURE;
-	if (start_consoles(m) < 0)
-		return STATUS_FAILURE;
-	if (confine(m) < 0)
-		return STATUS_FAILURE;
+	}
 	if (m->options->restore)
 		vm_release(m->vm);
 	pthread_barrier_wait(&m->ready);

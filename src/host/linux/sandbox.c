@@ -1,221 +1,161 @@
 /* Self-confinement (A7): a guest that broke out of the VMM would find a process that can neither open, execute, connect nor map
- * executable memory. An allow-list by seccomp for all threads alike. */
+ * executable memory. An allow-list by seccomp for the process, made of all its threads need, and a shorter one for each thread, of what its role
+ * needs (sandbox_rules.c). What the process may not do ends it; what only this thread may not do fails, is told once, and the machine goes on: it does no
+ * harm, and a rule that was forgotten for a rare case shall not end a machine. */
 #define _GNU_SOURCE
 #include "host/linux/sandbox.h"
 
 #include "host/linux/log.h"
+#include "host/linux/sandbox_rules.h"
+#include "host/linux/sandbox_thread.h"
 #include "host/linux/terminal.h"
 
-#include <asm/prctl.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <seccomp.h>
-#include <linux/fs.h>
-#include <linux/if_tun.h>
-#include <linux/kvm.h>
-#include <sched.h>
 #include <signal.h>
-#include <sys/ioctl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <termios.h>
+#include <ucontext.h>
 #include <unistd.h>
 
-/* As the C library of tomorrow asks and restores the terminal; their header does not go with termios.h. */
-#define TCGETS2_REQUEST 0x802c542a
-#define TCSETS2_REQUEST 0x402c542b
-
-static const int allowed[] = {
-	/* consoles, logs, events */
-	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(lseek), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(close),
-	SCMP_SYS(fstat), SCMP_SYS(newfstatat),
-	SCMP_SYS(ftruncate),
-	/* networks: frames, and what is waited for */
-	SCMP_SYS(epoll_wait), SCMP_SYS(epoll_ctl),
-	/* disks */
-	SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(preadv2), SCMP_SYS(pwritev2), SCMP_SYS(pwrite64), SCMP_SYS(fdatasync), SCMP_SYS(fallocate),
-	/* time and sleeping */
-	SCMP_SYS(timerfd_settime), SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep), SCMP_SYS(gettimeofday),
-	SCMP_SYS(futex), SCMP_SYS(sched_yield), SCMP_SYS(restart_syscall),
-	/* memory given back or grown (never executable: see below) */
-	SCMP_SYS(munmap), SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(mremap), SCMP_SYS(membarrier),
-	/* ends of threads and of the process, faults of generated code */
-	SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(sigaltstack), SCMP_SYS(getpid),
-	SCMP_SYS(gettid), SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(getrandom),
-	/* whether we compete for a CPU with our own spaces */
-	SCMP_SYS(getrusage),
-	/* the C library counts CPUs before a thread's first malloc */
-	SCMP_SYS(sched_getaffinity),
-};
-
-#define GRANTS_MAX 256
-
-/* Calls that are allowed with one file as their first argument alone. */
-static struct {
-	int call, fd;
-} grants[GRANTS_MAX];
-static unsigned grant_count;
-
-static void grant(int call, int fd)
+void sandbox_allow_accept(int fd, enum sandbox_role role)
 {
-	if (fd < 0 || grant_count == GRANTS_MAX)
-		return;
-	grants[grant_count].call = call;
-	grants[grant_count++].fd = fd;
-}
-
-void sandbox_allow_accept(int fd)
-{
-	grant(SCMP_SYS(accept4), fd);
+	sandbox_rules_grant(SCMP_SYS(accept4), fd, BIT(role));
 }
 
 void sandbox_allow_sockets(const int *fd, unsigned count)
 {
+	/* A disk's: used by its threads, and by who flushes or closes it. */
+	const u32 roles = BIT(SANDBOX_DISK) | BIT(SANDBOX_VCPU) | BIT(SANDBOX_MAIN) | BIT(SANDBOX_CONTROL);
 	for (unsigned i = 0; i < count; i++) {
-		grant(SCMP_SYS(sendto), fd[i]);
-		grant(SCMP_SYS(recvfrom), fd[i]);
-		grant(SCMP_SYS(shutdown), fd[i]);
+		sandbox_rules_grant(SCMP_SYS(sendto), fd[i], roles);
+		sandbox_rules_grant(SCMP_SYS(recvfrom), fd[i], roles);
+		sandbox_rules_grant(SCMP_SYS(shutdown), fd[i], roles);
 	}
 }
 
 void sandbox_allow_messages(int fd)
 {
-	grant(SCMP_SYS(recvmsg), fd);
+	sandbox_rules_grant(SCMP_SYS(recvmsg), fd, BIT(SANDBOX_NET) | BIT(SANDBOX_VCPU));
 }
 
 void sandbox_allow_ring(int fd)
 {
-	grant(SCMP_SYS(io_uring_enter), fd);
+	sandbox_rules_grant(SCMP_SYS(io_uring_enter), fd, BIT(SANDBOX_RING));
 }
-
-static bool plugging;
 
 void sandbox_allow_plugging(void)
 {
-	plugging = true;
+	sandbox_rules_use_plugging();
+	sandbox_role_expect(SANDBOX_DISK);
 }
-
-/* Without CLONE_THREAD a new process would be made. The C library's own way to make threads shows its flags to nobody; it has another. */
-#define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
-
-static int add_plugging(scmp_filter_ctx filter)
-{
-	const struct {
-		u32 action;
-		int call;
-		unsigned arguments;
-		struct scmp_arg_cmp argument;
-	} rows[] = {
-		{ SCMP_ACT_ALLOW, SCMP_SYS(recvmsg), 0, { 0 } },
-		{ SCMP_ACT_ALLOW, SCMP_SYS(flock), 0, { 0 } },
-		{ SCMP_ACT_ALLOW, SCMP_SYS(statx), 0, { 0 } },
-		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1_64(SCMP_CMP_EQ, BLKGETSIZE64) },
-		{ SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0_64(SCMP_CMP_MASKED_EQ, THREAD_FLAGS | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET, THREAD_FLAGS) },
-		{ SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0, { 0 } },
-	};
-	int error = 0;
-	for (unsigned i = 0; plugging && !error && i < ARRAY_SIZE(rows); i++)
-		error = seccomp_rule_add_array(filter, rows[i].action, rows[i].call, rows[i].arguments, &rows[i].argument);
-	return error;
-}
-
-/* To run a vCPU, to move its state, to change what memory it sees. None makes a VM, a vCPU, a device, or a way around what nadir answers. */
-static const u64 kvm_requests[] = {
-	KVM_RUN, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, KVM_GET_SREGS2, KVM_SET_SREGS2, KVM_GET_XSAVE, KVM_SET_XSAVE,
-	KVM_GET_XCRS, KVM_SET_XCRS, KVM_GET_MSRS, KVM_SET_MSRS, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS,
-	KVM_SET_GUEST_DEBUG, KVM_INTERRUPT, KVM_NMI, KVM_SET_DEVICE_ATTR, KVM_SET_USER_MEMORY_REGION, KVM_GET_DIRTY_LOG,
-};
-
-static int kvm_file = -1;
 
 void sandbox_allow_kvm(int file)
 {
-	kvm_file = file;
+	sandbox_rules_use_kvm(file);
 }
 
-static int add_kvm(scmp_filter_ctx filter)
+/* Requests to the server of spaces: a vCPU's, and at the end. */
+static void allow_spaces(int socket)
 {
-	int error = 0;
-	for (unsigned i = 0; kvm_file >= 0 && !error && i < ARRAY_SIZE(kvm_requests); i++)
-		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 2, SCMP_A0_64(SCMP_CMP_GE, (scmp_datum_t)kvm_file),
-					 SCMP_A1_64(SCMP_CMP_EQ, kvm_requests[i]));
-	return error;
+	sandbox_rules_grant(SCMP_SYS(sendmsg), socket, BIT(SANDBOX_VCPU) | BIT(SANDBOX_MAIN));
+	sandbox_rules_grant(SCMP_SYS(recvmsg), socket, BIT(SANDBOX_VCPU) | BIT(SANDBOX_MAIN));
 }
 
-/* Calls whose arguments matter, and those that are refused without dying of it. */
-static int add_conditions(scmp_filter_ctx filter, int space_socket)
+/* ---- what is refused ---- */
+
+#define CALLS_TOLD 1024
+
+/* For this thread alone: it fails. Told once for each call. */
+static bool fails(int call, greg_t *regs)
 {
-	const struct {
-		u32 action;
-		int call;
-		struct scmp_arg_cmp argument;
-	} rows[] = {
-		/* Memory, but never executable memory. */
-		{ SCMP_ACT_ALLOW, SCMP_SYS(mmap), SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0) },
-		{ SCMP_ACT_ALLOW, SCMP_SYS(mprotect), SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0) },
-		/* Engines reach their vCPU through GS. */
-		{ SCMP_ACT_ALLOW, SCMP_SYS(arch_prctl), SCMP_A0_64(SCMP_CMP_EQ, ARCH_SET_GS) },
-		/* The terminal: ask and restore. */
-		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, TCGETS) },
-		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, TCSETS) },
-		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, TCGETS2_REQUEST) },
-		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, TCSETS2_REQUEST) },
-		/* What frames from a tap interface may come with. */
-		{ SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, TUNSETOFFLOAD) },
-		/* A thread chooses its own CPU. */
-		{ SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), SCMP_A0_64(SCMP_CMP_EQ, 0) },
-		/* Signals to itself alone, and no way around the handler below. */
-		{ SCMP_ACT_ALLOW, SCMP_SYS(tgkill), SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)getpid()) },
-		{ SCMP_ACT_ALLOW, SCMP_SYS(rt_sigaction), SCMP_A0_64(SCMP_CMP_NE, SIGSYS) },
-	};
-	/* The C library looks for a file when it gives memory back; it does well without. */
-	int error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
-	for (unsigned i = 0; !error && i < ARRAY_SIZE(rows); i++)
-		error = seccomp_rule_add(filter, rows[i].action, rows[i].call, 1, rows[i].argument);
-	for (unsigned i = 0; !error && i < grant_count; i++)
-		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, grants[i].call, 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)grants[i].fd));
-	/* Requests to the server of spaces. */
-	if (!error && space_socket >= 0)
-		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sendmsg), 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)space_socket));
-	if (!error && space_socket >= 0)
-		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(recvmsg), 1, SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)space_socket));
-	/* Processes it was given, to be interrupted. */
-	if (!error && space_socket >= 0)
-		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(pidfd_send_signal), 1, SCMP_A1_64(SCMP_CMP_EQ, SIGUSR1));
-	return error;
+	static u64 told[CALLS_TOLD / 64];
+	const u64 argument[] = { (u64)regs[REG_RDI], (u64)regs[REG_RSI], (u64)regs[REG_RDX], (u64)regs[REG_R10], (u64)regs[REG_R8], (u64)regs[REG_R9] };
+	if (!sandbox_rules_match(call, argument, SANDBOX_EVERYBODY | SANDBOX_PROCESS))
+		return false;
+	const u64 bit = BIT(call % 64);
+	if (!(__atomic_fetch_or(&told[call / 64 % ARRAY_SIZE(told)], bit, __ATOMIC_RELAXED) & bit))
+		host_log(LOG_ERROR, "bug: system call %d is not for a thread of the kind '%s', and failed", call, sandbox_role_name(sandbox_thread_role()));
+	regs[REG_RAX] = -EPERM;
+	return true;
 }
 
-static int add_rules(scmp_filter_ctx filter, int space_socket)
-{
-	int error = 0;
-	for (unsigned i = 0; !error && i < ARRAY_SIZE(allowed); i++)
-		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
-	error = error ? error : add_kvm(filter);
-	error = error ? error : add_plugging(filter);
-	return error ? error : add_conditions(filter, space_socket);
-}
-
-/* A call outside the list was not carried out. Leave the terminal usable, say which it was, and die of it: the signal that is raised here
- * comes when the handler returns, which the kernel has set back to the default action. */
+/* It was not carried out. Leave the terminal usable, say which it was, and die of it: kill is outside the sandbox, too, and while this signal is being
+ * handled the kernel takes another one for the end. */
 static void on_violation(int number, siginfo_t *info, void *context)
 {
-	terminal_restore();
-	host_log(LOG_ERROR, "bug: system call %d is outside the sandbox", info->si_syscall);
-	raise(number);
+	const int saved = errno;
+	if (!fails(info->si_syscall, ((ucontext_t *)context)->uc_mcontext.gregs)) {
+		terminal_restore();
+		host_log(LOG_ERROR, "bug: system call %d is outside the sandbox", info->si_syscall);
+		kill(getpid(), number);
+	}
+	errno = saved;
+}
+
+/* ---- filters ---- */
+
+static scmp_filter_ctx make_filter(u32 roles)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
+	if (!filter)
+		return NULL;
+	/* Those for all threads are for those that there are, too. System calls of other kinds of code are 32-bit ones, for instance. */
+	int error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
+	error = error ? error : seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+	error = error ? error : sandbox_rules_add(filter, roles);
+	if (!error)
+		return filter;
+	seccomp_release(filter);
+	return NULL;
+}
+
+/* A role's, as the kernel takes it. The file is for the library to write to. */
+static int compile(int file, enum sandbox_role role, struct sock_fprog *program)
+{
+	scmp_filter_ctx filter = make_filter(BIT(role));
+	off_t begin = lseek(file, 0, SEEK_END), end;
+	int error = filter ? seccomp_export_bpf(filter, file) : -ENOMEM;
+	seccomp_release(filter);
+	end = lseek(file, 0, SEEK_END);
+	if (error || begin < 0 || end < begin)
+		return error ? error : -EIO;
+	program->len = (unsigned short)((size_t)(end - begin) / sizeof(*program->filter));
+	program->filter = malloc((size_t)(end - begin));
+	if (!program->filter)
+		return -ENOMEM;
+	return pread(file, program->filter, (size_t)(end - begin), begin) == end - begin ? 0 : -EIO;
+}
+
+static int compile_all(struct sock_fprog *programs)
+{
+	int file = memfd_create("nadir-filters", MFD_CLOEXEC), error = file < 0 ? -errno : 0;
+	for (enum sandbox_role role = 0; !error && role < SANDBOX_ROLES; role++)
+		if (sandbox_role_used(role))
+			error = compile(file, role, &programs[role]);
+	if (file >= 0)
+		close(file);
+	return error;
 }
 
 int sandbox_enter(int space_socket)
 {
-	struct sigaction violation = { .sa_sigaction = on_violation, .sa_flags = SA_SIGINFO | SA_ONSTACK | (int)SA_RESETHAND };
+	static struct sock_fprog programs[SANDBOX_ROLES]; /* for good: threads may come later */
+	struct sigaction violation = { .sa_sigaction = on_violation, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	if (sigaction(SIGSYS, &violation, NULL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
+	allow_spaces(space_socket);
+	int error = compile_all(programs);
+	scmp_filter_ctx filter = error ? NULL : make_filter(SANDBOX_EVERYBODY | SANDBOX_PROCESS);
 	if (!filter)
-		return -ENOMEM;
-	int error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
-	/* System calls of other kinds of code, 32-bit ones for instance. */
-	error = error ? error : seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	error = error ? error : add_rules(filter, space_socket);
-	error = error ? error : seccomp_load(filter);
+		return error ? error : -ENOMEM;
+	error = seccomp_load(filter);
 	seccomp_release(filter);
-	return error;
+	if (error)
+		return error;
+	sandbox_threads_release(programs);
+	sandbox_thread_confine(SANDBOX_MAIN);
+	return 0;
 }

@@ -3,6 +3,7 @@
 #include "host/linux/share.h"
 
 #include "host/linux/memory.h"
+#include "host/linux/sandbox_thread.h"
 #include "host/linux/share_server.h"
 #include "host/port.h"
 
@@ -371,7 +372,7 @@ int shares_run(void (*completed)(void *opaque, unsigned index), void *opaque)
 		struct share *s = all[i];
 		s->completed = completed;
 		s->opaque = opaque;
-		int error = pthread_create(&s->thread, NULL, share_thread, s);
+		int error = sandbox_thread_create(&s->thread, SANDBOX_SHARE, share_thread, s);
 		if (error)
 			return error;
 		s->running = true;

@@ -5,6 +5,7 @@
 
 #include "host/linux/display.h"
 #include "host/linux/rfb.h"
+#include "host/linux/sandbox_thread.h"
 #include "host/linux/trap.h"
 
 #include <errno.h>
@@ -126,7 +127,7 @@ int vnc_start(struct vm *vm)
 	if (!vnc.socket)
 		return 0;
 	vnc.vm = vm;
-	int error = pthread_create(&vnc.thread, NULL, thread, NULL);
+	int error = sandbox_thread_create(&vnc.thread, SANDBOX_DISPLAY, thread, NULL);
 	vnc.started = !error;
 	return error;
 }

@@ -6,6 +6,7 @@
 #include "host/linux/vsock.h"
 
 #include "host/linux/runtime.h"
+#include "host/linux/sandbox_thread.h"
 #include "host/port.h"
 
 #include <errno.h>
@@ -219,7 +220,7 @@ int vsock_start(void (*ready)(void *opaque), void *opaque)
 	struct epoll_event event = { .events = EPOLLIN, .data.fd = cable.stop };
 	if (cable.epoll < 0 || cable.stop < 0 || epoll_ctl(cable.epoll, EPOLL_CTL_ADD, cable.stop, &event) < 0 || watch(EPOLL_CTL_ADD) < 0)
 		return errno;
-	int error = pthread_create(&cable.thread, NULL, cable_thread, NULL);
+	int error = sandbox_thread_create(&cable.thread, SANDBOX_VSOCK, cable_thread, NULL);
 	cable.running = !error;
 	return error;
 }
