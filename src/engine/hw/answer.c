@@ -83,7 +83,12 @@ enum hw_next hw_io(struct vcpu *v, struct exit *exit, u16 port, u8 size, bool wr
 	if (!hw->next_rip || !is_plain(v, hw))
 		return hw_step(v, exit);
 	u64 mask = size_mask(size);
-	struct exit e = { .reason = EXIT_IO, .io = { .port = port, .size = size, .write = write, .value = write ? (u32)(v->gpr[RAX] & mask) : 0 } };
+	struct exit e; /* not zeroed as a whole: that takes longer than the rest */
+	e.reason = EXIT_IO;
+	e.io.port = port;
+	e.io.size = size;
+	e.io.write = write;
+	e.io.value = write ? (u32)(v->gpr[RAX] & mask) : 0;
 	v->ops->exit(v, &e);
 	if (!write)
 		v->gpr[RAX] = size == 4 ? e.io.value : (v->gpr[RAX] & ~mask) | (e.io.value & mask);
@@ -94,7 +99,10 @@ enum hw_next hw_cpuid(struct vcpu *v, struct exit *exit)
 {
 	if (!hw_simple(v, HW_OPCODE_CPUID))
 		return hw_step(v, exit);
-	struct exit e = { .reason = EXIT_CPUID, .cpuid = { .leaf = (u32)v->gpr[RAX], .subleaf = (u32)v->gpr[RCX] } };
+	struct exit e;
+	e.reason = EXIT_CPUID;
+	e.cpuid.leaf = (u32)v->gpr[RAX];
+	e.cpuid.subleaf = (u32)v->gpr[RCX];
 	v->ops->exit(v, &e);
 	v->gpr[RAX] = e.cpuid.eax;
 	v->gpr[RBX] = e.cpuid.ebx;
@@ -149,9 +157,13 @@ enum hw_next hw_hypercall(struct vcpu *v, struct exit *exit)
 		return hw_step(v, exit);
 	hw_fetch(v, HW_CODE);
 	u64 mask = size_mask(vcpu_64bit(v) ? 8 : 4);
-	struct exit e = { .reason = EXIT_HYPERCALL,
-			  .hypercall = { .number = v->gpr[RAX] & mask,
-					 .args = { v->gpr[RBX] & mask, v->gpr[RCX] & mask, v->gpr[RDX] & mask, v->gpr[RSI] & mask } } };
+	struct exit e;
+	e.reason = EXIT_HYPERCALL;
+	e.hypercall.number = v->gpr[RAX] & mask;
+	e.hypercall.args[0] = v->gpr[RBX] & mask;
+	e.hypercall.args[1] = v->gpr[RCX] & mask;
+	e.hypercall.args[2] = v->gpr[RDX] & mask;
+	e.hypercall.args[3] = v->gpr[RSI] & mask;
 	v->ops->exit(v, &e);
 	v->gpr[RAX] = e.hypercall.result & mask;
 	return hw_done(v);

@@ -267,22 +267,51 @@ unsigned hw_code_is(struct vcpu *v, struct hw_code *code, u32 wanted)
 	return found == wanted ? length : 0;
 }
 
-bool hw_decode(struct vcpu *v, struct hw_code *code, const u8 *bytes, unsigned count, struct hw_insn *insn)
+static bool decode_copy(const u8 *copy, unsigned count, unsigned bits, struct hw_insn *insn)
 {
-	unsigned bits = vcpu_code_bits(v);
-	u8 copy[BYTES_MAX];
-	if (!count)
-		bytes = fetch(v, code, bits, &count);
-	if (!bytes)
-		return false;
-	if (likely(count >= BYTES_MAX))
-		__builtin_memcpy(copy, bytes, count = BYTES_MAX);
-	for (unsigned i = 0; i < count && count < BYTES_MAX; i++)
-		copy[i] = bytes[i];
 	struct cursor c = { copy, copy + count };
 	*insn = (struct hw_insn){ .address_size = (u8)(bits / 8) };
 	if (!decode(&c, insn, bits))
 		return false;
 	insn->length = (u8)(c.at - copy);
+	return true;
+}
+
+/* Near the end of a page there are fewer bytes. */
+static bool decode_few(const u8 *bytes, unsigned count, unsigned bits, struct hw_insn *insn)
+{
+	u8 copy[BYTES_MAX];
+	for (unsigned i = 0; i < count; i++)
+		copy[i] = bytes[i];
+	return decode_copy(copy, count, bits, insn);
+}
+
+/* What leaves is mostly the same few instructions; others may write them meanwhile, so a copy is looked at. */
+bool hw_decode(struct vcpu *v, struct hw_code *code, const u8 *bytes, unsigned count, struct hw_insn *insn)
+{
+	unsigned bits = vcpu_code_bits(v);
+	union {
+		u8 byte[BYTES_MAX];
+		u64 first;
+	} copy;
+	u64 last;
+	if (!count)
+		bytes = fetch(v, code, bits, &count);
+	if (!bytes)
+		return false;
+	if (unlikely(count < BYTES_MAX))
+		return decode_few(bytes, count, bits, insn);
+	__builtin_memcpy(copy.byte, bytes, BYTES_MAX);
+	__builtin_memcpy(&last, copy.byte + BYTES_MAX - sizeof(last), sizeof(last));
+	struct hw_known *k = &code->known[(v->rip ^ v->rip >> 4) & (HW_KNOWN - 1)];
+	if (k->first != copy.first || k->last != last || k->bits != bits) {
+		k->bits = 0;
+		if (!decode_copy(copy.byte, BYTES_MAX, bits, &k->insn))
+			return false;
+		k->first = copy.first;
+		k->last = last;
+		k->bits = (u8)bits;
+	}
+	*insn = k->insn;
 	return true;
 }

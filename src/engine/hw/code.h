@@ -21,16 +21,6 @@
 #define HW_CODE_VMMCALL 0x0f01d9
 #define HW_CODE_PAUSE 0xf390
 
-/* Where the guest's code was found last, and the entries of the guest's tables that said so: as long as these are the same, it is there still. */
-struct hw_code {
-	const u8 *page; /* NULL: nowhere */
-	gla_t gla;
-	u64 cr3, mode;
-	u32 layout; /* ram->layout then */
-	struct walk_trace trace;
-	const void *entry[WALK_LEVELS_MAX];
-};
-
 struct hw_insn {
 	u16 opcode;
 	u8 length, rex;
@@ -47,6 +37,25 @@ struct hw_insn {
 	bool relative; /* to the next instruction */
 	bool odd_address; /* of 16 bits, with a prefix for the segment, or in the instruction itself: these do not tell it */
 	u64 immediate;
+};
+
+/* Bytes and what they mean: the first eight and the last eight of fifteen. */
+#define HW_KNOWN 16 /* a power of two */
+struct hw_known {
+	u64 first, last;
+	u8 bits; /* of the code segment; 0: there are none */
+	struct hw_insn insn;
+};
+
+/* Where the guest's code was found last, and the entries of the guest's tables that said so: as long as these are the same, it is there still. */
+struct hw_code {
+	const u8 *page; /* NULL: nowhere */
+	gla_t gla;
+	u64 cr3, mode;
+	u32 layout; /* ram->layout then */
+	struct walk_trace trace;
+	const void *entry[WALK_LEVELS_MAX];
+	struct hw_known known[HW_KNOWN];
 };
 
 /* Of the instruction at RIP, whose code segment is in struct vcpu. False: it is not a form known here, or cannot be read without care. `bytes` are what the

@@ -55,7 +55,12 @@ enum hw_next hw_device(struct vcpu *v, struct exit *exit, gpa_t gpa, u32 error)
 	bool write = error & PF_WR;
 	if ((error & PF_ID) || !read_mov(v, gpa, write, &i))
 		return hw_step(v, exit);
-	struct exit e = { .reason = EXIT_MMIO, .mmio = { .gpa = gpa, .size = i.source, .write = write, .value = write ? stored(v, &i) : 0 } };
+	struct exit e; /* not zeroed as a whole: that takes longer than the rest */
+	e.reason = EXIT_MMIO;
+	e.mmio.gpa = gpa;
+	e.mmio.size = i.source;
+	e.mmio.write = write;
+	e.mmio.value = write ? stored(v, &i) : 0;
 	v->ops->exit(v, &e);
 	if (!write)
 		load(v, &i, e.mmio.value);
