@@ -73,7 +73,7 @@ class Sandbox(run.Case):
         with open(f"/proc/{pid}/status", encoding="ascii") as f:
             self.assertIn("CapEff:\t0000000000000000\n", f.read())
 
-    def check_helper(self, name, files, *options):
+    def check_helper(self, name, files, *options, nulls=3):
         """A helper process of that name is confined, has but these files open, and ends with its machine."""
         process = self.start_guest(guests.say("a") + guests.DEAF_SPIN, "--hang-timeout", "0", *options)
         self.assertEqual(process.stdout.read(1), b"a")
@@ -85,7 +85,7 @@ class Sandbox(run.Case):
         self.assertIn("Seccomp:\t2\n", status)
         self.assertIn("NoNewPrivs:\t1\n", status)
         targets = [os.readlink(path) for path in glob.glob(f"/proc/{pid}/fd/*")]
-        self.assertEqual(sorted(re.sub(r"\d+", "", target) for target in targets), sorted(3 * ["/dev/null"] + files))
+        self.assertEqual(sorted(re.sub(r"\d+", "", target) for target in targets), sorted(nulls * ["/dev/null"] + files))
         process.kill()
         process.wait()
         self.assertTrue(self.ends(pid), "it outlives its machine")
@@ -100,6 +100,22 @@ class Sandbox(run.Case):
     def test_vsock(self):
         with tempfile.TemporaryDirectory() as folder:
             self.check_helper("nadir-vsock", 2 * ["socket:[]"], "--vsock", f"cid=3,path={folder}/socket")
+
+    def test_display(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.check_helper("nadir-vnc", 2 * ["socket:[]"], "--vnc", f"unix:{folder}/vnc", nulls=2)
+
+    def test_keeper(self):
+        with tempfile.TemporaryDirectory() as folder:
+            place = f"{folder}/switch"
+            with subprocess.Popen([run.NADIR, "switch", "--path", place], stderr=subprocess.DEVNULL) as switch:
+                while not os.path.exists(place) and switch.poll() is None:
+                    time.sleep(0.1)
+                time.sleep(0.3)
+                try:
+                    self.check_helper("nadir-keeper", ["socket:[]"], "--net", f"switch,path={place}")
+                finally:
+                    switch.kill()
 
     @staticmethod
     def ends(pid):
