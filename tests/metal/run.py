@@ -382,6 +382,8 @@ MACHINES = {
     'Bochs Ryzen': on_bochs('ryzen'),
     'Bochs Penryn': on_bochs('core2_penryn_t9600'),
     'Linux, Bochs AMD-V': linux_on_bochs('ryzen', 'svm'),
+    'Linux, Bochs VT-x': linux_on_bochs('corei7_skylake_x', 'vmx'),
+    'Linux, Bochs VT-x Penryn': linux_on_bochs('core2_penryn_t9600', 'vmx'),
     'Bochs AMD-V 1': vmx(AMD[:8], 'ryzen', engine='svm'),
     'Bochs AMD-V 2': vmx(AMD[8:], 'ryzen', engine='svm'),
     'Bochs AMD-V vtlb': vmx(AMD_SHADOWED, 'ryzen', 'vtlb', 'svm'),

@@ -192,6 +192,29 @@ static const char *state_of(const struct vmx_capabilities *c, const struct vmx_c
 	return c->may[row->word] & row->mask ? "off" : "-";
 }
 
+/* Of IA32_VMX_EPT_VPID_CAP what is no control. Accessed and dirty bits and execute-only pages are not used: tables have the bits set from the start, and what a guest
+ * may execute it may read. */
+static void describe_memory(const struct vmx_capabilities *c, void (*line)(void *opaque, const char *text), void *opaque)
+{
+	static const struct {
+		u64 mask;
+		const char *name;
+		bool used;
+	} rows[] = {
+		{ EPT_CAP_2M, "pages of 2 MiB in EPT", true },
+		{ EPT_CAP_1G, "pages of 1 GiB in EPT", true },
+		{ EPT_CAP_EXECUTE_ONLY, "execute-only pages in EPT", false },
+		{ EPT_CAP_AD, "accessed and dirty bits in EPT", false },
+		{ EPT_CAP_INVEPT_SINGLE, "INVEPT of one EPTP", true },
+		{ VPID_CAP_SINGLE, "INVVPID of one VPID", true },
+	};
+	char text[120];
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		host_snprintf(text, sizeof(text), "%-15s  %-34s %s", "memory", rows[i].name, !(c->ept_vpid & rows[i].mask) ? "-" : rows[i].used ? "on" : "off");
+		line(opaque, text);
+	}
+}
+
 void vmx_describe(const struct vmx_capabilities *c, const struct vmx_controls *v, void (*line)(void *opaque, const char *text), void *opaque)
 {
 	static const char *const words[WORD_COUNT] = { "pin-based", "processor-based", "secondary", "exit", "entry" };
@@ -202,4 +225,5 @@ void vmx_describe(const struct vmx_capabilities *c, const struct vmx_controls *v
 		host_snprintf(text, sizeof(text), "%-15s  %-34s %s", words[controls[i].word], controls[i].name, state_of(c, v, &controls[i]));
 		line(opaque, text);
 	}
+	describe_memory(c, line, opaque);
 }

@@ -172,6 +172,21 @@ static void write_constants(struct vmx_vcpu *x)
 
 /* ---- vCPUs ---- */
 
+static void log_line(void *opaque, const char *text)
+{
+	host_log(LOG_DEBUG, "VT-x: %s", text);
+}
+
+static const struct hw_format *choose_format(struct vmx_vcpu *x, bool nested)
+{
+	u64 has = x->capabilities.ept_vpid;
+	if (!nested)
+		return &hw_format_shadow;
+	x->ept = hw_format_ept;
+	x->ept.largest = !(has & EPT_CAP_2M) ? 12 : !(has & EPT_CAP_1G) ? 21 : 30;
+	return &x->ept;
+}
+
 int vmx_vcpu_create(struct vcpu *v)
 {
 	if (step_create(v, EMULATOR_CODE) < 0)
@@ -190,7 +205,7 @@ int vmx_vcpu_create(struct vcpu *v)
 	x->vmcs = host_pages_create(1);
 	x->bitmaps = host_pages_create(1);
 	x->areas = host_pages_create(1);
-	x->hw.memory = memory && !missing ? memory->create(v, memory->nested ? &hw_format_ept : &hw_format_shadow) : NULL;
+	x->hw.memory = memory && !missing ? memory->create(v, choose_format(x, memory->nested)) : NULL;
 	if (!x->vmcs || !x->bitmaps || !x->areas || !x->hw.memory || !vmx_apic_create(v, x) || !vmx_cpus_init(&x->capabilities)) {
 		vmx_vcpu_destroy(v);
 		return -1;
@@ -205,6 +220,8 @@ int vmx_vcpu_create(struct vcpu *v)
 	static const struct hw_ops ops = { .fetch = vmx_fetch, .write = vmx_write, .enter = vmx_enter, .answer = vmx_answer };
 	hw_init(v, &ops, x->hw.memory);
 	x->hw.delivers = vmx_has(x, WORD_SECONDARY, PROC2_INTERRUPT_DELIVERY);
+	if (!v->index)
+		vmx_describe(&x->capabilities, &x->controls, log_line, NULL);
 	return 0;
 }
 

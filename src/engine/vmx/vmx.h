@@ -50,6 +50,7 @@ struct vmx_vcpu {
 	struct hw_vcpu hw;
 	struct vmx_capabilities capabilities;
 	struct vmx_controls controls;
+	struct hw_format ept; /* with pages as large as the processor has them there */
 	void *vmcs, *bitmaps; /* a page each */
 	struct vmx_msr_entry *areas; /* likewise: AREA_* */
 	struct vmx_cpu *active; /* where the VMCS is; NULL: nowhere. Written with interrupts off, there. */
