@@ -28,6 +28,7 @@ APPEND = "console=ttyS0 quiet panic=-1"
 MODULES = ["virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_modern_dev", "virtio/virtio_pci_legacy_dev", "virtio/virtio_pci",
            "block/virtio_blk"]
 NET_MODULES = ["../net/core/failover", "net/net_failover", "net/virtio_net"]
+SHARE_MODULES = ["../fs/fuse/fuse", "../fs/fuse/virtiofs", "../fs/netfs/netfs", "../fs/fscache/fscache", "../net/9p/9pnet", "../net/9p/9pnet_virtio", "../fs/9p/9p"]
 DISK_SIZE = 256 << 20
 IPERF_PORT, ECHO_PORT = 5207, 5208
 ECHO = """
@@ -50,6 +51,12 @@ HOST=127.0.0.1
 if [ -e /sys/class/net/eth0 ] && [ ! -e native ]; then
 	ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0 && ip route add default via 10.0.2.2
 	HOST=10.0.2.2
+fi
+SHARE=/bench/share
+if [ ! -e native ] && grep -q virtiofs /proc/filesystems; then
+	SHARE=/share
+	mkdir /share
+	mount -t virtiofs share /share 2>/dev/null || mount -t 9p -o trans=virtio,version=9p2000.L,msize=1048576 share /share
 fi
 run() {
 	N=$2
@@ -173,7 +180,9 @@ class Group:
         self.name, self.workloads, self.args = name, workloads, args
         self.root = os.path.join(work, name)
         self.initrd = os.path.join(work, name + ".initrd")
-        self.kernel = glob.glob(os.path.join(args.cache, "linux-cloud", "boot", "vmlinuz-*"))[0]
+        self.shares = any(workload.get("share") for workload in workloads)
+        kernel = "linux-generic" if self.shares else "linux-cloud"  # which has no 9p
+        self.kernel = glob.glob(os.path.join(args.cache, kernel, "boot", "vmlinuz-*"))[0]
         busybox = os.path.join(args.cache, "busybox", "bin", "busybox")
         packages = tree.Packages(args.cache)
         software = table["software"]
@@ -189,13 +198,16 @@ class Group:
         self.disk = os.path.join(work, name + ".disk") if any(workload.get("disk") for workload in workloads) else None
         self.format = next((workload["disk"] for workload in workloads if workload.get("disk")), None)
         self.net = any(workload.get("net") for workload in workloads)
-        if self.disk or self.net:
-            made.modules(os.path.join(args.cache, "linux-cloud"), MODULES + (NET_MODULES if self.net else []))
+        if self.disk or self.net or self.shares:
+            made.modules(os.path.join(args.cache, kernel), MODULES + (NET_MODULES if self.net else []) + (SHARE_MODULES if self.shares else []))
         self.script = made.script("script", script(workloads, args))
         subprocess.run([os.path.join(tree.SCRIPTS, "initramfs.sh"), busybox, self.initrd, self.root + self.script], check=True)
         if any(workload["group"] != "boot" for workload in workloads):
             made.pack(self.initrd)
         made.script("native", "")  # not packed: the script is in no guest
+        self.folder = os.path.join(self.root, "bench", "share")
+        if self.shares:
+            os.makedirs(self.folder)
         if self.disk:
             make_disk(self.disk)
             os.link(self.disk, os.path.join(self.root, "bench", "disk"))
@@ -220,10 +232,12 @@ class Group:
         if who == "tcg":
             disk = ["-drive", f"file={disk_file},format={self.format},if=virtio,cache=writeback"] if self.disk else []
             net = ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"] if self.net else []
-            return ["qemu-system-x86_64", *disk, *net, "-accel", "tcg", "-cpu", "max", "-m", args.memory, "-display", "none", "-serial", "stdio",
+            share = ["-fsdev", f"local,id=share,path={self.folder},security_model=none", "-device", "virtio-9p-pci,fsdev=share,mount_tag=share"]
+            return ["qemu-system-x86_64", *disk, *net, *(share if self.shares else []), "-accel", "tcg", "-cpu", "max", "-m", args.memory, "-display", "none", "-serial", "stdio",
                     "-monitor", "none", "-no-reboot", "-nodefaults", "-kernel", self.kernel, "-initrd", self.initrd, "-append", APPEND]
         disk = ["--disk", f"path={disk_file}"] if self.disk else []
         net = ["--net", "user"] if self.net else []
+        net += ["--share", f"path={self.folder}"] if self.shares else []
         return [args.nadir, "run", "--engine", args.engine, "--kernel", self.kernel, "--initrd", self.initrd, "--memory", args.memory, *disk, *net,
                 "--append", APPEND, *args.options]
 
@@ -316,7 +330,9 @@ def main():
     with open(os.path.join(HERE, "workloads.toml"), "rb") as file:
         table = tomllib.load(file)
     workloads = selected(table["workload"], args)
-    for package, name in (("linux-image-cloud-amd64", "linux-cloud"), ("busybox-static", "busybox")):
+    for package, name in (("linux-image-cloud-amd64", "linux-cloud"), ("linux-image-amd64", "linux-generic"), ("busybox-static", "busybox")):
+        if name == "linux-generic" and not any(workload.get("share") for workload in workloads):
+            continue
         subprocess.run([os.path.join(tree.SCRIPTS, "guest-package.sh"), package, os.path.join(args.cache, name)], stdout=sys.stderr, check=True)
     with tempfile.TemporaryDirectory(prefix="nadir-bench-") as work:
         names = dict.fromkeys("check" if args.check else workload["group"] for workload in workloads)
