@@ -43,7 +43,7 @@ END = 'all guests have ended'
 SVM = [f'{name}-{width}' for name in ('alignment', 'apic', 'b1_ring', 'b3_sensitive', 'b4_transitions', 'b5_interrupts', 'b7_hidden', 'debuggee',
                                       'double_fault', 'exceptions', 'flags', 'fpu_xsave', 'gates', 'io_permission', 'iret', 'mmio', 'msr_cpuid',
                                       'neighbours', 'segments', 'smc', 'strings') for width in (32, 64)]
-SVM += ['ioapic-32', 'legacy-32', 'narrow-32', 'paging-64', 'pic_pit-32', 'place-64', 'place_code-64', 'place_state-64', 'real_mode-32',
+SVM += ['apic_exits-64', 'ioapic-32', 'legacy-32', 'narrow-32', 'paging-64', 'pic_pit-32', 'place-64', 'place_code-64', 'place_state-64', 'real_mode-32',
         'task_switch-32', 'v86-32', 'smp-64', 'smp-64 2', 'litmus-64 2', 'litmus-64 4', 'startup-64 4', 'torture-64 2', 'paravirt-64 2', 'garbage-64']
 
 # The same without nested paging, by both back ends. Not task_switch-32 and double_fault: TCG has no intercept for task switches, and loads the CR3 of a TSS

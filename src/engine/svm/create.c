@@ -111,6 +111,9 @@ static void init_vmcb(struct vcpu *v, struct svm_vcpu *s)
 	set_msr_map(v, msr_map);
 	memset(io_map, 0xff, SVM_IO_PAGES * PAGE_SIZE);
 	svm_set_intercepts(b, s->features, s->hw.memory->ops->nested);
+	s->virtual_tpr = !(v->without & BIT(HW_VIRTUAL_TPR));
+	if (!s->virtual_tpr)
+		svm_intercept_cr8(b);
 	b->msrpm = host_physical(msr_map);
 	b->iopm = host_physical(io_map);
 	b->nested = s->hw.memory->ops->nested ? NP_ENABLE : 0;

@@ -5,6 +5,7 @@
 #include "arch/asm.h"
 #include "arch/exception.h"
 #include "cpu/control.h"
+#include "irq/lapic.h"
 
 #define EXIT_CODE_NMI 0x61
 
@@ -38,9 +39,9 @@ static void run_guest(u64 *gpr, u64 vmcb, u64 host)
 
 /* ---- before ---- */
 
-static void set_interrupt_control(const struct hw_vcpu *hw, struct vmcb *b)
+static void set_interrupt_control(const struct vcpu *v, const struct svm_vcpu *s, struct vmcb *b)
 {
-	u64 control = V_INTR_MASKING | (hw->window ? V_IRQ | V_PRIORITY | V_IGNORE_TPR : 0);
+	u64 control = V_INTR_MASKING | (s->hw.window ? V_IRQ | V_PRIORITY | V_IGNORE_TPR : 0) | (s->virtual_tpr ? lapic_cr8(v->lapic) : 0);
 	if (b->interrupt_control == control)
 		return;
 	b->interrupt_control = control;
@@ -73,7 +74,7 @@ static void load(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
 	cpu->last = s;
 	svm_choose_asid(s, cpu, hw_memory_stale(s->hw.memory, host_cpu()));
 	set_root(&s->hw, b);
-	set_interrupt_control(&s->hw, b);
+	set_interrupt_control(v, s, b);
 	set_tsc_offset(v, b);
 	svm_update_intercepts(v);
 	b->interrupt_state = 0;
@@ -98,9 +99,18 @@ static void take_event(struct hw_vcpu *hw, u64 event)
 	hw->event_error = (u32)(event >> 32);
 }
 
+/* The lower half of TPR stays if the guest left CR8 alone. */
+static void take_tpr(struct lapic *lapic, u64 cr8)
+{
+	if (lapic_cr8(lapic) != cr8)
+		lapic_set_cr8(lapic, cr8);
+}
+
 static void store(struct vcpu *v, struct svm_vcpu *s)
 {
 	struct vmcb *b = s->vmcb;
+	if (s->virtual_tpr)
+		take_tpr(v->lapic, b->interrupt_control & V_TPR);
 	if (v->cr4 & CR4_OSXSAVE)
 		v->xcr0 = xgetbv(0); /* not all CPUs leave at XSETBV (QEMU's TCG) */
 	hw_registers_leave(v);

@@ -3,9 +3,10 @@
 #include "engine/svm/svm.h"
 
 #include "arch/exception.h"
+#include "irq/lapic.h"
 #include "vcpu/exit.h"
 
-enum { EXIT_CODE_VINTR = 0x64, EXIT_CODE_IRET = 0x74, EXIT_CODE_PAUSE = 0x77, EXIT_CODE_READ_CR0 = 0x00, EXIT_CODE_READ_CR4 = 0x04 };
+enum { EXIT_CODE_VINTR = 0x64, EXIT_CODE_IRET = 0x74, EXIT_CODE_PAUSE = 0x77, EXIT_CODE_READ_CR0 = 0x00, EXIT_CODE_READ_CR4 = 0x04, EXIT_CODE_READ_CR8 = 0x08, EXIT_CODE_WRITE_CR8 = 0x18 };
 
 /* ---- answers that only AMD-V needs ---- */
 
@@ -112,11 +113,11 @@ static const struct code {
 	[0x00] = { AT_TIMES, "CR0 read", control_register },
 	[0x03] = { SHADOWED, "CR3 read", control_register },
 	[0x04] = { AT_TIMES, "CR4 read", control_register },
-	[0x08] = { ALWAYS, "CR8 read", control_register },
+	[0x08] = { AT_TIMES, "CR8 read", control_register },
 	[0x10] = { ALWAYS, "CR0 write", control_register },
 	[0x13] = { SHADOWED, "CR3 write", control_register },
 	[0x14] = { ALWAYS, "CR4 write", control_register },
-	[0x18] = { ALWAYS, "CR8 write", control_register },
+	[0x18] = { AT_TIMES, "CR8 write", control_register },
 	[0x20 ... 0x2f] = { ALWAYS, "debug register read", debug_register },
 	[0x30 ... 0x3f] = { ALWAYS, "debug register write", debug_register },
 	[0x40 + VEC_DB] = { ALWAYS, "#DB", debug_exception },
@@ -181,16 +182,34 @@ void svm_intercept_reads(struct vmcb *b, bool cr0, bool cr4)
 	set(b, EXIT_CODE_READ_CR4, cr4);
 }
 
+void svm_intercept_cr8(struct vmcb *b)
+{
+	set(b, EXIT_CODE_READ_CR8, true);
+	set(b, EXIT_CODE_WRITE_CR8, true);
+}
+
+/* Whether an interrupt waits for the guest to lower its TPR, which must leave then. */
+static bool tpr_holds_back(struct svm_vcpu *s, struct lapic *lapic)
+{
+	if (lapic->vectors_changed)
+		s->requests = lapic_highest_of(lapic, LAPIC_IRR) >= 0;
+	lapic->vectors_changed = false;
+	return s->requests && lapic_tpr_threshold(lapic);
+}
+
 void svm_update_intercepts(struct vcpu *v)
 {
 	struct svm_vcpu *s = svm_of(v);
+	bool lowers = s->virtual_tpr && tpr_holds_back(s, v->lapic);
 	bool pauses = s->hw.pauses && !(s->features & SVM_PAUSE_FILTER);
-	u32 wanted = (u32)s->hw.window | (u32)v->nmi_blocked << 1 | (u32)pauses << 2;
+	u32 wanted = (u32)s->hw.window | (u32)v->nmi_blocked << 1 | (u32)pauses << 2 | (u32)lowers << 3;
 	if (likely(wanted == s->intercepts))
 		return;
 	s->intercepts = wanted;
 	set(s->vmcb, EXIT_CODE_VINTR, s->hw.window);
 	set(s->vmcb, EXIT_CODE_IRET, v->nmi_blocked);
+	if (s->virtual_tpr)
+		set(s->vmcb, EXIT_CODE_WRITE_CR8, lowers);
 	if (!(s->features & SVM_PAUSE_FILTER))
 		set(s->vmcb, EXIT_CODE_PAUSE, pauses);
 }

@@ -32,6 +32,8 @@ struct svm_vcpu {
 	u32 features; /* CPUID 8000000AH EDX */
 	const struct svm_cpu *cpu; /* whose ASID this is */
 	u64 generation;
+	bool virtual_tpr; /* CR8 is the VMCB's V_TPR while the guest runs, from and to the local APIC's at each entry and exit; constant after creation */
+	bool requests; /* some vector is in IRR */
 	u32 intercepts; /* what svm_update_intercepts was told last */
 	u64 exits[SVM_ROWS];
 };
@@ -69,6 +71,8 @@ void svm_write(struct vcpu *vcpu, u32 groups);
 /* What leaves always; reads of CR0 and CR4, where the guest is to see another value than the processor has; and for this entry. */
 void svm_set_intercepts(struct vmcb *vmcb, u32 features, bool nested);
 void svm_intercept_reads(struct vmcb *vmcb, bool cr0, bool cr4);
+/* Without a virtual TPR. */
+void svm_intercept_cr8(struct vmcb *vmcb);
 void svm_update_intercepts(struct vcpu *vcpu);
 enum hw_next svm_answer(struct vcpu *vcpu, struct exit *exit);
 void svm_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);

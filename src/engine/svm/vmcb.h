@@ -23,6 +23,7 @@
 #define TLB_FLUSH_ALL 1
 #define TLB_FLUSH_ASID 3
 
+#define V_TPR 0xfull
 #define V_IRQ BIT(8)
 #define V_PRIORITY (0xfull << 16)
 #define V_IGNORE_TPR BIT(20)
