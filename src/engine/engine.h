@@ -28,6 +28,9 @@ struct engine_ops {
 	/* Optional: the vCPU did next to nothing for a while, and all others too if `all`. Give back memory that can be had anew, on the vCPU's own thread
 	 * between two runs. */
 	void (*rest)(struct vcpu *vcpu, bool all);
+	/* Optional, where a processor takes interrupts that are posted (vcpu->posted) while it runs the guest: something was posted and the vCPU is to be told. False: it is not in the
+	 * guest, and must be kicked. Any thread. */
+	bool (*notify)(struct vcpu *vcpu);
 	/* The vCPU's state was changed from outside (reset, restore, debugger): drop what was derived from it. */
 	void (*state_changed)(struct vcpu *vcpu);
 	/* Optional, where hardware stores to guest memory: tell by ram_log_add what it logged since the last time; no vCPU runs, any thread. Called for each

@@ -183,7 +183,7 @@ void host_space_stop(u32 *stop);
  *     vcpu_watch(vcpu, NULL);
  *
  * Interrupts of the host must leave the guest unacknowledged (VMX: external-interrupt exiting without acknowledge-on-exit; SVM: INTR intercept,
- * V_INTR_MASKING), or be given to the host after it. Time slices end by such an interrupt, or by host_timer_now; kicks are such. An NMI that left a guest is handed
+ * V_INTR_MASKING), or be given to the host after it (host_interrupt). Time slices end by such an interrupt, or by host_timer_now; kicks are such. An NMI that left a guest is handed
  * over by host_nmi. FS, GS base, TR, GDTR, IDTR, CR3, CR4 and EFER of the host differ from CPU to CPU or by thread only in GS base, FS base, TR
  * base, GDTR base: read them, between host_hold and host_release, into the host-state area; CR4 has VMXE clear until the engine sets it,
  * EFER SVME likewise, and both may stay set. The host uses vector registers not at all, but keeps a thread's across everything; what it
@@ -219,6 +219,12 @@ void host_nmi(void);
 u64 host_timer_due(void);
 /* They did: what the interrupt would have done. With nothing held. */
 void host_timer_now(void);
+/* An interrupt left the guest and has been acknowledged: let the host's handler have it. Between host_hold and host_release, when nothing there depends on the CPU any more: the
+ * calling thread may be on another one afterwards. */
+void host_interrupt(u8 vector);
+/* An interrupt that does nothing to the host, for a processor that runs a guest to look at what was posted: its vector; and send it to a CPU, from any thread. */
+u8 host_notification(void);
+void host_notify(unsigned cpu);
 /* Call a function on a CPU with interrupts off, and wait for it: VMCLEAR of what was loaded there, TLB flushes. Not between host_hold and
  * host_release, and not with a lock held that the function wants. */
 void host_cpu_call(unsigned cpu, void (*function)(void *opaque), void *opaque);

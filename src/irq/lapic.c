@@ -405,7 +405,7 @@ static bool loaded(void *object)
 }
 
 const struct state_table lapic_state = STATE_TABLE(struct lapic, loaded,
-	STATE_NONE(struct lapic, page), STATE(struct lapic, own), STATE_NONE(struct lapic, direct), STATE_NONE(struct lapic, vectors_changed), STATE(struct lapic, base),
+	STATE_NONE(struct lapic, page), STATE(struct lapic, own), STATE_NONE(struct lapic, direct), STATE_NONE(struct lapic, posted), STATE_NONE(struct lapic, vectors_changed), STATE(struct lapic, base),
 	STATE(struct lapic, errors), STATE(struct lapic, lint_line), STATE(struct lapic, lint_remote_irr),
 	STATE(struct lapic, timer.deadline), STATE(struct lapic, timer.not_before), STATE(struct lapic, timer.tsc_deadline),
 	STATE_NONE(struct lapic, timer.mode), STATE_NONE(struct lapic, timer.shift),

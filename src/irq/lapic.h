@@ -40,6 +40,7 @@ struct lapic {
 	u32 *page;
 	u32 own[LAPIC_WORDS];
 	bool direct; /* the processor reads registers for the guest, or delivers and ends interrupts, and nobody else is asked: set by who gave the page */
+	bool posted; /* it takes posted interrupts, too: constant after creation, any thread reads it */
 	bool vectors_changed; /* software changed IRR, ISR or TMR: for whoever derives something of them, who clears it */
 	u64 base;   /* IA32_APIC_BASE */
 	u32 errors; /* what the next write to ESR makes readable */

@@ -4,12 +4,13 @@
  * the owner misses was set after ON was cleared, and its poster found ON clear and notifies. */
 #include "irq/posted.h"
 
-static void atomic_set_bit(u64 *set, u8 n, bool on)
+/* What it was. */
+static bool atomic_set_bit(u64 *set, u8 n, bool on)
 {
+	u64 bit = BIT(n % 64);
 	if (on)
-		__atomic_fetch_or(&set[n / 64], BIT(n % 64), __ATOMIC_SEQ_CST);
-	else
-		__atomic_fetch_and(&set[n / 64], ~BIT(n % 64), __ATOMIC_SEQ_CST);
+		return __atomic_fetch_or(&set[n / 64], bit, __ATOMIC_SEQ_CST) & bit;
+	return __atomic_fetch_and(&set[n / 64], ~bit, __ATOMIC_SEQ_CST) & bit;
 }
 
 bool posted_post(struct posted *posted, u8 vector, bool level)
@@ -23,11 +24,21 @@ bool posted_post(struct posted *posted, u8 vector, bool level)
 	return !(__atomic_fetch_or(control, POSTED_ON, __ATOMIC_SEQ_CST) & POSTED_ON);
 }
 
+bool posted_post_aside(struct posted *posted, u8 vector, bool level)
+{
+	bool was = __atomic_load_n(&posted->level[vector / 64], __ATOMIC_SEQ_CST) & BIT(vector % 64);
+	if (!level && !was)
+		return false;
+	atomic_set_bit(posted->level, vector, level);
+	atomic_set_bit(posted->aside, vector, true);
+	return true;
+}
+
 bool posted_pending(const struct posted *posted)
 {
 	u64 any = 0;
 	for (unsigned i = 0; i < 4; i++)
-		any |= __atomic_load_n(&posted->descriptor.pir[i], __ATOMIC_SEQ_CST);
+		any |= __atomic_load_n(&posted->descriptor.pir[i], __ATOMIC_SEQ_CST) | __atomic_load_n(&posted->aside[i], __ATOMIC_SEQ_CST);
 	return any;
 }
 
@@ -40,6 +51,8 @@ bool posted_drain(struct posted *posted, u64 vectors[4], u64 level[4])
 		vectors[i] = 0;
 		if (__atomic_load_n(&posted->descriptor.pir[i], __ATOMIC_SEQ_CST))
 			vectors[i] = __atomic_exchange_n(&posted->descriptor.pir[i], 0, __ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&posted->aside[i], __ATOMIC_SEQ_CST))
+			vectors[i] |= __atomic_exchange_n(&posted->aside[i], 0, __ATOMIC_SEQ_CST);
 		level[i] = __atomic_load_n(&posted->level[i], __ATOMIC_SEQ_CST) & vectors[i];
 		any |= vectors[i];
 	}
@@ -56,4 +69,4 @@ void posted_suppress(struct posted *posted, bool suppress)
 
 const struct state_table posted_state = STATE_TABLE(struct posted, NULL,
 	STATE(struct posted, descriptor.pir), STATE(struct posted, descriptor.control), STATE_NONE(struct posted, descriptor.reserved),
-	STATE(struct posted, level));
+	STATE(struct posted, level), STATE(struct posted, aside));

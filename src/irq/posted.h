@@ -24,15 +24,26 @@ _Static_assert(sizeof(struct posted_descriptor) == 64, "VT-d: the descriptor is 
 _Static_assert(offsetof(struct posted_descriptor, control) == 32, "VT-d: ON is bit 256");
 
 /* The descriptor and what hardware has no place for: which posted vectors are level-triggered (they need an EOI
- * broadcast). All fields are accessed atomically by any thread. All zero is the empty state. */
+ * broadcast), and requests that hardware must not take, since it knows nothing of that. All fields are accessed atomically by any thread. All zero is the empty state. */
 struct posted {
 	struct posted_descriptor descriptor;
 	u64 level[4];
+	u64 aside[4]; /* as pir */
 };
 
 /* Post a fixed interrupt, from any thread. True: the owner must be notified (kicked), which is then this caller's duty.
  */
 bool posted_post(struct posted *posted, u8 vector, bool level);
+
+/* The same where a processor takes what is in the descriptor, if the interrupt is one for software: level-triggered, or the first edge after that. False: it is not, and nothing was
+ * posted. True: it was, and the owner must be kicked, out of the guest. */
+bool posted_post_aside(struct posted *posted, u8 vector, bool level);
+
+/* Whether the owner has been notified, and has not looked yet. */
+static inline bool posted_outstanding(const struct posted *posted)
+{
+	return __atomic_load_n(&posted->descriptor.control, __ATOMIC_SEQ_CST) & POSTED_ON;
+}
 
 /* Whether anything is posted; from any thread. */
 bool posted_pending(const struct posted *posted);

@@ -10,13 +10,24 @@ static void request(struct vm_cpu *cpu, u32 bits)
 	vm_kick(cpu, PENDING_KICK);
 }
 
+/* Where the processor takes posted interrupts it makes no exit, but for what it does not know. */
+static void post(struct vm_cpu *cpu, u8 vector, bool level)
+{
+	struct vcpu *v = &cpu->vcpu;
+	bool takes = cpu->lapic.posted && v->engine->notify;
+	if (takes && posted_post_aside(&cpu->posted, vector, level))
+		vm_kick(cpu, PENDING_INTERRUPT);
+	else if (posted_post(&cpu->posted, vector, level) && !(takes && v->engine->notify(v)))
+		vm_kick(cpu, PENDING_INTERRUPT);
+}
+
 void vm_interrupt_cpu(struct vm_cpu *cpu, const struct interrupt *i)
 {
 	switch (i->delivery) {
 	case DELIVERY_FIXED:
 	case DELIVERY_LOWEST_PRIORITY:
-		if (lapic_enabled(&cpu->lapic) && posted_post(&cpu->posted, i->vector, i->level))
-			vm_kick(cpu, PENDING_INTERRUPT);
+		if (lapic_enabled(&cpu->lapic))
+			post(cpu, i->vector, i->level);
 		break;
 	case DELIVERY_NMI:
 		vm_kick(cpu, PENDING_NMI);

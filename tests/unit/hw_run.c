@@ -11,6 +11,7 @@
 #include "engine/step/step.h"
 #include "engine/svm/svm.h"
 #include "flat_guest.h"
+#include "irq/lapic.h"
 
 #include <string.h>
 
@@ -93,6 +94,21 @@ static int acknowledge(struct vcpu *vcpu)
 	return taken;
 }
 
+/* Of a processor that delivers by itself: what is posted is taken; `extint`: the 8259 pair asks. */
+static struct lapic lapic;
+static struct posted posted;
+static bool extint;
+static unsigned refreshed;
+
+static bool refresh(struct vcpu *vcpu)
+{
+	u64 vectors[4], level[4];
+	vcpu_clear_pending(vcpu, PENDING_INTERRUPT);
+	posted_drain(&posted, vectors, level);
+	refreshed++;
+	return extint;
+}
+
 static int create(struct vcpu *vcpu)
 {
 	if (step_create(vcpu, 1u << 20))
@@ -116,7 +132,7 @@ static const struct engine_ops engine = {
 
 static int set_up(void **state)
 {
-	static const struct vcpu_ops vm = { .exit = on_exit_of_guest, .interrupt_acknowledge = acknowledge };
+	static const struct vcpu_ops vm = { .exit = on_exit_of_guest, .interrupt_acknowledge = acknowledge, .interrupt_refresh = refresh };
 	guest = flat_create_on(&engine, "x86-64");
 	v = &guest->vcpu;
 	v->ops = &vm;
@@ -127,6 +143,9 @@ static int set_up(void **state)
 	vector = -1;
 	memset(&cpu, 0, sizeof(cpu));
 	memset(&last, 0, sizeof(last));
+	memset(&posted, 0, sizeof(posted));
+	extint = false;
+	refreshed = 0;
 	return 0;
 }
 
@@ -178,6 +197,51 @@ static void interrupts_wait_for_their_window(void **state)
 	}
 	assert_int_equal(cpu.seen[2].event, EVENT(EXTERNAL, 0x31));
 	assert_false(cpu.seen[2].window);
+}
+
+/* Where the processor delivers the local APIC's interrupts: no window, and nothing is injected but what the 8259 pair has. */
+static void the_processor_delivers(void **state)
+{
+	static const struct act acts[] = { { NULL, hw_nothing }, { sti, hw_nothing }, { NULL, leave } };
+	hw_of(v)->delivers = true;
+	v->rflags &= ~RFLAGS_IF;
+	vector = 0x31;
+	vcpu_set_pending(v, PENDING_INTERRUPT);
+	assert_int_equal(run(acts), EXIT_PAUSE);
+	assert_true(refreshed && !cpu.seen[0].window && !cpu.seen[0].event && !cpu.seen[2].event);
+	assert_int_equal(vector, 0x31);
+	v->rflags &= ~RFLAGS_IF;
+	extint = true;
+	vcpu_set_pending(v, PENDING_INTERRUPT);
+	assert_int_equal(run(acts), EXIT_PAUSE);
+	assert_true(cpu.seen[0].window && cpu.seen[1].window && !cpu.seen[1].event);
+	assert_int_equal(cpu.seen[2].event, EVENT(EXTERNAL, 0x31));
+}
+
+static bool told;
+
+static void post_inside(struct vcpu *vcpu)
+{
+	assert_true(posted_post(&posted, 0x41, false));
+	told = hw_notify(vcpu);
+}
+
+/* What is posted while the guest runs is the processor's to take; else it is looked at before the next entry, whoever was told. */
+static void posted_interrupts_find_the_guest(void **state)
+{
+	static const struct act acts[] = { { post_inside, hw_nothing }, { NULL, leave } };
+	hw_of(v)->delivers = true;
+	v->lapic = &lapic;
+	v->posted = &posted;
+	lapic.posted = true;
+	assert_false(hw_notify(v));
+	assert_int_equal(run(acts), EXIT_PAUSE);
+	assert_true(told);
+	assert_int_equal(refreshed, 1); /* no processor took it */
+	assert_false(posted_outstanding(&posted));
+	assert_false(hw_notify(v));
+	lapic.posted = false;
+	v->lapic = NULL;
 }
 
 static void what_waits_is_pending_after_a_run(void **state)
@@ -510,6 +574,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(interrupts_are_injected_once),
 		TEST(interrupts_wait_for_their_window),
+		TEST(the_processor_delivers),
+		TEST(posted_interrupts_find_the_guest),
 		TEST(what_waits_is_pending_after_a_run),
 		TEST(nmis_wait_for_iret),
 		TEST(a_kick_enters_nothing),

@@ -33,6 +33,28 @@ static void test_first_post_notifies(void **state)
 	assert_true(posted_post(&p, 0x31, false));
 }
 
+/* What a processor must not take: levels, and the edge that tells software of the end of that. */
+static void test_aside(void **state)
+{
+	struct posted p = { 0 };
+	u64 vectors[4], level[4];
+
+	assert_false(posted_post_aside(&p, 0x40, false));
+	assert_false(posted_pending(&p));
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(posted_post_aside(&p, 0x40, !i));
+		assert_int_equal(p.descriptor.pir[1], 0);
+		assert_false(posted_outstanding(&p));
+		assert_true(posted_pending(&p));
+		posted_post(&p, 0x41, false);
+		assert_true(posted_drain(&p, vectors, level));
+		assert_int_equal(vectors[1], 3);
+		assert_int_equal(level[1], !i);
+		assert_false(posted_pending(&p));
+	}
+	assert_false(posted_post_aside(&p, 0x40, false));
+}
+
 /* The last trigger mode posted counts. */
 static void test_trigger_mode(void **state)
 {
@@ -119,6 +141,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_first_post_notifies),
+		cmocka_unit_test(test_aside),
 		cmocka_unit_test(test_trigger_mode),
 		cmocka_unit_test(test_suppression),
 		cmocka_unit_test(test_other_fields_stay),

@@ -66,6 +66,7 @@ struct hw_vcpu {
 	struct hw_code code;
 	u8 pauses; /* that are to leave, where the processor does not count them (hw_pause_uncounted) */
 	bool window; /* an interrupt waits until the guest takes it */
+	u32 inside; /* atomic, where the processor takes posted interrupts: the vCPU is in the guest on run.cpu, or about to be, and has nothing posted that was to be told before */
 	bool delivers; /* the processor delivers the local APIC's interrupts by itself; constant after creation */
 	bool nmi_waits; /* likewise */
 	bool ran; /* guest memory may have changed since step looked last */
@@ -88,6 +89,7 @@ void hw_init(struct vcpu *vcpu, const struct hw_ops *ops, struct hw_memory *memo
 void hw_run(struct vcpu *vcpu, struct exit *exit);
 void hw_sync(struct vcpu *vcpu);
 void hw_state_changed(struct vcpu *vcpu);
+bool hw_notify(struct vcpu *vcpu);
 void hw_report(struct vcpu *vcpu, void (*line)(void *opaque, const char *text), void *opaque);
 
 /* Let struct vcpu know these groups. */

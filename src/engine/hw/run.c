@@ -4,6 +4,7 @@
 #include "cpu/control.h"
 #include "cpu/event.h"
 #include "engine/step/step.h"
+#include "irq/lapic.h"
 
 enum hw_next hw_fail(struct exit *exit, const char *what)
 {
@@ -195,18 +196,42 @@ static enum hw_next prepare(struct vcpu *v, struct hw_vcpu *hw, struct exit *exi
 
 /* ---- the loop ---- */
 
+/* Whether interrupts that were posted before wait to be taken by software. What is posted from now on makes an interrupt that the processor takes in the guest; if it comes too late,
+ * it finds the host, and is seen here next time. Intel SDM volume 3, "Posted-Interrupt Processing". */
+static bool was_posted(struct vcpu *v, struct hw_vcpu *hw)
+{
+	if (!v->lapic || !v->lapic->posted)
+		return false;
+	__atomic_store_n(&hw->inside, 1, __ATOMIC_SEQ_CST);
+	if (likely(!posted_outstanding(v->posted)))
+		return false;
+	vcpu_set_pending(v, PENDING_INTERRUPT);
+	return true;
+}
+
+bool hw_notify(struct vcpu *v)
+{
+	struct hw_vcpu *hw = hw_of(v);
+	if (!__atomic_load_n(&hw->inside, __ATOMIC_SEQ_CST))
+		return false;
+	host_notify(__atomic_load_n(&hw->run.cpu, __ATOMIC_SEQ_CST));
+	return true;
+}
+
 /* Who sets something pending reads run.cpu after that: either it is seen here, or the guest is interrupted. */
 static enum hw_next enter(struct vcpu *v, struct hw_vcpu *hw, struct exit *exit)
 {
 	const char *what = NULL;
 	u64 held = host_hold();
 	__atomic_store_n(&hw->run.cpu, host_cpu(), __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&v->pending, __ATOMIC_SEQ_CST)) {
+	if (was_posted(v, hw) || __atomic_load_n(&v->pending, __ATOMIC_SEQ_CST)) {
+		__atomic_store_n(&hw->inside, 0, __ATOMIC_SEQ_CST);
 		host_release(held);
 		return HW_ENTER;
 	}
 	hw->entries++;
 	bool good = hw->ops->enter(v, &what);
+	__atomic_store_n(&hw->inside, 0, __ATOMIC_SEQ_CST);
 	hw->known = 0;
 	hw->ran = true;
 	host_release(held);

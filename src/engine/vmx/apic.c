@@ -113,13 +113,14 @@ bool vmx_apic_create(struct vcpu *v, struct vmx_vcpu *x)
 		return false;
 	lapic_use_page(v->lapic, x->apic_page);
 	v->lapic->direct = vmx_has(x, WORD_SECONDARY, PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY);
+	v->lapic->posted = vmx_has(x, WORD_PIN, PIN_POSTED);
 	return true;
 }
 
 void vmx_apic_destroy(struct vcpu *v, struct vmx_vcpu *x)
 {
 	lapic_use_page(v->lapic, NULL);
-	v->lapic->direct = false;
+	v->lapic->direct = v->lapic->posted = false;
 	host_pages_destroy(x->apic_page, 1);
 }
 
@@ -134,6 +135,10 @@ void vmx_apic_init(struct vcpu *v, struct vmx_vcpu *x)
 		vmwrite(VMCS_APIC_ACCESS, x->apic_access);
 	if (!vmx_has(x, WORD_SECONDARY, PROC2_INTERRUPT_DELIVERY))
 		return;
+	if (vmx_has(x, WORD_PIN, PIN_POSTED)) {
+		vmwrite(VMCS_POSTED_VECTOR, host_notification());
+		vmwrite(VMCS_POSTED_DESCRIPTOR, host_physical(&v->posted->descriptor));
+	}
 	vmwrite(VMCS_GUEST_INTERRUPT_STATUS, 0);
 	for (unsigned i = 0; i < 4; i++)
 		vmwrite(VMCS_EOI_EXIT0 + 2 * i, 0);

@@ -14,7 +14,7 @@ static const struct vmx_control controls[] = {
 	ROW(WORD_PIN, USE_REQUIRED, PIN_NMI, "NMI exiting", 0, false),
 	ROW(WORD_PIN, USE_REQUIRED, PIN_VIRTUAL_NMI, "virtual NMIs", 0, false),
 	ROW(WORD_PIN, USE_WANTED, PIN_PREEMPTION_TIMER, "VMX-preemption timer", 0, false),
-	ROW(WORD_PIN, USE_NONE, PIN_POSTED, "posted interrupts", 0, false),
+	ROW(WORD_PIN, USE_WANTED, PIN_POSTED, "posted interrupts", 0, false),
 
 	ROW(WORD_PROCESSOR, USE_CHANGES, PROC_INTERRUPT_WINDOW, "interrupt-window exiting", 0, false),
 	ROW(WORD_PROCESSOR, USE_REQUIRED, PROC_TSC_OFFSET, "TSC offsetting", 0, false),
@@ -65,7 +65,7 @@ static const struct vmx_control controls[] = {
 	ROW(WORD_EXIT, USE_REQUIRED, EXIT_SAVE_DEBUG, "save debug controls", 0, false),
 	ROW(WORD_EXIT, USE_REQUIRED, EXIT_HOST_64, "host address-space size", 0, false),
 	ROW(WORD_EXIT, USE_NONE, EXIT_LOAD_PERF, "load IA32_PERF_GLOBAL_CTRL", 0, false),
-	ROW(WORD_EXIT, USE_NONE, EXIT_ACKNOWLEDGE, "acknowledge interrupt on exit", 0, false),
+	ROW(WORD_EXIT, USE_WANTED, EXIT_ACKNOWLEDGE, "acknowledge interrupt on exit", 0, false),
 	ROW(WORD_EXIT, USE_NONE, EXIT_SAVE_PAT, "save IA32_PAT", 0, false),
 	ROW(WORD_EXIT, USE_NONE, EXIT_LOAD_PAT, "load IA32_PAT", 0, false),
 	ROW(WORD_EXIT, USE_NONE, EXIT_SAVE_EFER, "save IA32_EFER", 0, false),

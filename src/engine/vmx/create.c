@@ -249,6 +249,7 @@ const struct engine_ops engine_vmx = {
 	.run = hw_run,
 	.sync = hw_sync,
 	.rest = step_rest,
+	.notify = hw_notify,
 	.state_changed = hw_state_changed,
 	.report = vmx_report,
 };

@@ -251,6 +251,13 @@ static bool can_run(const struct vcpu *v, const struct vmx_vcpu *x)
 	return vmx_has(x, WORD_SECONDARY, PROC2_UNRESTRICTED) || (v->cr0 & needed) == needed;
 }
 
+/* The processor has acknowledged the host's interrupt that left the guest, where it takes posted ones. */
+static void give_interrupt(const struct vmx_vcpu *x)
+{
+	if (x->reason == VMX_INTERRUPT && vmx_has(x, WORD_EXIT, EXIT_ACKNOWLEDGE))
+		host_interrupt((u8)vmread(VMCS_EXIT_EVENT));
+}
+
 bool vmx_enter(struct vcpu *v, const char **what)
 {
 	struct vmx_vcpu *x = vmx_of(v);
@@ -276,5 +283,6 @@ bool vmx_enter(struct vcpu *v, const char **what)
 		vmx_refused_state(v);
 	else
 		store(v, x);
+	give_interrupt(x);
 	return true;
 }

@@ -69,6 +69,19 @@ void host_timer_now(void)
 {
 }
 
+void host_interrupt(u8 vector)
+{
+}
+
+u8 host_notification(void)
+{
+	return 0;
+}
+
+void host_notify(unsigned cpu)
+{
+}
+
 void host_cpu_call(unsigned cpu, void (*function)(void *opaque), void *opaque)
 {
 }

@@ -71,6 +71,26 @@ void host_nmi(void)
 	__asm__ volatile("int %0" ::"i"(VEC_NMI) : "memory");
 }
 
+/* trap.S: INT n and RET, 4 bytes each. */
+extern const u8 trap_raise[];
+
+void host_interrupt(u8 vector)
+{
+	const u8 *raise = trap_raise + 4 * vector;
+	__asm__ volatile("call *%0" ::"r"(raise) : "memory", "cc");
+}
+
+u8 host_notification(void)
+{
+	return VECTOR_POSTED;
+}
+
+void host_notify(unsigned cpu)
+{
+	if (cpu < cpu_count)
+		apic_send(cpus[cpu]->apic_id, VECTOR_POSTED);
+}
+
 void host_cpu_call(unsigned cpu, void (*function)(void *opaque), void *opaque)
 {
 	cpu_call(cpu, function, opaque);

@@ -7,7 +7,7 @@
 #define CPUS_MAX 64
 
 /* Vectors. Those of devices are below. */
-enum { VECTOR_DEVICE = 0x30, VECTOR_TIMER = 0xec, VECTOR_WAKE, VECTOR_CALL, VECTOR_SCHEDULE, VECTOR_SPURIOUS = 0xff };
+enum { VECTOR_DEVICE = 0x30, VECTOR_TIMER = 0xec, VECTOR_WAKE, VECTOR_CALL, VECTOR_SCHEDULE, VECTOR_POSTED, VECTOR_SPURIOUS = 0xff };
 
 struct thread;
 

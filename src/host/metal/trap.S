@@ -23,6 +23,22 @@ trap_entries:
 	.set vector, vector + 1
 	.endr
 
+	.macro raise vector
+	.balign 4
+	.byte 0xcd, \vector
+	ret
+	.endm
+
+	.globl trap_raise
+	.balign 4
+trap_raise:
+	.set vector, 0
+	.rept 256
+	raise %vector
+	.set vector, vector + 1
+	.endr
+
+	.balign 16
 	.globl trap_common
 trap_common:
 	pushq %r15

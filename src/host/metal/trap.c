@@ -44,6 +44,8 @@ static void interrupt(u64 vector)
 	apic_eoi();
 	if (vector == VECTOR_TIMER)
 		thread_tick();
+	else if (vector == VECTOR_POSTED)
+		return; /* the guest that it was meant for has left */
 	else if (vector == VECTOR_WAKE)
 		cpu->resched = true;
 	else if (vector == VECTOR_CALL)
