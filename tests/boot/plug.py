@@ -230,6 +230,51 @@ def check_reboot(machine):
     machine.say("appears /sys/class/net/eth0; ! [ -e /dev/vda ]")
 
 
+def take_snapshot(machine, name):
+    """Until it is complete."""
+    assert machine.ask("snapshot", "plug") == name
+    while not os.path.isdir(machine.path(os.path.join("snapshots", name))):
+        time.sleep(0.1)
+
+
+def check_snapshot(args, machine):
+    """A machine goes on from a snapshot with what was added, where it was; what left is not there."""
+    data = random.randbytes(MIB)
+    with open(machine.path("keep"), "wb") as file:
+        file.write(data)
+        file.truncate(8 * MIB)
+    machine.ask("add-disk", "plug", "path=raw,slot=9")
+    assert machine.ask("add-disk", "plug", "path=keep,serial=second") == "disk0"
+    assert machine.ask("add-disk", "plug", "base=base,overlay=over.qcow2") == "disk1"
+    assert machine.ask("add-net", "plug", "user") == "net1"
+    machine.say("appears /dev/vdc; appears /sys/class/net/eth1")
+    for device in ("disk5", "net0"):
+        machine.ask("remove-device", "plug", device)
+    before = machine.devices()
+    take_snapshot(machine, "1")
+    machine.ask("stop", "--force", "plug")
+    machine.process.wait(TIME)
+    again = Machine(args, [args.nadir, "restore", machine.path("snapshots/1")], machine.work)
+    try:
+        again.say("true")
+        after = again.devices()
+        assert sorted(after) == sorted(before) == ["disk0", "disk1", "net1"], (before, after)
+        assert "slot=5" in after["disk1"]["option"] and after["net1"]["bdf"] == "0000:00:15.0", after
+        disk = again.say("cd /sys/block; echo $(dirname $(grep -l second vd*/serial))")
+        assert again.say(f"head -c 1048576 /dev/{disk} | short") == short(data)
+        again.say("cd /sys/class/net; ip link set $(ls -d eth*) up && udhcpc -i $(ls -d eth*) -s /tmp/dhcp -q -n 2>/dev/null")
+        for device in ("disk0", "disk1", "net1"):
+            again.ask("remove-device", "plug", device)
+        assert again.ask("add-disk", "plug", "path=raw") == "disk0"
+        again.say("until ls /sys/block | grep vd; do sleep 0.1; done")
+        assert again.say("errors || true") == ""
+        take_snapshot(again, "2")
+        again.ask("stop", "--force", "plug")
+    finally:
+        again.process.kill()
+        again.process.wait()
+
+
 def check(args, machine):
     assert machine.wait_for("ready: ")[1].split()[1] == "24"
     check_disk(machine)
@@ -241,8 +286,7 @@ def check(args, machine):
     assert machine.say("errors || true") == ""
     check_reboot(machine)
     assert machine.say("errors || true") == ""
-    machine.ask("stop", "--force", "plug")
-    assert machine.process.wait(TIME) == 0
+    check_snapshot(args, machine)
 
 
 def main():
@@ -260,17 +304,19 @@ def main():
         initrd = os.path.join(work, "initrd.gz")
         subprocess.run([INITRAMFS, os.path.join(cache, "busybox", "bin", "busybox"), initrd, os.path.join(HERE, "plug.sh"),
                         *(os.path.join(modules, name + ".ko") for name in MODULES)], check=True)
-        machine = Machine(args, [args.nadir, "run", "--kernel", kernel, "--initrd", initrd, "--name", "plug", "--memory", "256M", "--append",
+        machine = Machine(args, [args.nadir, "run", "--kernel", kernel, "--initrd", initrd, "--name", "plug", "--snapshot-dir", "snapshots", "--memory", "256M",
+                                 "--append",
                                  "console=ttyS0 panic=-1", *args.options], work)
         try:
             check(args, machine)
+            assert "bug:" not in machine.seen
         except AssertionError:
             print(machine.seen[-6000:])
             raise
         finally:
             machine.process.kill()
             machine.process.wait()
-    print(f"disks, networks, {args.rounds} rounds and two resets")
+    print(f"disks, networks, {args.rounds} rounds, two resets and a snapshot")
     return 0
 
 

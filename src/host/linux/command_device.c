@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "host/linux/client.h"
 #include "host/linux/commands.h"
+#include "host/linux/device_text.h"
 #include "host/linux/disk.h"
 #include "host/linux/net.h"
 #include "host/linux/options.h"
@@ -72,8 +73,11 @@ int command_devices(int argc, char **argv)
 /* ---- add-disk, add-net ---- */
 
 /* The files stay open, and so locked, until the machine has answered. */
-static int add(const char *who, const char *path, const char *option, const struct passed_files *files)
+static int add(const char *who, const char *path, const char *kind, const char *option, struct passed_files *files)
 {
+	int text = device_text_make(kind, option); /* the last: for snapshots */
+	if (text >= 0 && files->count < PASSED_FILES_MAX)
+		files->fd[files->count++] = text;
 	struct json_object *body = json_object_new_object(), *answer = NULL;
 	json_object_object_add(body, "option", json_object_new_string(option));
 	int error = client_request_with(who, "PUT", path, json_object_to_json_string(body), files, &answer);
@@ -101,7 +105,7 @@ int command_add_disk(int argc, char **argv)
 		return usage("add-disk wants the name of one virtual machine and what --disk takes, such as path=FILE");
 	if (!is_there(argv[1]))
 		return STATUS_FAILURE;
-	return disk_prepare(argv[2], &files) < 0 ? STATUS_USAGE : add(argv[1], "/api/v1/vm.add-disk", argv[2], &files);
+	return disk_prepare(argv[2], &files) < 0 ? STATUS_USAGE : add(argv[1], "/api/v1/vm.add-disk", "disk", argv[2], &files);
 }
 
 int command_add_net(int argc, char **argv)
@@ -115,7 +119,7 @@ int command_add_net(int argc, char **argv)
 	if (!is_there(argv[1]))
 		return STATUS_FAILURE;
 	signal(SIGPIPE, SIG_IGN);
-	return net_prepare(argv[2], true, &files) < 0 ? STATUS_USAGE : add(argv[1], "/api/v1/vm.add-net", argv[2], &files);
+	return net_prepare(argv[2], true, &files) < 0 ? STATUS_USAGE : add(argv[1], "/api/v1/vm.add-net", "net", argv[2], &files);
 }
 
 /* ---- remove-device ---- */

@@ -12,6 +12,10 @@ struct image;
 /* What `--disk` says (disk_option.c): the keys are in the manual page. The image is opened and locked, the cable between it and a device
  * goes to `backend`. NULL after one sentence on stderr. */
 struct disk *disk_open(const char *option, struct block_backend *backend);
+/* The PCI device that the option asks for by slot=, 0 if it does not; -1 after one sentence on stderr. */
+int disk_slot(const char *option);
+/* A number from `first` on, one of `count`. */
+bool slot_parse(const char *text, unsigned first, unsigned count, unsigned *slot);
 /* Open its files for another process, which takes it by disk_open (passed_files.h); they stay open and locked with the calling process. 0, or -1 after one sentence
  * on stderr. */
 struct passed_files;

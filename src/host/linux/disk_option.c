@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "host/linux/disk.h"
 
+#include "dev/map.h"
 #include "host/linux/image.h"
 #include "host/linux/passed_files.h"
 #include "host/linux/qcow2.h"
@@ -16,7 +17,8 @@
 #define CDROM_BLOCK 2048u
 
 struct wishes {
-	char *path, *nbd, *format, *base, *overlay, *serial, *bus, *media, *aio;
+	char *path, *nbd, *format, *base, *overlay, *serial, *bus, *media, *aio, *slot;
+	unsigned place; /* what slot says */
 	bool readonly, direct, snapshot;
 };
 
@@ -40,6 +42,7 @@ static const struct key {
 	{ "bus", false, offsetof(struct wishes, bus) },
 	{ "media", false, offsetof(struct wishes, media) },
 	{ "aio", false, offsetof(struct wishes, aio) },
+	{ "slot", false, offsetof(struct wishes, slot) },
 	{ "readonly", true, offsetof(struct wishes, readonly) },
 	{ "direct", true, offsetof(struct wishes, direct) },
 	{ "snapshot", true, offsetof(struct wishes, snapshot) },
@@ -51,6 +54,14 @@ static int set_switch(const struct key *key, const char *value, bool *field)
 	snprintf(why, sizeof(why), "%s is on or off", key->name);
 	*field = !strcmp(value, "on");
 	return *field || !strcmp(value, "off") ? 0 : complain(value, why);
+}
+
+bool slot_parse(const char *text, unsigned first, unsigned count, unsigned *slot)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+	*slot = (unsigned)n;
+	return *text >= '0' && *text <= '9' && !*end && n >= first && n < first + count;
 }
 
 /* One KEY=VALUE of the option. */
@@ -69,7 +80,7 @@ static int parse_word(char *word, struct wishes *w)
 		*(char **)field = value;
 		return 0;
 	}
-	return complain(word, "there is no such key; the keys are path, nbd, format, base, overlay, bus, media, serial, readonly, direct, aio and snapshot");
+	return complain(word, "there is no such key; the keys are path, nbd, format, base, overlay, bus, media, serial, slot, readonly, direct, aio and snapshot");
 }
 
 static bool is_cdrom(const struct wishes *w)
@@ -102,6 +113,10 @@ static int parse(char *text, struct wishes *w)
 		return complain(w->media, "media is disk or cdrom");
 	if (!is_one_of(w->aio, "auto", "threads"))
 		return complain(w->aio, "aio is auto (io_uring, where the kernel offers it) or threads");
+	if (w->slot && (is_cdrom(w) || (w->bus && !strcmp(w->bus, "sata"))))
+		return complain("slot", "a disk at SATA has no PCI device of its own");
+	if (w->slot && !slot_parse(w->slot, PCI_SLOT_DISK, DISKS_MAX, &w->place))
+		return complain(w->slot, "slot is the number of a PCI device, 4 to 19 for a disk");
 	if (is_cdrom(w) && ((w->bus && strcmp(w->bus, "sata")) || w->base || w->snapshot || w->serial))
 		return complain("media=cdrom", "a CD-ROM is at bus=sata, and has no base, overlay, snapshot or serial");
 	if (w->serial && strlen(w->serial) > BLOCK_SERIAL_SIZE)
@@ -175,6 +190,15 @@ static struct disk *open_wish(const struct wishes *w, struct block_backend *back
 	if (disk && w->serial)
 		memcpy(backend->serial, w->serial, strlen(w->serial));
 	return disk;
+}
+
+int disk_slot(const char *option)
+{
+	struct wishes w = { 0 };
+	char *text = strdup(option);
+	int slot = text && !parse(text, &w) ? (int)w.place : -1;
+	free(text);
+	return slot;
 }
 
 struct disk *disk_open(const char *option, struct block_backend *backend)

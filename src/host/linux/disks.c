@@ -2,6 +2,7 @@
 #include "host/linux/disks.h"
 
 #include "dev/ahci.h"
+#include "dev/map.h"
 #include "host/linux/sandbox.h"
 
 #include <stdio.h>
@@ -9,15 +10,23 @@
 
 static struct {
 	struct disk *disk[DISKS_MAX];
-	unsigned count, sata;
+	const char *option[DISKS_MAX]; /* of those that the machine began with */
+	bool reserved[DISKS_MAX];
+	unsigned sata;
 	void (*completed)(unsigned disk);
 } all;
 
-static int add(struct disk *disk, const struct block_backend *backend)
+const char *disks_option(unsigned index)
+{
+	return all.option[index];
+}
+
+static int add(unsigned index, const char *option, struct disk *disk, const struct block_backend *backend)
 {
 	if (!disk)
 		return -1;
-	all.disk[all.count++] = disk;
+	all.disk[index] = disk;
+	all.option[index] = option;
 	all.sata += backend->bus != BLOCK_VIRTIO;
 	if (all.sata <= AHCI_PORTS_MAX)
 		return 0;
@@ -25,20 +34,53 @@ static int add(struct disk *disk, const struct block_backend *backend)
 	return -1;
 }
 
+/* Those that say where they want to be are there, the others fill up. */
+static int reserve(const struct option_list *disk, int *place)
+{
+	for (unsigned i = 0; i < disk->count; i++) {
+		int slot = disk_slot(disk->item[i]);
+		place[i] = slot > 0 ? slot - PCI_SLOT_DISK : -1;
+		if (slot < 0)
+			return -1;
+		if (slot && all.reserved[place[i]]) {
+			fprintf(stderr, "nadir: --disk: slot=%d: another disk is there\n", slot);
+			return -1;
+		}
+		if (slot)
+			all.reserved[place[i]] = true;
+	}
+	return 0;
+}
+
+static unsigned next_place(void)
+{
+	unsigned i = 0;
+	while (all.reserved[i])
+		i++;
+	all.reserved[i] = true;
+	return i;
+}
+
 int disks_open(const struct run_options *options, struct block_backend *backend)
 {
 	const struct option_list *disk = &options->disk, *cdrom = &options->cdrom;
+	int place[OPTION_LIST_MAX], count = 0;
 	if (disk->count + cdrom->count > DISKS_MAX) {
 		fprintf(stderr, "nadir: there can be %d disks and CD-ROMs at most\n", DISKS_MAX);
 		return -1;
 	}
-	for (unsigned i = 0; i < disk->count; i++, backend++)
-		if (add(disk_open(disk->item[i], backend), backend) < 0)
+	if (reserve(disk, place) < 0)
+		return -1;
+	for (unsigned i = 0; i < disk->count + cdrom->count; i++) {
+		bool is_cdrom = i >= disk->count;
+		const char *option = is_cdrom ? cdrom->item[i - disk->count] : disk->item[i];
+		unsigned index = !is_cdrom && place[i] >= 0 ? (unsigned)place[i] : next_place();
+		struct disk *opened = is_cdrom ? disk_open_cdrom(option, &backend[index]) : disk_open(option, &backend[index]);
+		if (add(index, option, opened, &backend[index]) < 0)
 			return -1;
-	for (unsigned i = 0; i < cdrom->count; i++, backend++)
-		if (add(disk_open_cdrom(cdrom->item[i], backend), backend) < 0)
-			return -1;
-	return (int)all.count;
+		count = MAX(count, (int)index + 1);
+	}
+	return count;
 }
 
 static void completed(void *opaque)

@@ -5,8 +5,11 @@
 #include "host/linux/disk.h"
 #include "host/linux/options.h"
 
-/* Open them, the cables to `backend`, which has room for DISKS_MAX. How many there are, or -1 after one sentence on stderr. */
+/* Open them, the cables to `backend`, which has room for DISKS_MAX and is zeroed. How many rows of it there are, of which some may be empty, or -1 after one sentence
+ * on stderr. */
 int disks_open(const struct run_options *options, struct block_backend *backend);
+/* The option of one that was opened so, or NULL. */
+const char *disks_option(unsigned index);
 /* Start their threads; `completed` is called by any of them, without locks, when requests of that disk are complete. 0, or -1 after one sentence
  * on stderr. Before the process is confined. */
 int disks_start(void (*completed)(unsigned disk));

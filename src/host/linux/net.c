@@ -6,6 +6,8 @@
 #define _GNU_SOURCE
 #include "host/linux/net.h"
 
+#include "dev/map.h"
+#include "host/linux/disk.h"
 #include "host/linux/net_internal.h"
 #include "host/linux/net_stream.h"
 #include "host/linux/passed_files.h"
@@ -233,6 +235,11 @@ static int set_queues(char *value, struct net_wishes *w)
 	return w->pairs ? 0 : net_complain(value, "a card has 1, 2 or 3 pairs of queues");
 }
 
+static int set_slot(char *value, struct net_wishes *w)
+{
+	return slot_parse(value, PCI_SLOT_NET, NETS_MAX, &w->slot) ? 0 : net_complain(value, "slot is the number of a PCI device, 20 to 27 for a network");
+}
+
 static int set_restrict(char *value, struct net_wishes *w)
 {
 	return parse_switch(value, &w->restricted);
@@ -265,6 +272,7 @@ static const struct {
 } keys[] = {
 	{ NULL, "mac", set_mac },
 	{ NULL, "queues", set_queues },
+	{ NULL, "slot", set_slot },
 	{ "user", "hostfwd", net_parse_forward },
 	{ "user", "net", net_parse_network },
 	{ "user", "restrict", set_restrict },
@@ -283,9 +291,9 @@ static int parse_word(char *word, struct net_wishes *w)
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (!strcmp(keys[i].key, word) && (!keys[i].kind || !strcmp(keys[i].kind, w->kind)))
 			return value && *value ? keys[i].set(value, w) : net_complain(word, "it needs a value: write it as KEY=VALUE");
-	return net_complain(word, !strcmp(w->kind, "user")  ? "the keys of user are hostfwd, net, restrict, ipv6, queues, tftp, bootfile and mac"
-				  : !strcmp(w->kind, "tap") ? "the keys of tap are ifname, queues and mac"
-							    : "the keys of switch are path, queues and mac");
+	return net_complain(word, !strcmp(w->kind, "user")  ? "the keys of user are hostfwd, net, restrict, ipv6, queues, tftp, bootfile, slot and mac"
+				  : !strcmp(w->kind, "tap") ? "the keys of tap are ifname, queues, slot and mac"
+							    : "the keys of switch are path, queues, slot and mac");
 }
 
 static int parse(char *text, struct net_wishes *w)
@@ -425,6 +433,15 @@ int net_open(unsigned index, const char *option, bool confine, struct net_backen
 	}
 	free(text);
 	return error ? -1 : 0;
+}
+
+int net_slot(const char *option)
+{
+	struct net_wishes w;
+	char *text = strdup(option);
+	int slot = parse_option(text, false, &w) < 0 ? -1 : (int)w.slot;
+	free(text);
+	return slot;
 }
 
 int net_prepare(const char *option, bool confine, struct passed_files *files)

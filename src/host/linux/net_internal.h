@@ -21,6 +21,7 @@ struct net_wishes {
 	const char *tftp, *bootfile; /* the folder that is served; what DHCP tells to load from it; NULL: none */
 	u8 mac[NET_MAC_SIZE];
 	unsigned pairs; /* of queues, or 0 */
+	unsigned slot; /* its PCI device, or 0 */
 	bool mac_given, restricted, ipv6;
 	bool confine;
 	struct in_addr network, mask;

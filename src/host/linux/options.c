@@ -27,7 +27,7 @@ static const struct option_row rows[] = {
 	{ "pflash", 0, TYPE_TEXT, FIELD(pflash), "FILE", NULL, 0, 0,
 	  "where UEFI firmware keeps its variables; made from the firmware's template if it does not exist" },
 	{ "disk", 'd', TYPE_LIST, FIELD(disk), "path=FILE[,KEY=VALUE]", NULL, 0, 0,
-	  "a disk image or block device as a virtio disk (or bus=sata); may be given several times; other keys are nbd, format, base, overlay, snapshot, readonly, serial, direct, aio, media" },
+	  "a disk image or block device as a virtio disk (or bus=sata); may be given several times; other keys are nbd, format, base, overlay, snapshot, readonly, serial, slot, direct, aio, media" },
 	{ "cdrom", 0, TYPE_LIST, FIELD(cdrom), "FILE", NULL, 0, 0, "an ISO image, or the like, in a CD-ROM drive at SATA; may be given several times" },
 	{ "boot", 0, TYPE_TEXT, FIELD(boot), "cdrom|disk|network[,...]", NULL, 0, 0,
 	  "what firmware tries first, in this order, before the others; unless told it tries disks, then CD-ROMs" },
@@ -324,7 +324,7 @@ void options_release(struct run_options *options)
 /* Whether the path of a file begins at `p` in the value: where the whole value is one, or behind one of these words. */
 static bool is_path(const struct option_row *row, const char *value, const char *p)
 {
-	static const char *const before[] = { "path=", "base=", "overlay=", "file:", "unix:" };
+	static const char *const before[] = { "path=", "base=", "overlay=", "tftp=", "file:", "unix:" };
 	if (p == value)
 		return !strcmp(row->argument, "FILE") || !strcmp(row->argument, "PATH");
 	for (size_t i = 0; i < ARRAY_SIZE(before); i++) {
@@ -335,16 +335,37 @@ static bool is_path(const struct option_row *row, const char *value, const char 
 	return false;
 }
 
-static void describe_text(FILE *out, const struct option_row *row, const char *value)
+char *options_absolute(const char *name, const char *value)
 {
-	char folder[4096];
-	fprintf(out, "%s = \"", row->name);
+	const struct option_row *row = row_of_name(name);
+	char folder[4096], *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	if (!out)
+		return NULL;
 	for (const char *p = value; *p; p++) {
 		if (*p != '/' && is_path(row, value, p) && getcwd(folder, sizeof(folder)))
 			fprintf(out, "%s/", folder);
-		fprintf(out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+		fputc(*p, out);
 	}
+	fclose(out);
+	return text;
+}
+
+void options_write(FILE *out, const char *name, const char *value)
+{
+	fprintf(out, "%s = \"", name);
+	for (const char *p = value; *p; p++)
+		fprintf(out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
 	fputs("\"\n", out);
+}
+
+static void describe_text(FILE *out, const struct option_row *row, const char *value)
+{
+	char *text = options_absolute(row->name, value);
+	if (text)
+		options_write(out, row->name, text);
+	free(text);
 }
 
 static void describe_row(FILE *out, const struct option_row *row, const struct run_options *options)

@@ -62,6 +62,10 @@ int options_parse(struct run_options *options, int argc, char **argv);
 void options_release(struct run_options *options);
 /* The text of a VM description file with these options, with absolute paths; the caller frees it. NULL after one sentence on stderr. */
 char *options_describe(const struct run_options *options);
+/* The value of an option with absolute paths; the caller frees it. NULL: no memory. */
+char *options_absolute(const char *name, const char *value);
+/* One line of a VM description file. */
+void options_write(FILE *out, const char *name, const char *value);
 /* A size as options take it, within an option or elsewhere; false if it is none. */
 bool options_size(const char *text, u64 *size);
 /* The list of options, as --help shows it. */

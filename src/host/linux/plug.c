@@ -5,14 +5,17 @@
 #include "dev/map.h"
 #include "host/linux/api.h"
 #include "host/linux/control.h"
+#include "host/linux/device_text.h"
 #include "host/linux/disks.h"
 #include "host/linux/net.h"
 #include "host/linux/sandbox_thread.h"
+#include "host/linux/snapshot.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define PLACES MAX(DISKS_MAX, NETS_MAX)
 static_assert(DISKS_MAX == BOARD_DISKS_MAX && NETS_MAX == BOARD_NETS_MAX, "the board's places");
@@ -42,7 +45,7 @@ static struct {
 	pthread_cond_t work, idle;
 	struct place place[2][PLACES]; /* by enum board_kind */
 	struct job *job;
-	bool ejected, running, stop, changed;
+	bool ejected, running, stop;
 } plug = { .lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER };
 
 static const char ended[] = "the virtual machine has ended";
@@ -60,17 +63,8 @@ static void take_place(enum board_kind kind, unsigned index, const char *option,
 {
 	char *text = strdup(option);
 	pthread_mutex_lock(&plug.lock);
-	plug.changed |= plug.running;
 	plug.place[kind][index] = (struct place){ .taken = true, .slot = has_slot ? kinds[kind].slot + index : 0, .option = text };
 	pthread_mutex_unlock(&plug.lock);
-}
-
-bool plug_changed(void)
-{
-	pthread_mutex_lock(&plug.lock);
-	bool changed = plug.changed;
-	pthread_mutex_unlock(&plug.lock);
-	return changed;
 }
 
 static void leave_place(enum board_kind kind, unsigned index)
@@ -78,7 +72,6 @@ static void leave_place(enum board_kind kind, unsigned index)
 	pthread_mutex_lock(&plug.lock);
 	free(plug.place[kind][index].option);
 	plug.place[kind][index] = (struct place){ 0 };
-	plug.changed = true;
 	pthread_mutex_unlock(&plug.lock);
 }
 
@@ -88,8 +81,14 @@ static struct plug_device describe(enum board_kind kind, unsigned index)
 	return (struct plug_device){ kind, index, p->slot, p->asked, p->option ? p->option : "" };
 }
 
-static int find_place(enum board_kind kind)
+/* Where the option wants it, or any place. Negative: there is none, and *why. */
+static int find_place(enum board_kind kind, const char *option, const char **why)
 {
+	int slot = kind == BOARD_NET ? net_slot(option) : disk_slot(option);
+	*why = slot < 0 ? "the option is wrong; the log of the machine says why" : slot ? "another device is in that slot"
+	     : kind == BOARD_NET ? "the machine has as many networks as it can have" : "the machine has as many disks as it can have";
+	if (slot)
+		return slot > 0 && !plug.place[kind][(unsigned)slot - kinds[kind].slot].taken ? slot - (int)kinds[kind].slot : -1;
 	for (unsigned i = 0; i < kinds[kind].most; i++)
 		if (!plug.place[kind][i].taken)
 			return (int)i;
@@ -105,11 +104,22 @@ static void tell(const char *event, enum board_kind kind, unsigned index)
 
 /* ---- in ---- */
 
+/* Before the machine has it: from then on a snapshot may be taken. */
+static void describe_to_snapshots(unsigned index, const struct job *job)
+{
+	const char *name = job->kind == BOARD_NET ? "net" : "disk";
+	int text = passed_taking() ? passed_next() : plug.confined ? -1 : device_text_make(name, job->option);
+	snapshot_device(job->kind, index, text);
+	if (text >= 0)
+		close(text);
+}
+
 static const char *add_disk(unsigned index, const struct job *job)
 {
 	struct block_backend backend;
 	if (disk_begin(index, job->option, &backend) < 0)
 		return "the disk cannot be opened from what was sent; the log of the machine says why";
+	describe_to_snapshots(index, job);
 	if (vm_plug_disk(plug.vm, index, &backend))
 		return NULL;
 	disk_end(index);
@@ -121,6 +131,7 @@ static const char *add_net(unsigned index, const struct job *job)
 	struct net_backend backend;
 	if (net_open(index, job->option, plug.confined, &backend) < 0)
 		return "the network cannot be used from what was sent; the log of the machine says why";
+	describe_to_snapshots(index, job);
 	if (net_begin(index) < 0 || !vm_plug_net(plug.vm, index, &backend)) {
 		net_close(index);
 		return "there is not enough memory for the network";
@@ -131,12 +142,12 @@ static const char *add_net(unsigned index, const struct job *job)
 
 static const char *add(const struct job *job)
 {
-	int index = find_place(job->kind);
-	if (index < 0)
-		return job->kind == BOARD_NET ? "the machine has as many networks as it can have" : "the machine has as many disks as it can have";
+	const char *why;
 	if (job->files->count)
 		passed_take(job->files);
-	const char *why = job->kind == BOARD_NET ? add_net((unsigned)index, job) : add_disk((unsigned)index, job);
+	int index = find_place(job->kind, job->option, &why);
+	if (index >= 0)
+		why = job->kind == BOARD_NET ? add_net((unsigned)index, job) : add_disk((unsigned)index, job);
 	passed_end();
 	if (why)
 		return why;
@@ -241,17 +252,16 @@ const char *plug_add(enum board_kind kind, const char *option, struct passed_fil
 
 /* ---- life ---- */
 
-void plug_init(struct vm *vm, const struct run_options *options, bool confined)
+void plug_init(struct vm *vm, bool confined)
 {
 	plug.vm = vm;
 	plug.confined = confined;
-	for (unsigned i = 0; i < options->disk.count + options->cdrom.count; i++) {
-		bool is_cdrom = i >= options->disk.count;
-		const char *option = is_cdrom ? options->cdrom.item[i - options->disk.count] : options->disk.item[i];
-		take_place(BOARD_DISK, i, option, vm->config.backends.disk[i].bus == BLOCK_VIRTIO);
-	}
-	for (unsigned i = 0; i < options->net.count; i++)
-		take_place(BOARD_NET, i, options->net.item[i], true);
+	for (unsigned i = 0; i < DISKS_MAX; i++)
+		if (disks_option(i))
+			take_place(BOARD_DISK, i, disks_option(i), vm->config.backends.disk[i].bus == BLOCK_VIRTIO);
+	for (unsigned i = 0; i < NETS_MAX; i++)
+		if (nets_option(i))
+			take_place(BOARD_NET, i, nets_option(i), true);
 }
 
 int plug_start(void)

@@ -5,7 +5,6 @@
 #ifndef NADIR_HOST_LINUX_PLUG_H
 #define NADIR_HOST_LINUX_PLUG_H
 
-#include "host/linux/options.h"
 #include "host/linux/passed_files.h"
 #include "vm/vm.h"
 
@@ -17,8 +16,8 @@ struct plug_device {
 	const char *option; /* as the user gave it */
 };
 
-/* Note what the machine begins with. Before confinement; `options` stays the caller's. */
-void plug_init(struct vm *vm, const struct run_options *options, bool confined);
+/* Note what the machine begins with, when it has been opened. Before confinement. */
+void plug_init(struct vm *vm, bool confined);
 /* Start the thread. 0 or an error number. */
 int plug_start(void);
 /* End it: nothing comes or goes any more. */
@@ -31,8 +30,6 @@ const char *plug_add(enum board_kind kind, const char *option, struct passed_fil
 const char *plug_remove(enum board_kind kind, unsigned index);
 /* Each one there is. `each` may not call back. */
 void plug_list(void (*each)(void *opaque, const struct plug_device *device), void *opaque);
-/* Whether the machine has others than it began with. */
-bool plug_changed(void);
 /* vm_config.ejected */
 void plug_ejected(void *opaque);
 

@@ -67,6 +67,7 @@ struct machine {
 	struct block_backend backend[DISKS_MAX];
 	unsigned disks;
 	struct net_backend net[NETS_MAX];
+	unsigned nets; /* rows of it */
 	struct fs_backend share[SHARES_MAX];
 	struct vsock_backend vsock;
 	struct display display;
@@ -221,15 +222,9 @@ static bool confined(const struct run_options *o)
 
 static int open_nets(struct machine *m)
 {
-	const struct option_list *net = &m->options->net;
-	if (net->count > NETS_MAX) {
-		fprintf(stderr, "nadir: --net can be given %d times at most\n", NETS_MAX);
-		return -1;
-	}
-	for (unsigned i = 0; i < net->count; i++)
-		if (net_open(i, net->item[i], confined(m->options), &m->net[i]) < 0)
-			return -1;
-	return 0;
+	int rows = nets_open(&m->options->net, confined(m->options), m->net);
+	m->nets = (unsigned)MAX(rows, 0);
+	return rows < 0 ? -1 : 0;
 }
 
 static int open_shares(struct machine *m)
@@ -360,7 +355,7 @@ static int make_config(struct machine *m, struct vm_config *config)
 			  .cmdline = o->append, .copied = file_settle_part },
 		.backends = { .serial_put = console_put, .serial_get = console_get, .serial = m->serial, .debug_put = console_put,
 			      .debug = m->debug, .debug_exit = o->debug_exit, .disk = m->backend, .disks = m->disks,
-			      .net = m->net, .nets = o->net.count, .share = m->share, .shares = o->share.count, .vsock = m->vsock, .flash = m->variables },
+			      .net = m->net, .nets = m->nets, .share = m->share, .shares = o->share.count, .vsock = m->vsock, .flash = m->variables },
 		.on_crash = !strcmp(o->on_crash, "reset") ? CRASH_RESET : !strcmp(o->on_crash, "debug") ? CRASH_DEBUG : CRASH_REPORT,
 		.hang_timeout = o->hang_timeout,
 		.no_reboot = o->no_reboot || (!m->kernel.data && !m->rom.firmware.data),
@@ -614,7 +609,7 @@ int run_main(const struct run_options *options)
 	file_settle(&m->display.rom);
 	if (!options->restore)
 		vm_resize_balloon(m->vm, m->balloon);
-	plug_init(m->vm, options, confined(options));
+	plug_init(m->vm, confined(options));
 	log_set_panic_dump(panic_dump);
 	catch_signals();
 	if (options->restore && restore_memory(m->vm, &m->snapshot, options->prefault) < 0)

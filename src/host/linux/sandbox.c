@@ -41,6 +41,11 @@ void sandbox_allow_messages(int fd)
 	sandbox_rules_grant(SCMP_SYS(recvmsg), fd, BIT(SANDBOX_NET) | BIT(SANDBOX_VCPU));
 }
 
+void sandbox_allow_sending(int fd)
+{
+	sandbox_rules_grant(SCMP_SYS(sendmsg), fd, BIT(SANDBOX_PLUG));
+}
+
 void sandbox_allow_ring(int fd)
 {
 	sandbox_rules_grant(SCMP_SYS(io_uring_enter), fd, BIT(SANDBOX_RING));

@@ -25,6 +25,9 @@ void sandbox_allow_sockets(const int *fd, unsigned count);
 /* Let a network's threads receive messages on this socket, files with them; likewise. */
 void sandbox_allow_messages(int fd);
 
+/* Let the thread that adds disks and networks send messages on this socket, files with them; likewise. */
+void sandbox_allow_sending(int fd);
+
 /* Let a disk's thread submit to this io_uring, and wait for it; likewise. What it may be asked for was settled when it was made. */
 void sandbox_allow_ring(int fd);
 

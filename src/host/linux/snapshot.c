@@ -7,7 +7,7 @@
 #include "host/linux/log.h"
 #include "host/linux/memory.h"
 #include "host/linux/memory_lazy.h"
-#include "host/linux/plug.h"
+#include "host/linux/sandbox.h"
 #include "host/linux/snapshot_base.h"
 #include "host/linux/snapshot_read.h"
 #include "host/linux/snapshot_sandbox.h"
@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,8 @@ static struct {
 	char folder[PATH_MAX]; /* where they go; resolved */
 	bool busy; /* an answer is still to come; atomic */
 	void (*done)(const struct snapshot_result *result);
-} snapshots;
+	pthread_mutex_t lock; /* of what is sent: orders are whole */
+} snapshots = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static bool fail(struct snapshot_result *result, const char *why)
 {
@@ -88,6 +90,27 @@ static void completed(void *opaque)
 	event_wake();
 }
 
+/* A device's order is small: it is sent at once. */
+void snapshot_device(enum board_kind kind, unsigned index, int text)
+{
+	struct snapshot_order order = { .is_device = true, .kind = kind, .index = index };
+	alignas(struct cmsghdr) char room[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct iovec vector = { &order, sizeof(order) };
+	struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room) };
+	if (!snapshots.socket)
+		return;
+	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+	*c = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(text)) };
+	memcpy(CMSG_DATA(c), &text, sizeof(text));
+	if (text < 0)
+		message.msg_controllen = 0;
+	pthread_mutex_lock(&snapshots.lock);
+	ssize_t n = sendmsg(snapshots.socket, &message, MSG_NOSIGNAL);
+	if (n > 0)
+		send_bytes((u8 *)&order + n, sizeof(order) - (size_t)n);
+	pthread_mutex_unlock(&snapshots.lock);
+}
+
 /* ---- taking ---- */
 
 /* Memory that was restored lazily, and is wanted: what was written since the base, or all. */
@@ -100,7 +123,7 @@ static void make_ready(struct vm *vm, const struct snapshot_base *base)
 			lazy_ready(vm->memory + (page << PAGE_SHIFT), PAGE_SIZE);
 }
 
-static bool copy(struct vm *vm, const struct snapshot_wish *wish, const struct snapshot_base *base, const u8 *state, size_t size,
+static bool copy(struct vm *vm, const struct snapshot_wish *wish, const struct snapshot_base *base, const u8 *state, size_t size, const u32 there[2],
 		 struct snapshot_result *result)
 {
 	bool by_default = wish->compression == COMPRESSION_DEFAULT;
@@ -115,7 +138,11 @@ static bool copy(struct vm *vm, const struct snapshot_wish *wish, const struct s
 		order.map_size = ram_log_words(&vm->ram) * sizeof(u64);
 	}
 	make_ready(vm, base);
-	if (!send_bytes(&order, sizeof(order)) || !send_bytes(base ? base->written : NULL, order.map_size) || !send_bytes(state, size))
+	memcpy(order.there, there, sizeof(order.there));
+	pthread_mutex_lock(&snapshots.lock);
+	bool sent = send_bytes(&order, sizeof(order)) && send_bytes(base ? base->written : NULL, order.map_size) && send_bytes(state, size);
+	pthread_mutex_unlock(&snapshots.lock);
+	if (!sent)
 		return fail(result, "the process that writes snapshots has ended");
 	if (!receive(result, id))
 		return false;
@@ -138,14 +165,27 @@ static bool find_base(struct vm *vm, const struct snapshot_wish *wish, const str
 	return true;
 }
 
+static void find_devices(struct vm *vm, u32 there[2])
+{
+	for (unsigned kind = 0; kind < 2; kind++) {
+		there[kind] = 0;
+		for (unsigned i = 0; i < BOARD_DISKS_MAX; i++)
+			there[kind] |= vm_has(vm, (enum board_kind)kind, i) ? (u32)BIT(i) : 0;
+	}
+}
+
 static bool save(struct vm *vm, const struct snapshot_wish *wish, struct snapshot_result *result)
 {
 	const struct snapshot_base *base;
+	u32 there[2], still[2];
 	size_t size = vm_state_size(vm);
 	u8 *state = malloc(size);
 	bool good = state || fail(result, "out of memory");
-	good = good && find_base(vm, wish, &base, result) && vm_save(vm, state, size, result->error, sizeof(result->error)) &&
-	       copy(vm, wish, base, state, size, result);
+	find_devices(vm, there);
+	good = good && find_base(vm, wish, &base, result) && vm_save(vm, state, size, result->error, sizeof(result->error));
+	find_devices(vm, still);
+	good = good && (!memcmp(there, still, sizeof(there)) || fail(result, "a disk or network came or went at this moment: try again"));
+	good = good && copy(vm, wish, base, state, size, there, result);
 	free(state);
 	return good;
 }
@@ -155,8 +195,6 @@ bool snapshot_take(struct vm *vm, const struct snapshot_wish *wish, void (*done)
 	*result = (struct snapshot_result){ 0 };
 	if (!snapshots.socket)
 		return fail(result, "the machine has no folder for snapshots: it was started without --snapshot-dir");
-	if (plug_changed())
-		return fail(result, "disks or networks came or went since the machine was started: it has no description yet that a snapshot could hold");
 	if (wish->name && !snapshot_name_ok(wish->name))
 		return fail(result, "the name of a snapshot is of letters, digits, '.', '_' and '-', and begins with a letter or digit");
 	if (__atomic_exchange_n(&snapshots.busy, true, __ATOMIC_ACQUIRE))
@@ -243,7 +281,7 @@ static void confine(const struct snapshot_writer *writer, const char *base)
 }
 
 /* Nothing of nadir's but what writing needs, and none of the terminal's signals. */
-_Noreturn static void become_writer(const struct snapshot_writer *writer, const struct snapshot_place *place)
+_Noreturn static void become_writer(struct snapshot_writer *writer, const struct snapshot_place *place)
 {
 	int keep[] = { STDIN_FILENO - 1, STDERR_FILENO, writer->socket, writer->folder, writer->memory };
 	static const int ignored[] = { SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR2 };
@@ -275,7 +313,8 @@ int snapshot_start(const struct snapshot_place *place, const struct vm *vm)
 		return complain(folder, strerror(errno));
 	}
 	struct snapshot_writer writer = { .socket = ends[1], .folder = fd, .memory = memory_file(vm->memory), .memory_size = vm->config.memory,
-					  .description = place->description };
+					  .description = place->description,
+					  .devices = place->devices };
 	snapshots.compress = place->compress;
 	if (!realpath(folder, snapshots.folder)) {
 		close(fd);
@@ -289,6 +328,7 @@ int snapshot_start(const struct snapshot_place *place, const struct vm *vm)
 	if (pid < 0)
 		return complain(folder, strerror(errno));
 	snapshots.socket = ends[0];
+	sandbox_allow_sending(snapshots.socket);
 	if (event_watch(ends[0], completed, NULL) < 0)
 		return complain(folder, "there are too many descriptors to watch");
 	event_enable(ends[0], false);

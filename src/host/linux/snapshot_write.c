@@ -2,7 +2,10 @@
 #define _GNU_SOURCE
 #include "host/linux/snapshot_write.h"
 
+#include "dev/map.h"
 #include "host/linux/crc32c.h"
+#include "host/linux/device_text.h"
+#include "host/linux/options.h"
 #include "host/linux/snapshot_memory.h"
 
 #include <errno.h>
@@ -11,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,11 +72,61 @@ static bool finish_file(struct work *w, int fd, const char *name, bool good)
 
 /* ---- description and state ---- */
 
-static bool write_description(struct work *w)
+static const char *const kind_names[] = { [BOARD_DISK] = "disk", [BOARD_NET] = "net" };
+static const unsigned kind_slots[] = { [BOARD_DISK] = PCI_SLOT_DISK, [BOARD_NET] = PCI_SLOT_NET };
+
+/* Where a key begins in the option. */
+static bool has(const char *option, const char *key)
 {
-	const char *text = w->writer->description;
+	const char *p = strstr(option, key);
+	return p && (p == option || p[-1] == ',');
+}
+
+/* Its place is part of what the guest sees, and others may have left. */
+static void describe_device(FILE *out, enum board_kind kind, unsigned index, const char *option)
+{
+	char *placed = NULL;
+	bool fixed = has(option, "slot=") || has(option, "bus=sata") || has(option, "media=cdrom");
+	if (asprintf(&placed, fixed ? "%s" : "%s,slot=%u", option, kind_slots[kind] + index) < 0)
+		return;
+	options_write(out, kind_names[kind], placed);
+	free(placed);
+}
+
+static bool describe_devices(struct work *w, FILE *out, const struct snapshot_order *order)
+{
+	const struct snapshot_devices *d = &w->writer->devices;
+	for (unsigned kind = 0; kind < ARRAY_SIZE(kind_names); kind++)
+		for (unsigned i = 0; i < BOARD_DISKS_MAX; i++) {
+			bool cdrom = kind == BOARD_DISK && d->cdroms & BIT(i);
+			if (cdrom || !(order->there[kind] & BIT(i)))
+				continue;
+			if (!d->option[kind][i]) {
+				errno = ENODATA;
+				return fail(w, "the description of a disk or network that was added");
+			}
+			describe_device(out, (enum board_kind)kind, i, d->option[kind][i]);
+		}
+	return true;
+}
+
+static bool write_description(struct work *w, const struct snapshot_order *order)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	if (!out)
+		return fail(w, SNAPSHOT_DESCRIPTION);
+	fputs(w->writer->description, out);
+	bool good = describe_devices(w, out, order);
+	if (fclose(out) || !good) {
+		free(text);
+		return fail(w, SNAPSHOT_DESCRIPTION);
+	}
 	int fd = create_file(w, SNAPSHOT_DESCRIPTION);
-	return fd >= 0 && finish_file(w, fd, SNAPSHOT_DESCRIPTION, snapshot_write_at(fd, text, strlen(text), 0));
+	good = fd >= 0 && finish_file(w, fd, SNAPSHOT_DESCRIPTION, snapshot_write_at(fd, text, size, 0));
+	free(text);
+	return good;
 }
 
 static bool write_state(struct work *w, const u8 *state, u64 size)
@@ -203,7 +257,7 @@ static void answer(const struct work *w)
 static bool copy(struct work *w, const struct snapshot_order *order, const u8 *data)
 {
 	const u64 *written = (const u64 *)(const void *)data;
-	return make_folder(w, order) && write_description(w) && (!order->base[0] || write_base(w, order)) &&
+	return make_folder(w, order) && write_description(w, order) && (!order->base[0] || write_base(w, order)) &&
 	       write_state(w, data + order->map_size, order->state_size) && write_memory(w, order, written);
 }
 
@@ -229,15 +283,51 @@ static bool order_good(const struct snapshot_writer *writer, const struct snapsh
 	return order->state_size <= STATE_SIZE_MAX && order->map_size == map;
 }
 
-_Noreturn void snapshot_write_all(const struct snapshot_writer *writer)
+/* The first part of an order, perhaps with a file. */
+static bool read_order(int socket, struct snapshot_order *order, int *file)
+{
+	alignas(struct cmsghdr) char room[CMSG_SPACE(sizeof(int))];
+	struct iovec vector = { order, sizeof(*order) };
+	struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room) };
+	ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	*file = -1;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(file, CMSG_DATA(c), sizeof(*file));
+	return n > 0 && read_all(socket, (u8 *)order + n, sizeof(*order) - (size_t)n);
+}
+
+static void note_device(struct snapshot_writer *writer, const struct snapshot_order *order, int file)
+{
+	if (order->kind >= ARRAY_SIZE(kind_names) || order->index >= BOARD_DISKS_MAX)
+		return;
+	char **option = &writer->devices.option[order->kind][order->index];
+	free(*option);
+	*option = file < 0 ? NULL : device_text_read(file, kind_names[order->kind]);
+}
+
+static bool take_snapshot(const struct snapshot_writer *writer, struct snapshot_order *order)
+{
+	u8 *data = order_good(writer, order) ? malloc(order->map_size + order->state_size) : NULL;
+	bool good = data && read_all(writer->socket, data, order->map_size + order->state_size);
+	if (good)
+		obey(writer, order, data);
+	free(data);
+	return good;
+}
+
+_Noreturn void snapshot_write_all(struct snapshot_writer *writer)
 {
 	struct snapshot_order order;
-	while (read_all(writer->socket, &order, sizeof(order))) {
-		u8 *data = order_good(writer, &order) ? malloc(order.map_size + order.state_size) : NULL;
-		if (!data || !read_all(writer->socket, data, order.map_size + order.state_size))
-			break;
-		obey(writer, &order, data);
-		free(data);
+	bool good = true;
+	int file;
+	while (good && read_order(writer->socket, &order, &file)) {
+		if (order.is_device)
+			note_device(writer, &order, file);
+		else
+			good = take_snapshot(writer, &order);
+		if (file >= 0)
+			close(file);
 	}
 	_exit(0);
 }

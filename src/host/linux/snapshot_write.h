@@ -5,8 +5,12 @@
 #include "host/linux/snapshot.h"
 #include "host/linux/snapshot_format.h"
 
-/* On the socket, to the writer: this, then the bitmap of pages written since the base, then the state. */
+/* On the socket, to the writer: this, then the bitmap of pages written since the base, then the state. Or this alone, with the file of snapshot_device if there is
+ * one: that is all it knows of the devices that come, for it believes no word of who sends it. */
 struct snapshot_order {
+	bool is_device;
+	u32 kind, index; /* of the device */
+	u32 there[2]; /* which devices the machine has, by kind; a bit each */
 	char name[SNAPSHOT_NAME_MAX + 1]; /* checked by the writer, too; empty: it chooses one */
 	bool zstd;
 	u8 base_id[SNAPSHOT_ID_SIZE];
@@ -25,10 +29,11 @@ struct snapshot_writer {
 	int memory; /* the file of the guest's memory */
 	u64 memory_size;
 	const char *description;
+	struct snapshot_devices devices;
 };
 
 bool snapshot_name_ok(const char *name);
 /* Obey orders until the socket is closed. */
-_Noreturn void snapshot_write_all(const struct snapshot_writer *writer);
+_Noreturn void snapshot_write_all(struct snapshot_writer *writer);
 
 #endif
