@@ -189,7 +189,7 @@ CODE(halt_masked, "hlt\n nop");
 static void nmi_wakes_halt(void)
 {
 	ioapic_pin(2, LVT_MASKED, 0);
-	pit_start(0, 0, on_qemu ? 60000 : 10000); /* must not come before HLT */
+	pit_start(0, 0, 60000); /* must not come before HLT */
 	ioapic_pin(2, ICR_NMI, apic_read(APIC_ID) & 0xff000000u);
 	struct state s = run_code(halt_masked, 0);
 	CHECK_FAULT(s, VEC_NMI, NO_ERROR, (ulong)halt_masked + 1);
