@@ -66,7 +66,7 @@ VMX = [
 
 # By AMD-V on Bochs, likewise; not debug, since Bochs leaves a guest at #DB before DR6 says why, which the manual does not.
 AMD = [f'{name}-{width}' for name in ('alignment', 'b1_ring', 'b3_sensitive', 'b7_hidden', 'flags', 'io_permission', 'mmio', 'msr_cpuid') for width in (32, 64)]
-AMD_SHADOWED = ('flags-64', 'b3_sensitive-64', 'b7_hidden-32', 'mmio-64')
+AMD_SHADOWED = ('flags-64', 'b3_sensitive-64', 'b7_hidden-32', 'mmio-64', 'paging-64')
 VMX_SHADOWED = ('flags-64', 'exceptions-32', 'b7_hidden-32', 'real_mode-32')  # without EPT; where real mode is step's
 
 # Several guests on one machine, by description files: their names, and what they run.

@@ -77,6 +77,8 @@ static void load(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
 	set_interrupt_control(v, s, b);
 	set_tsc_offset(v, b);
 	svm_update_intercepts(v);
+	if (!(b->clean & CLEAN_CR2))
+		__asm__ volatile("mov %0, %%cr2" ::"r"(b->cr2)); /* Bochs' VMRUN does not load it */
 	b->interrupt_state = 0;
 	b->event = s->hw.event | (u64)s->hw.event_error << 32;
 	b->rax = v->gpr[RAX];
