@@ -64,6 +64,7 @@ def expected_virtio(append, cpus, disk, read_only):
         "disk": f"{DISK_SIZE // 512} 0 serial-1",
         "cdrom": f"{READ_ONLY_SIZE // 512} 1",
         "queues": str(cpus),
+        "rings": "111",  # packed, event index, indirect descriptors
         "cache": "write back",
         "switched": "write through write through ",
         "read": short_md5(disk[:8 << 20]),

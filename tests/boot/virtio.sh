@@ -9,6 +9,7 @@ echo "different: $(for i in 1 2 3 4 5; do dd if=/dev/hwrng bs=16 count=1 2>/dev/
 echo "disk: $(cat /sys/block/vda/size) $(cat /sys/block/vda/ro) $(cat /sys/block/vda/serial)"
 echo "cdrom: $(cat /sys/block/vdb/size) $(cat /sys/block/vdb/ro)"
 echo "queues: $(ls /sys/block/vda/mq | wc -l)"
+echo "rings: $(cut -c 35,30,29 /sys/block/vda/device/features)"
 echo "cache: $(cat /sys/block/vda/queue/write_cache)"
 echo "write through" >/sys/block/vda/cache_type && echo "switched: $(cat /sys/block/vda/cache_type /sys/block/vda/queue/write_cache | tr '\n' ' ')"
 seq 1 1000 | dd of=/dev/vda bs=512 seek=100000 conv=fsync 2>/dev/null
