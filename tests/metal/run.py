@@ -66,7 +66,7 @@ VMX = [
 
 # By AMD-V on Bochs, likewise; not debug, since Bochs leaves a guest at #DB before DR6 says why, which the manual does not.
 AMD = [f'{name}-{width}' for name in ('alignment', 'b1_ring', 'b3_sensitive', 'b7_hidden', 'flags', 'io_permission', 'mmio', 'msr_cpuid') for width in (32, 64)]
-AMD_SHADOWED = ('flags-64', 'b3_sensitive-64', 'b7_hidden-32', 'mmio-64', 'paging-64')
+AMD_SHADOWED = ('flags-64', 'b3_sensitive-64', 'b7_hidden-32', 'mmio-64')
 VMX_SHADOWED = ('flags-64', 'exceptions-32', 'b7_hidden-32', 'real_mode-32')  # without EPT; where real mode is step's
 
 # Several guests on one machine, by description files: their names, and what they run.
@@ -386,7 +386,7 @@ MACHINES = {
     'Linux, Bochs VT-x Penryn': linux_on_bochs('core2_penryn_t9600', 'vmx'),
     'Bochs AMD-V 1': vmx(AMD[:8], 'ryzen', engine='svm'),
     'Bochs AMD-V 2': vmx(AMD[8:], 'ryzen', engine='svm'),
-    'Bochs AMD-V vtlb': vmx(AMD_SHADOWED, 'ryzen', 'vtlb', 'svm'),
+    'Bochs AMD-V vtlb': vmx((*AMD_SHADOWED, 'paging-64'), 'ryzen', 'vtlb', 'svm'),
     'Bochs AMD-V shadow': vmx(AMD_SHADOWED, 'ryzen', 'shadow', 'svm'),
     'Bochs VT-x vtlb': vmx(VMX_SHADOWED, mmu='vtlb'),
     'Bochs VT-x Penryn': vmx(VMX_SHADOWED, 'core2_penryn_t9600'),
