@@ -250,6 +250,13 @@ static bool write_pred_cmd(struct vcpu *vcpu, u32 number, u64 value)
 	 ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO |    \
 	 ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | ARCH_CAP_ITS_NO)
 
+/* Enhanced IBRS is of use only to who can turn it on. */
+static bool read_arch_capabilities(struct vcpu *vcpu, u32 number, u64 *value)
+{
+	*value = ARCH_CAPABILITIES & ~(cpuid_has(vcpu->cpuid, FEATURE_SPEC_CTRL) ? 0 : ARCH_CAP_IBRS_ALL);
+	return true;
+}
+
 #define SPEC_CTRL_VALID 3ull      /* IBRS; STIBP is ignored where it is not enumerated */
 #define DEBUGCTL_VALID 3ull       /* LBR, BTF */
 #define HWCR_TSC_FREQ_SEL BIT(24) /* the TSC counts at the nominal frequency */
@@ -275,7 +282,7 @@ static const struct msr_row rows[] = {
 	{ 0x79, 1, "IA32_BIOS_UPDT_TRIG", RULE_HANDLED, GATE_INTEL, .write = drop_write },
 	{ 0x8b, 1, "IA32_BIOS_SIGN_ID", RULE_HANDLED, GATE_NONE, .read = read_bios_sign_id, .write = drop_write },
 	{ 0xfe, 1, "IA32_MTRRCAP", RULE_CONSTANT, FEATURE(MTRR), .mask = MTRR_CAP_VCNT | MTRR_CAP_FIX | MTRR_CAP_WC },
-	{ 0x10a, 1, "IA32_ARCH_CAPABILITIES", RULE_CONSTANT, FEATURE(ARCH_CAPABILITIES), .mask = ARCH_CAPABILITIES },
+	{ 0x10a, 1, "IA32_ARCH_CAPABILITIES", RULE_HANDLED, FEATURE(ARCH_CAPABILITIES), .read = read_arch_capabilities },
 	{ 0x174, 1, "IA32_SYSENTER_CS", RULE_STORED, FEATURE(SEP), FIELD(msr.sysenter_cs), ALL64 },
 	{ 0x175, 1, "IA32_SYSENTER_ESP", RULE_CANONICAL, FEATURE(SEP), FIELD(msr.sysenter_esp) },
 	{ 0x176, 1, "IA32_SYSENTER_EIP", RULE_CANONICAL, FEATURE(SEP), FIELD(msr.sysenter_eip) },

@@ -82,10 +82,12 @@ IMAGES = {
     'place_code': (64,),
 }
 
-# What tests/metal runs: a neighbour that never ends unless told to, and one that wants a disk and a network of a certain kind.
+# What tests/metal runs: a neighbour that never ends unless told to, one that wants a disk and a network of a certain kind, and those that come after each other.
 METAL = {
     'noise': (64,),
     'virtio': (64,),
+    'scrub': (64,),
+    'echo': (64,),
 }
 
 

@@ -10,32 +10,23 @@ with guests that run by VT-x.
 """
 import argparse
 import concurrent.futures
-import glob
-import hashlib
 import os
-import random
 import re
-import selectors
-import shlex
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-SCRIPTS = os.path.join(HERE, '..', '..', 'scripts')
-sys.path.insert(0, os.path.join(HERE, '..', 'guest'))
-import bochs  # noqa: E402  (beside the guests)
+import host
+import linux
+from machine import OVMF, make_iso, on_qemu, output_of, output_of_bochs, qemu, verdict
 
-CACHE = os.environ.get('NADIR_CACHE', os.path.expanduser('~/.cache/nadir'))
 # Guests by what nadir needs for them: faults in generated code, interrupts and timers, every mode. (fpu_xsave fails here as in TCG itself, which
 # raises no floating-point exceptions; apic takes a timer back within a millisecond, which is too short here.)
 GUESTS = ('flags-64', 'b1_ring-64', 'exceptions-32', 'exceptions-64', 'strings-64', 'paging-64', 'b5_interrupts-64', 'smc-64', 'segments-32',
           'v86-32', 'task_switch-32', 'pic_pit-32', 'alignment-64')
-END = 'all guests have ended'
 
 # By AMD-V guests run on TCG's own CPU, and are told so, as its deviations are not nadir's. Not debug (TCG forgets armed break points when it enters a
 # guest), paging-32 (a MOV to CR3 with bad PDPTEs succeeds on TCG; the next MOV to CR4 is nadir's, and fails) and garbage-32 (user code's IRET takes VM from the
@@ -91,106 +82,6 @@ HOSTILE = {
     'garbage': 'kernel = garbage-32.img\nappend = "seed=5 rounds=1000000000"\nengine = bt\non-crash = reset\n',
 }
 
-BOCHS = """\
-megs: 256
-romimage: file=/usr/share/bochs/BIOS-bochs-latest
-vgaromimage: file={folder}/vga.bin
-ata0-master: type=cdrom, path={iso}, status=inserted
-boot: cdrom
-display_library: term
-com1: enabled=1, mode=file, dev={folder}/serial
-log: {folder}/log
-panic: action=fatal
-error: action=ignore
-cpu: model={model}, count=1, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0
-clock: sync=none
-"""
-
-
-def qemu(*arguments, cpus=1):
-    return ['qemu-system-x86_64', '-accel', 'tcg', '-cpu', 'max,+svm', '-m', '512', '-smp', str(cpus), '-nodefaults', '-display', 'none', '-serial',
-            'stdio', '-no-reboot', *arguments]
-
-
-def on_qemu(options, guest, append=None, cpus=1):
-    return qemu('-kernel', options.nadir, '-append', '--debug-exit --no-reboot --end reset ' + (append or options.append), '-initrd',
-                f'{options.images}/{guest}.img', cpus=cpus)
-
-
-def finished(text):
-    return END.encode() in text or b'nadir: stopped' in text
-
-
-def output_of(command, timeout, finished=finished, keys=b'', prompt=b'passed, '):
-    """What the machine says on its serial port until all guests have ended; `keys` are typed when it has said `prompt`."""
-    text, end = b'', time.monotonic() + timeout
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process, \
-            selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while not finished(text) and time.monotonic() < end:
-            if not selector.select(1):
-                continue
-            data = os.read(process.stdout.fileno(), 65536)
-            if not data:
-                break
-            text += data
-            if keys and prompt in text:
-                process.stdin.write(keys)
-                process.stdin.flush()
-                keys = b''
-        process.kill()
-    return text.decode(errors='replace')
-
-
-def output_of_bochs(folder, iso, model, timeout):
-    """Likewise; Bochs writes the serial port to a file, and wants a terminal of its own."""
-    bochs.write_video_rom(folder)
-    with open(f'{folder}/bochsrc', 'w', encoding='ascii') as file:
-        file.write(BOCHS.format(folder=folder, iso=iso, model=model))
-    with open(f'{folder}/commands', 'w', encoding='ascii') as file:
-        file.write('c\n')  # Debian's Bochs has its debugger built in
-    line = f'exec bochs -q -f {shlex.quote(folder)}/bochsrc -rc {shlex.quote(folder)}/commands'
-    text, end = b'', time.monotonic() + timeout
-    # Bochs reads memory that it has not written, which the test runner fills.
-    environment = dict(os.environ, TERM='linux', MALLOC_PERTURB_='0')
-    with subprocess.Popen(['script', '-qfec', line, '/dev/null'], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as process:
-        while not finished(text) and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.2)
-            if os.path.exists(f'{folder}/serial'):
-                with open(f'{folder}/serial', 'rb') as file:
-                    text = file.read()
-        process.terminate()
-    return text.decode(errors='replace')
-
-
-def verdict(output, guests=1):
-    """None, or what is wrong: every guest prints a count of checks, and none has failed."""
-    if 'nadir: bug' in output or 'nadir: error' in output:
-        return 'nadir itself failed'
-    if END not in output:
-        return 'timed out'
-    counts = re.findall(r'(\d+) passed, (\d+) failed', output)
-    if len(counts) != guests:
-        return f'{len(counts)} results, not {guests}'
-    return None if all(failed == '0' and passed != '0' for passed, failed in counts) else 'failures'
-
-
-def make_iso(options, folder, descriptions, append='--debug-exit --no-reboot --end reset', files=()):
-    """Of these descriptions and their kernels, test guests, if no other files are given."""
-    files = list(files)
-    kernels = not files
-    for name, text in descriptions.items():
-        files.append(f'{folder}/{name}.vm')
-        with open(files[-1], 'w', encoding='ascii') as file:
-            file.write(text)
-        if kernels:
-            files.append(options.images + '/' + re.search(r'kernel = (\S+)', text)[1])
-    files = list(dict.fromkeys(files))
-    subprocess.run([f'{HERE}/../../scripts/iso.sh', f'{folder}/nadir.iso', options.nadir, '--append', append, *files], check=True)
-    return f'{folder}/nadir.iso'
-
-
 def several(options, folder):
     iso = make_iso(options, folder, SEVERAL)
     output = output_of(qemu('-cdrom', iso, cpus=4), options.timeout)
@@ -203,7 +94,7 @@ def neighbours(options, folder):
 
     def all_ended(text):
         return b'nadir: stopped' in text or all(re.search(rb'nadir: %s ended with status \d+\r' % name.encode(), text) for name in ORDINARY)
-    output = output_of(qemu('-cdrom', iso, cpus=2), options.timeout, all_ended, b'\x01s')
+    output = output_of(qemu('-cdrom', iso, cpus=2), options.timeout, all_ended, [(b'passed, ', b'\x01s')])
     threads = set(re.findall(r'^nadir: (\w+/\d+) +\d+ +\d+ +\d+ ', output, re.MULTILINE))
     trouble = ('nadir itself failed' if 'nadir: bug' in output or 'nadir: error' in output else
                next((f'{name} did not pass' for name in ORDINARY if f'nadir: {name} ended with status 1\r' not in output), None) or
@@ -230,45 +121,11 @@ def disks(options, folder):
     return output, verdict(output, 4)
 
 
-LINUX = 'kernel = vmlinuz\ninitrd = initrd\nmemory = 192M\nengine = {engine}\nappend = "console=ttyS0 quiet me={me} other={other}"\n' \
-        'disk = path=disk.img,serial=shared\nnet = switch,name=lan,mac=52:54:00:00:00:0{me}\n'
-
-
-def short(data):
-    return hashlib.md5(data).hexdigest()[:12]
-
-
-def linux_files(folder):
-    """Debian's cloud kernel, a busybox that runs linux.sh, and the image of a disk."""
-    modules = glob.glob(f'{CACHE}/linux-cloud/lib/modules/*/kernel')[0]
-    shutil.copy(glob.glob(f'{CACHE}/linux-cloud/boot/vmlinuz-*')[0], f'{folder}/vmlinuz')
-    names = ['drivers/virtio/virtio', 'drivers/virtio/virtio_ring', 'drivers/virtio/virtio_pci_modern_dev', 'drivers/virtio/virtio_pci_legacy_dev',
-             'drivers/virtio/virtio_pci', 'net/core/failover', 'drivers/net/net_failover', 'drivers/net/virtio_net', 'drivers/block/virtio_blk']
-    subprocess.run([f'{HERE}/../../scripts/initramfs.sh', f'{CACHE}/busybox/bin/busybox', f'{folder}/initrd', f'{HERE}/linux.sh',
-                    *(f'{modules}/{name}.ko' for name in names)], check=True)
-    image = random.Random(1).randbytes(4 << 20)
-    with open(f'{folder}/disk.img', 'wb') as file:
-        file.write(image)
-    return [f'{folder}/{name}' for name in ('vmlinuz', 'initrd', 'disk.img')], image
-
-
-def devices(options, folder):
-    """Two Linux guests with one disk image, which neither sees the other write, and a network between them."""
-    files, image = linux_files(folder)
-    engine = re.search(r'--engine (\S+)', options.append)
-    guests = {f'linux{me}': LINUX.format(me=me, other=3 - me, engine='svm' if not engine or engine[1] == 'step' else engine[1]) for me in (1, 2)}
-    output = output_of(qemu('-m', '1024', '-cdrom', make_iso(options, folder, guests, '--no-reboot', files), cpus=2), options.timeout)
-    wanted = {f'image: {short(image)}': 2, 'own: guest 1': 1, 'own: guest 2': 1, f'rest: {short(image[512:])}': 2, 'ping: 3 packets received': 2,
-              f'got: {short(image[512:])}': 1, 'powered itself off': 2}
-    trouble = next((f'{output.count(text)} times "{text}", not {times}' for text, times in wanted.items() if output.count(text) != times), None)
-    return output, trouble if END in output else trouble or 'timed out'
-
-
 def power_off(options, folder):
     """The machine switches itself off, by ACPI as two chipsets and UEFI have it."""
     output, trouble = '', None
     iso = make_iso(options, folder, {'one': SEVERAL['one']}, '--debug-exit --no-reboot --end poweroff')
-    for machine in (['-machine', 'pc'], ['-machine', 'q35'], ['-machine', 'q35', '-bios', f'{CACHE}/ovmf/usr/share/ovmf/OVMF.fd']):
+    for machine in (['-machine', 'pc'], ['-machine', 'q35'], ['-machine', 'q35', '-bios', OVMF]):
         with subprocess.Popen(qemu(*machine, '-cdrom', iso), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
             timer = threading.Timer(options.timeout, process.kill)
             timer.start()
@@ -276,12 +133,6 @@ def power_off(options, folder):
             timer.cancel()
         trouble = trouble or verdict(output) or (f'{" ".join(machine)} is still on' if process.returncode else None)
     return output, trouble
-
-
-def uefi(options, folder):
-    iso = make_iso(options, folder, {'one': SEVERAL['one']})
-    output = output_of(qemu('-bios', f'{CACHE}/ovmf/usr/share/ovmf/OVMF.fd', '-cdrom', iso, cpus=2), options.timeout)
-    return output, verdict(output)
 
 
 def svm(options, name):
@@ -292,29 +143,11 @@ def svm(options, name):
     return output, verdict(output)
 
 
-def linux(cpus, mmu='auto'):
-    """Debian's kernel by AMD-V to a shell, which says how many CPUs it has."""
-    def run(options, folder):
-        for package, name in ('linux-image-cloud-amd64', 'linux-cloud'), ('busybox-static', 'busybox'):
-            subprocess.run([f'{SCRIPTS}/guest-package.sh', package, f'{CACHE}/{name}'], check=True)
-        subprocess.run([f'{SCRIPTS}/initramfs.sh', f'{CACHE}/busybox/bin/busybox', f'{folder}/shell.cpio.gz'], check=True)
-        kernel = glob.glob(f'{CACHE}/linux-cloud/boot/vmlinuz-*')[0]
-        append = f'--engine svm --mmu {mmu} --end reset --memory 256M --cpus {cpus}'
-        command = qemu('-kernel', options.nadir, '-append', append, '-initrd', f'{kernel} console=ttyS0 quiet,{folder}/shell.cpio.gz', cpus=cpus)
-        output = output_of(command, options.timeout, keys=b'echo it has "$(nproc)" CPUs; poweroff -f\n', prompt=b'nadir:/#')
-        return output, None if f'it has {cpus} CPUs' in output and 'powered itself off' in output else 'no shell, or not all CPUs'
-    return run
-
-
 def linux_on_bochs(model, engine):
     """Debian's kernel, which runs a script. Its decompression takes long with interrupts off."""
     def run(options, folder):
-        for package, name in ('linux-image-cloud-amd64', 'linux-cloud'), ('busybox-static', 'busybox'):
-            subprocess.run([f'{SCRIPTS}/guest-package.sh', package, f'{CACHE}/{name}'], check=True)
-        shutil.copy(glob.glob(f'{CACHE}/linux-cloud/boot/vmlinuz-*')[0], f'{folder}/vmlinuz')
-        subprocess.run([f'{SCRIPTS}/initramfs.sh', f'{CACHE}/busybox/bin/busybox', f'{folder}/initrd', f'{HERE}/../boot/script.sh'], check=True)
         guest = f'kernel = vmlinuz\ninitrd = initrd\nmemory = 160M\nengine = {engine}\nhang-timeout = 0\nappend = "console=ttyS0 quiet"\n'
-        iso = make_iso(options, folder, {'linux': guest}, '--no-reboot', [f'{folder}/vmlinuz', f'{folder}/initrd'])
+        iso = make_iso(options, folder, {'linux': guest}, '--no-reboot', linux.script_files(folder))
         output = output_of_bochs(folder, iso, model, options.timeout)
         wanted = ('kernel: Linux x86_64', 'sum: 500500', 'pipe: abc', 'script: end', 'powered itself off')
         return output, next((f'does not say "{text}"' for text in wanted if text not in output), None)
@@ -368,16 +201,12 @@ def local_apic(options, folder):
 
 
 MACHINES = {
-    'Linux, 1 CPU': linux(1),
-    'Linux, 2 CPUs': linux(2),
-    'Linux, 4 CPUs': linux(4),
-    'Linux, 2 CPUs, vtlb': linux(2, 'vtlb'),
-    'Linux, 2 CPUs, shadow': linux(2, 'shadow'),
+    **linux.CASES,
+    **host.CASES,
     '4 CPUs, 3 guests': several,
     'hostile neighbours': neighbours,
     'disks and a network': disks,
     'power off': power_off,
-    'UEFI': uefi,
     'Bochs Skylake-X': on_bochs('corei7_skylake_x'),
     'Bochs Ryzen': on_bochs('ryzen'),
     'Bochs Penryn': on_bochs('core2_penryn_t9600'),
@@ -394,14 +223,14 @@ MACHINES = {
     **{f'Bochs VT-x {i + 1}': vmx(names) for i, names in enumerate(VMX)},
 }
 
-# Only by name: on emulated CPUs two Linux guests take minutes to boot, with a software engine many.
-SLOW = {'Linux, disk and network': devices}
+# Only with --long: on emulated CPUs these take minutes.
+LONG = linux.LONG
 
 
 def run_one(options, name):
-    if name in MACHINES or name in SLOW:
+    if name in MACHINES or name in LONG:
         with tempfile.TemporaryDirectory() as folder:
-            return {**MACHINES, **SLOW}[name](options, folder)
+            return {**MACHINES, **LONG}[name](options, folder)
     if name.startswith('vmx '):
         with tempfile.TemporaryDirectory() as folder:
             return vmx([name[4:]])(options, folder)
@@ -416,11 +245,13 @@ def main():
     parser.add_argument('--nadir', default='build/src/host/metal/nadir.elf')
     parser.add_argument('--images', default='build/tests/guest')
     parser.add_argument('--append', default='--engine step', help="nadir's command line, for guests on QEMU")
-    parser.add_argument('--timeout', type=float, default=180)
+    parser.add_argument('--timeout', type=float, default=300)
     parser.add_argument('--jobs', type=int, default=2)
+    parser.add_argument('--long', action='store_true', help='those that take minutes instead')
     parser.add_argument('--verbose', action='store_true')
-    parser.add_argument('names', nargs='*', default=[*GUESTS, *('svm ' + name for name in SVM), *SHADOWED, *MACHINES])
+    parser.add_argument('names', nargs='*')
     options = parser.parse_args()
+    options.names = options.names or [*LONG] if options.long else options.names or [*GUESTS, *('svm ' + name for name in SVM), *SHADOWED, *MACHINES]
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for name, (output, trouble) in zip(options.names, pool.map(lambda name: run_one(options, name), options.names)):

@@ -149,6 +149,14 @@ static void test_gates(void **state)
 	assert_int_equal(msr_write(&vcpu, 0x6e0, 0), MSR_UNKNOWN);
 	assert_int_equal(msr_read(&vcpu, 0x802, &value), MSR_UNKNOWN);
 	stop();
+	start("Haswell");
+	assert_int_equal(msr_read(&vcpu, 0x10a, &value), MSR_OK);
+	assert_true(value & 2);
+	stop();
+	start("Haswell,-spec-ctrl");
+	assert_int_equal(msr_read(&vcpu, 0x10a, &value), MSR_OK);
+	assert_false(value & 2);
+	stop();
 	start("Haswell,-arch-capabilities,-spec-ctrl");
 	assert_int_equal(msr_read(&vcpu, 0x10a, &value), MSR_UNKNOWN);
 	assert_int_equal(msr_write(&vcpu, 0x48, 1), MSR_UNKNOWN);

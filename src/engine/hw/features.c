@@ -8,8 +8,7 @@
 
 static const u8 own[] = {
 	FEATURE_APIC, FEATURE_MTRR, FEATURE_MCE, FEATURE_MCA, FEATURE_X2APIC, FEATURE_TSC_DEADLINE, FEATURE_TSC_ADJUST, FEATURE_HYPERVISOR,
-	FEATURE_ARAT, FEATURE_ARCH_CAPABILITIES, FEATURE_TOPOEXT, FEATURE_INVARIANT_TSC, FEATURE_HT, FEATURE_CMP_LEGACY, FEATURE_ZERO_FCS_FDS,
-	FEATURE_AMD_SSB_NO, FEATURE_BTC_NO, FEATURE_NULL_SEL_CLR_BASE, FEATURE_SRSO_NO, FEATURE_TSA_SQ_NO, FEATURE_TSA_L1_NO,
+	FEATURE_ARAT, FEATURE_TOPOEXT, FEATURE_INVARIANT_TSC, FEATURE_HT, FEATURE_CMP_LEGACY, FEATURE_ZERO_FCS_FDS, FEATURE_NULL_SEL_CLR_BASE,
 	FEATURE_KVM_NOPIODELAY, FEATURE_KVM_CLOCK, FEATURE_KVM_STEAL_TIME, FEATURE_KVM_PV_EOI, FEATURE_KVM_PV_UNHALT, FEATURE_KVM_PV_TLB_FLUSH,
 	FEATURE_KVM_PV_IPI, FEATURE_KVM_PV_SCHED_YIELD, FEATURE_KVM_CLOCK_STABLE,
 };
@@ -31,17 +30,28 @@ static bool is_own(unsigned feature)
 	return false;
 }
 
+/* IA32_ARCH_CAPABILITIES says in nadir that the processor is affected by nothing (cpu/msr.c), which is true of software engines only. Here the branches that run
+ * are the guest's own, so that kernels must defend themselves as this processor needs it: they know by its model, and by its own "not affected" bits. */
+static const u8 untrue[] = { FEATURE_ARCH_CAPABILITIES };
+
 /* What shadows of page tables do not have (engine/hw/guest.h). */
 static const u8 not_shadowed[] = { FEATURE_LA57, FEATURE_PCID, FEATURE_INVPCID, FEATURE_PKU };
+
+static void take_away(struct cpuid_policy *available, const u8 *features, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		available->features[features[i] / 64] &= ~BIT(features[i] % 64);
+}
 
 void hw_limit(struct cpuid_policy *available, bool nested)
 {
 	cpuid_available(available);
-	for (unsigned i = 0; i < ARRAY_SIZE(not_shadowed) && !nested; i++)
-		available->features[not_shadowed[i] / 64] &= ~BIT(not_shadowed[i] % 64);
+	take_away(available, untrue, ARRAY_SIZE(untrue));
+	if (!nested)
+		take_away(available, not_shadowed, ARRAY_SIZE(not_shadowed));
 	for (unsigned i = 0; i < FEATURE_COUNT; i++)
 		if (!is_own(i) && !(host_cpuid_checked(rows[i].leaf, rows[i].subleaf).reg[rows[i].reg] >> rows[i].bit & 1))
-			available->features[i / 64] &= ~BIT(i % 64);
+			take_away(available, (u8[]){ (u8)i }, 1);
 }
 
 /* ---- techniques ---- */

@@ -34,6 +34,13 @@ static u32 wanted_features(const struct vcpu *v)
 	return features;
 }
 
+static bool is_tcg(void)
+{
+	bool below = host_cpuid(1, 0).reg[CPUID_ECX] & BIT(31); /* a hypervisor, which says who it is */
+	struct cpuid_regs r = host_cpuid(0x40000000, 0);
+	return below && r.reg[CPUID_EBX] == 0x54474354 && r.reg[CPUID_ECX] == 0x43544743 && r.reg[CPUID_EDX] == 0x47435447; /* TCGTCGTCGTCG */
+}
+
 extern const u8 svm_vm_cr_read[], svm_vm_cr_behind[];
 
 static bool lacks_vm_cr(struct host_trap *trap)
@@ -134,6 +141,7 @@ int svm_vcpu_create(struct vcpu *v)
 	}
 	step_of(v)->translator = &s->hw;
 	s->features = wanted_features(v);
+	s->tcg = is_tcg();
 	s->vmcb = host_pages_create(SVM_PAGES);
 	const struct hw_memory_ops *ops = memory_ops(v->mmu_mode);
 	if (!ops)

@@ -41,7 +41,9 @@ static void run_guest(u64 *gpr, u64 vmcb, u64 host)
 
 static void set_interrupt_control(const struct vcpu *v, const struct svm_vcpu *s, struct vmcb *b)
 {
-	u64 control = V_INTR_MASKING | (s->hw.window ? V_IRQ | V_PRIORITY | V_IGNORE_TPR : 0) | (s->virtual_tpr ? lapic_cr8(v->lapic) : 0);
+	bool by_virtual = svm_by_virtual(s);
+	u64 control = V_INTR_MASKING | (s->hw.window || by_virtual ? V_IRQ | V_PRIORITY | V_IGNORE_TPR : 0) | (by_virtual ? V_VECTOR((u8)s->hw.event) : 0) |
+		      (s->virtual_tpr ? lapic_cr8(v->lapic) : 0);
 	if (b->interrupt_control == control)
 		return;
 	b->interrupt_control = control;
@@ -80,7 +82,7 @@ static void load(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
 	if (!(b->clean & CLEAN_CR2))
 		__asm__ volatile("mov %0, %%cr2" ::"r"(b->cr2)); /* Bochs' VMRUN does not load it */
 	b->interrupt_state = 0;
-	b->event = s->hw.event | (u64)s->hw.event_error << 32;
+	b->event = svm_by_virtual(s) ? 0 : s->hw.event | (u64)s->hw.event_error << 32;
 	b->rax = v->gpr[RAX];
 	b->rsp = v->gpr[RSP];
 	b->rip = v->rip;
@@ -91,9 +93,14 @@ static void load(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
 /* ---- after ---- */
 
 /* INT n, INT3 and INTO come again, since RIP is still in front of them. Bochs has INT n as an interrupt; those are only what was injected. */
-static void take_event(struct hw_vcpu *hw, u64 event)
+static void take_event(struct svm_vcpu *s, u64 event)
 {
+	struct hw_vcpu *hw = &s->hw;
 	u32 info = (u32)event;
+	if (svm_by_virtual(s) && (s->vmcb->interrupt_control & V_IRQ))
+		return; /* it has not been delivered, or not to the end */
+	if (svm_by_virtual(s))
+		hw->event = 0;
 	u8 vector = (u8)info;
 	bool exception = HW_EVENT_TYPE_OF(info) == HW_EVENT_EXCEPTION;
 	bool again = exception ? vector == VEC_BP || vector == VEC_OF : info != hw->event;
@@ -124,7 +131,7 @@ static void store(struct vcpu *v, struct svm_vcpu *s)
 	v->shadow = b->interrupt_state & INTERRUPT_SHADOW ? SHADOW_STI : 0;
 	s->hw.next_rip = s->features & SVM_NEXT_RIP ? b->next_rip : 0;
 	s->hw.byte_count = s->features & SVM_DECODE_ASSISTS ? b->fetched & 0xf : 0;
-	take_event(&s->hw, b->exit_event);
+	take_event(s, b->exit_event);
 	b->clean = CLEAN_ALL;
 	if (b->exit_code == EXIT_CODE_NMI)
 		host_nmi();

@@ -202,12 +202,13 @@ void svm_update_intercepts(struct vcpu *v)
 	struct svm_vcpu *s = svm_of(v);
 	bool lowers = s->virtual_tpr && tpr_holds_back(s, v->lapic);
 	bool pauses = s->hw.pauses && !(s->features & SVM_PAUSE_FILTER);
-	u32 wanted = (u32)s->hw.window | (u32)v->nmi_blocked << 1 | (u32)pauses << 2 | (u32)lowers << 3;
+	bool later = svm_by_virtual(s) && s->hw.window, window = s->hw.window && !later, iret = v->nmi_blocked || later;
+	u32 wanted = (u32)window | (u32)iret << 1 | (u32)pauses << 2 | (u32)lowers << 3;
 	if (likely(wanted == s->intercepts))
 		return;
 	s->intercepts = wanted;
-	set(s->vmcb, EXIT_CODE_VINTR, s->hw.window);
-	set(s->vmcb, EXIT_CODE_IRET, v->nmi_blocked);
+	set(s->vmcb, EXIT_CODE_VINTR, window);
+	set(s->vmcb, EXIT_CODE_IRET, iret);
 	if (s->virtual_tpr)
 		set(s->vmcb, EXIT_CODE_WRITE_CR8, lowers);
 	if (!(s->features & SVM_PAUSE_FILTER))

@@ -30,6 +30,7 @@ struct svm_vcpu {
 	struct vmcb *vmcb; /* and behind it, the permission maps */
 	u64 vmcb_physical;
 	u32 features; /* CPUID 8000000AH EDX */
+	bool tcg; /* QEMU's: see svm_by_virtual */
 	const struct svm_cpu *cpu; /* whose ASID this is */
 	u64 generation;
 	bool virtual_tpr; /* CR8 is the VMCB's V_TPR while the guest runs, from and to the local APIC's at each entry and exit; constant after creation */
@@ -45,6 +46,14 @@ struct svm_vcpu {
 static inline struct svm_vcpu *svm_of(struct vcpu *vcpu)
 {
 	return container_of(hw_of(vcpu), struct svm_vcpu, hw);
+}
+
+/* QEMU's TCG delivers an interrupt that VMRUN injects, and may do so once more when another of its threads stops this one before the next exception or #VMEXIT, so
+ * that the guest has it again, with interrupts disabled. There it is a virtual interrupt instead, which the guest takes at once, since it can; the window of the next one
+ * is asked for at the IRET at the latest. */
+static inline bool svm_by_virtual(const struct svm_vcpu *s)
+{
+	return s->tcg && (s->hw.event & HW_EVENT_VALID) && HW_EVENT_TYPE_OF(s->hw.event) == HW_EVENT_EXTERNAL;
 }
 
 /* ---- create.c ---- */

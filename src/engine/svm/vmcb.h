@@ -27,6 +27,7 @@
 #define V_IRQ BIT(8)
 #define V_PRIORITY (0xfull << 16)
 #define V_IGNORE_TPR BIT(20)
+#define V_VECTOR(vector) ((u64)(vector) << 32)
 #define V_INTR_MASKING BIT(24)
 
 #define INTERRUPT_SHADOW BIT(0)

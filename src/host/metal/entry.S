@@ -131,6 +131,9 @@ boot_pd:
 
 	.bss
 	.balign 4096
+	.globl boot_stack_guard		/* a page that map.c leaves out */
+boot_stack_guard:
+	.skip 4096
 	.skip 32768
 boot_stack_top:
 

@@ -21,8 +21,10 @@
 struct guest {
 	struct guest_options options;
 	char name[24];
+	const struct boot_module *kernel, *initrd; /* initrd: may be NULL */
 	struct console console;
-	struct vm *vm;
+	struct vm *vm; /* NULL: it has not begun, or has ended */
+	bool waits; /* for another guest's end */
 	struct sched_group group; /* its vCPUs */
 	u64 pin; /* where they may run; 0: anywhere */
 	struct devices *devices;
@@ -132,6 +134,15 @@ static enum host_log_level log_level(const char *name)
 	return string_equal(name, "error") ? LOG_ERROR : string_equal(name, "info") ? LOG_INFO : string_equal(name, "debug") ? LOG_DEBUG : LOG_WARN;
 }
 
+/* Once: what is slower than this project's users may expect. */
+static void tell_of_software(const struct engine_ops *engine)
+{
+	static bool told;
+	if (!told && !string_equal(engine->name, "svm") && !string_equal(engine->name, "vmx"))
+		log_line("guests run by %s, as neither VT-x nor AMD-V can be used here", engine->name);
+	told = true;
+}
+
 static const struct engine_ops *find_engine(const char *name)
 {
 	const char *why;
@@ -140,6 +151,8 @@ static const struct engine_ops *find_engine(const char *name)
 		return fail("there is no engine '%s'", name);
 	if (!engine->available(&why))
 		return fail("the engine %s cannot run here: %s", name, why);
+	if (string_equal(name, "auto"))
+		tell_of_software(engine);
 	return engine;
 }
 
@@ -157,9 +170,10 @@ static u64 without(const char *list)
 }
 
 /* Make the machine. Its kernel and initial RAM disk stay where the boot loader put them. */
-static struct vm *create_vm(struct guest *g, const struct boot_info *info, const struct boot_module *kernel, const struct boot_module *initrd)
+static struct vm *create_vm(struct guest *g, const struct boot_info *info)
 {
 	const struct guest_options *o = &g->options;
+	const struct boot_module *kernel = g->kernel, *initrd = g->initrd;
 	char error[256];
 	bool user_error;
 	const struct engine_ops *engine = find_engine(o->engine);
@@ -213,15 +227,28 @@ static bool set_limits(struct guest *g)
 	return true;
 }
 
+/* False: it cannot be made. */
+static bool make_vm(struct guest *g, const struct boot_info *info)
+{
+	struct vm *vm = set_limits(g) ? create_vm(g, info) : NULL;
+	if (!vm)
+		devices_close(g->devices);
+	host_lock(&guests.lock);
+	g->vm = vm;
+	host_unlock(&guests.lock);
+	return vm != NULL;
+}
+
 static void add_guest(struct guest *g, const struct boot_info *info, const struct boot_module *kernel, const struct boot_module *initrd)
 {
 	log_set_level(log_level(g->options.log_level));
+	g->kernel = kernel;
+	g->initrd = initrd;
+	g->waits = g->options.after;
 	g->console.name = g->name;
 	g->console.ready = serial_ready;
 	g->console.opaque = g;
-	g->vm = set_limits(g) ? create_vm(g, info, kernel, initrd) : NULL;
-	if (!g->vm) {
-		devices_close(g->devices);
+	if (!g->waits && !make_vm(g, info)) {
 		host_free(g);
 		return;
 	}
@@ -347,17 +374,40 @@ static void finish(struct guest *g)
 	devices_close(g->devices);
 }
 
-/* Finish those whose threads have all returned; how many still run. */
-static unsigned finish_ended(void)
+/* Those that waited for the end of `ended` begin, with what it has left. */
+static void begin_after(const struct guest *ended, const struct boot_info *info)
 {
-	unsigned left = 0;
 	for (unsigned i = 0; i < guests.count; i++) {
 		struct guest *g = guests.guest[i];
-		if (g->vm && !__atomic_load_n(&g->running, __ATOMIC_SEQ_CST))
-			finish(g);
-		left += g->vm != NULL;
+		if (!g->waits || !string_equal(g->options.after, ended->name))
+			continue;
+		g->waits = false;
+		if (make_vm(g, info))
+			start(g);
 	}
+}
+
+/* Finish those whose threads have all returned; false: nobody runs any more. */
+static bool finish_ended(const struct boot_info *info)
+{
+	bool left = false;
+	for (unsigned i = 0; i < guests.count; i++) {
+		struct guest *g = guests.guest[i];
+		if (!g->vm || __atomic_load_n(&g->running, __ATOMIC_SEQ_CST))
+			continue;
+		finish(g);
+		begin_after(g, info);
+	}
+	for (unsigned i = 0; i < guests.count; i++)
+		left |= guests.guest[i]->vm != NULL;
 	return left;
+}
+
+static void report_left_over(void)
+{
+	for (unsigned i = 0; i < guests.count; i++)
+		if (guests.guest[i]->waits)
+			log_line("error: %s did not begin: no guest '%s' has ended before", guests.guest[i]->name, guests.guest[i]->options.after);
 }
 
 enum guests_end guests_run(struct boot_info *info)
@@ -371,13 +421,15 @@ enum guests_end guests_run(struct boot_info *info)
 	if (!thread_create(&networks))
 		host_panic("no memory for a thread");
 	for (unsigned i = 0; i < guests.count; i++)
-		start(guests.guest[i]);
+		if (guests.guest[i]->vm)
+			start(guests.guest[i]);
 	console_start(show_stats);
 	for (;;) {
 		u32 ended = __atomic_load_n(&guests.ended, __ATOMIC_SEQ_CST);
-		if (!finish_ended())
+		if (!finish_ended(info))
 			break;
 		host_wait(&guests.ended, ended, HOST_NEVER);
 	}
+	report_left_over();
 	return string_equal(machine.end, "reset") ? GUESTS_RESET : string_equal(machine.end, "poweroff") ? GUESTS_POWER_OFF : GUESTS_HALT;
 }

@@ -1,8 +1,10 @@
 /* The host port's diagnostics: lines on the serial console; and the panic, which says what happened, on which CPU and thread, by which way. */
 #include "host/metal/log.h"
 
+#include "arch/exception.h"
 #include "host/metal/apic.h"
 #include "host/metal/asm.h"
+#include "host/metal/machine_check.h"
 #include "host/metal/print.h"
 #include "host/metal/serial.h"
 #include "host/metal/thread.h"
@@ -174,5 +176,7 @@ void log_panic_frame(const struct frame *f, u64 address)
 		log_line("  %s %016llx  %s %016llx  %s %016llx  %s %016llx", names[i], (unsigned long long)f->gpr[i], names[i + 1],
 			 (unsigned long long)f->gpr[i + 1], names[i + 2], (unsigned long long)f->gpr[i + 2], names[i + 3],
 			 (unsigned long long)f->gpr[i + 3]);
+	if (f->vector == VEC_MC)
+		machine_check_report();
 	finish(f->rip, f->gpr[RBP]);
 }

@@ -6,6 +6,7 @@
 #include "host/metal/guest.h"
 #include "host/metal/irq.h"
 #include "host/metal/log.h"
+#include "host/metal/machine_check.h"
 #include "host/metal/map.h"
 #include "host/metal/pages.h"
 #include "host/metal/power.h"
@@ -63,6 +64,7 @@ void metal_start(u32 magic, u64 address)
 	apic_init();
 	cpus[0]->apic_id = apic_id();
 	thread_adopt_idle(cpus[0]);
+	machine_check_init();
 	if (acpi_read(&acpi, info.rsdp ? info.rsdp_copy : NULL))
 		smp_start(&acpi);
 	irq_init(&acpi);

@@ -17,6 +17,7 @@
 #define LEVELS 4
 
 extern const u8 image_start[], text_start[], text_end[], rodata_end[], image_end[]; /* metal.ld */
+extern const u8 boot_stack_guard[]; /* entry.S: the first CPU's stack is above it */
 
 static struct {
 	struct spinlock lock; /* of the tables */
@@ -173,7 +174,8 @@ void map_init(const struct boot_info *info)
 	map.root = zeroed_page();
 	map_image(text_start, text_end, MAP_EXEC);
 	map_image(text_end, rodata_end, MAP_READ);
-	map_image(rodata_end, (const u8 *)(uintptr_t)(end + KERNEL_BASE), MAP_WRITE);
+	map_image(rodata_end, boot_stack_guard, MAP_WRITE);
+	map_image(boot_stack_guard + PAGE_SIZE, (const u8 *)(uintptr_t)(end + KERNEL_BASE), MAP_WRITE);
 	for (unsigned i = 0; i < info->ranges; i++) {
 		u64 base = info->ram[i].base & PAGE_MASK, stop = (info->ram[i].base + info->ram[i].size + PAGE_SIZE - 1) & PAGE_MASK;
 		map_physical(base, MIN(stop, MAX(base, start)));

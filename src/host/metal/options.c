@@ -11,6 +11,7 @@
 
 static const struct option_row rows[] = {
 	{ "name", 0, TYPE_TEXT, FIELD(name), "NAME", NULL, 0, 0, NULL },
+	{ "after", 0, TYPE_TEXT, FIELD(after), "GUEST", NULL, 0, 0, NULL },
 	{ "kernel", 0, TYPE_TEXT, FIELD(kernel), "MODULE", NULL, 0, 0, NULL },
 	{ "initrd", 0, TYPE_TEXT, FIELD(initrd), "MODULE", NULL, 0, 0, NULL },
 	{ "append", 0, TYPE_TEXT, FIELD(append), "STRING", NULL, 0, 0, NULL },

@@ -7,6 +7,7 @@
 
 struct guest_options {
 	const char *name;
+	const char *after; /* a guest that has to end before this one begins; NULL: it begins at once */
 	const char *kernel, *initrd; /* modules */
 	const char *append;
 	struct option_list disk, cdrom, net; /* for devices_open */

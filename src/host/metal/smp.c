@@ -3,6 +3,7 @@
 
 #include "host/metal/apic.h"
 #include "host/metal/log.h"
+#include "host/metal/machine_check.h"
 #include "host/metal/map.h"
 #include "host/metal/pages.h"
 #include "host/metal/thread.h"
@@ -30,6 +31,7 @@ static void cpu_started(struct cpu *cpu)
 	cpu_init(cpu);
 	apic_enable();
 	thread_adopt_idle(cpu);
+	machine_check_init();
 	thread_idle();
 }
 
