@@ -43,7 +43,7 @@ const struct state_table vcpu_state = STATE_TABLE(struct vcpu, NULL,
 	STATE_NONE(struct vcpu, fault), STATE_IN(struct vcpu, trap, fault_state), STATE_NONE(struct vcpu, delivery),
 	STATE_NONE(struct vcpu, debug), STATE_SAME(struct vcpu, cr0_valid), STATE_SAME(struct vcpu, cr4_valid),
 	STATE_SAME(struct vcpu, efer_valid), STATE_SAME(struct vcpu, xcr0_valid), STATE_SAME(struct vcpu, linear_bits),
-	STATE_SAME(struct vcpu, physical_bits), STATE_SAME(struct vcpu, pages_1g), STATE_NONE(struct vcpu, cpuid),
+	STATE_SAME(struct vcpu, physical_bits), STATE_SAME(struct vcpu, pages_1g), STATE_NONE(struct vcpu, cpuid), STATE_NONE(struct vcpu, cpuid_word),
 	STATE_NONE(struct vcpu, ops), STATE_NONE(struct vcpu, engine), STATE_NONE(struct vcpu, engine_state),
 	STATE_NONE(struct vcpu, mmu), STATE_NONE(struct vcpu, ram), STATE_NONE(struct vcpu, lapic), STATE_NONE(struct vcpu, posted), STATE_NONE(struct vcpu, vm), STATE_SAME(struct vcpu, index),
 	STATE_NONE(struct vcpu, direct), STATE_NONE(struct vcpu, mmu_mode), STATE_NONE(struct vcpu, without), STATE_NONE(struct vcpu, trace), STATE_NONE(struct vcpu, stop), STATE_NONE(struct vcpu, kvm), STATE(struct vcpu, xsave));

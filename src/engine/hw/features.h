@@ -19,7 +19,6 @@
 	X(PREEMPTION_TIMER, "preemption-timer") \
 	/* ---- */ \
 	X(VIRTUAL_TPR, "virtual-tpr") \
-	X(AVIC, "avic") \
 	X(NEXT_RIP, "next-rip") \
 	X(CLEAN_BITS, "clean-bits") \
 	X(FLUSH_BY_ASID, "flush-by-asid") \

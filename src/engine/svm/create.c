@@ -130,6 +130,16 @@ static void init_vmcb(struct vcpu *v, struct svm_vcpu *s)
 
 /* ---- vCPUs ---- */
 
+/* AMD APM volume 3, "CPUID Fn8000_0001_EDX": Page1GB. */
+static const struct hw_format *choose_format(struct svm_vcpu *s, bool nested)
+{
+	if (!nested)
+		return &hw_format_shadow;
+	s->npt = hw_format_npt;
+	s->npt.largest = host_cpuid(0x80000001, 0).reg[CPUID_EDX] & BIT(26) ? 30 : 21;
+	return &s->npt;
+}
+
 int svm_vcpu_create(struct vcpu *v)
 {
 	if (step_create(v, EMULATOR_CODE) < 0)
@@ -146,7 +156,7 @@ int svm_vcpu_create(struct vcpu *v)
 	const struct hw_memory_ops *ops = memory_ops(v->mmu_mode);
 	if (!ops)
 		host_log(LOG_ERROR, "option --mmu: this processor has no nested paging; shadow and vtlb work everywhere");
-	s->hw.memory = ops ? ops->create(v, ops->nested ? &hw_format_npt : &hw_format_shadow) : NULL;
+	s->hw.memory = ops ? ops->create(v, choose_format(s, ops->nested)) : NULL;
 	if (s->vmcb && s->hw.memory && svm_cpus_init()) {
 		s->vmcb_physical = host_physical(s->vmcb);
 		s->hw.bytes = s->vmcb->bytes;

@@ -29,6 +29,7 @@ struct svm_vcpu {
 	struct hw_vcpu hw;
 	struct vmcb *vmcb; /* and behind it, the permission maps */
 	u64 vmcb_physical;
+	struct hw_format npt;
 	u32 features; /* CPUID 8000000AH EDX */
 	bool tcg; /* QEMU's: see svm_by_virtual */
 	const struct svm_cpu *cpu; /* whose ASID this is */
