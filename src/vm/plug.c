@@ -89,7 +89,7 @@ bool vm_take_ejected(struct vm *vm, enum board_kind *kind, unsigned *index)
 	return true;
 }
 
-/* ---- disks ---- */
+/* ---- what disks and networks count ---- */
 
 bool vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count)
 {
@@ -97,6 +97,16 @@ bool vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count)
 	const struct block_count *there = board_disk_count(&vm->board, disk);
 	if (there)
 		memcpy(count, there, BLOCK_KINDS * sizeof(*count));
+	host_unlock(&vm->lock);
+	return there;
+}
+
+bool vm_net_count(struct vm *vm, unsigned net, struct net_count *count)
+{
+	host_lock(&vm->lock);
+	const struct virtio_net *there = vm->board.net[net];
+	if (there)
+		*count = there->count;
 	host_unlock(&vm->lock);
 	return there;
 }

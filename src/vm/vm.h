@@ -223,6 +223,8 @@ bool vm_pointer(struct vm *vm, const struct vm_pointer *pointer);
 
 /* What was asked of a disk so far; BLOCK_KINDS counts. False: there is none of this number. From any thread. */
 bool vm_disk_count(struct vm *vm, unsigned disk, struct block_count *count);
+/* What went through a network's card so far. Likewise. */
+bool vm_net_count(struct vm *vm, unsigned net, struct net_count *count);
 
 /* ---- disks and networks that come and go (plug.c); from any thread of the host's but a vCPU's, one at a time ---- */
 

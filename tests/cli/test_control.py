@@ -135,6 +135,14 @@ class Orders(Control):
         self.assertEqual(self.put("resume"), (204, ""))
         self.assertEqual(self.info()["state"], "Running")
 
+    def test_begin_paused(self):
+        process = self.start(guests.say("up") + LISTEN_HALT, "--paused")
+        self.assertEqual(self.info()["state"], "Paused")
+        self.assertFalse(select.select([process.stdout], [], [], 0.3)[0])
+        self.assertEqual(self.put("boot"), (204, ""))
+        self.assertEqual(process.stdout.read(2), b"up")
+        self.assertEqual(self.info()["state"], "Running")
+
     def test_reset(self):
         process = self.start()
         self.assertEqual(process.stdout.read(2), b"up")
@@ -225,7 +233,7 @@ class Completion(Control):
 class Hostile(Control):
     def test_requests(self):
         self.start()
-        for path in ("/", "/api/v1/", "/api/v1/vm.boot", "/api/v1/../vm.info"):
+        for path in ("/", "/api/v1/", "/api/v1/vm.launch", "/api/v1/../vm.info"):
             self.assertEqual(self.curl(path)[0], 404)
         self.assertEqual(self.curl("/api/v1/vm.info", "-X", "DELETE")[0], 405)
         self.assertEqual(self.curl("/api/v1/vm.console", "-X", "PUT")[0], 426)

@@ -115,6 +115,8 @@ static void count(void *opaque, struct counters *c)
 	c->cpu[1] = (struct counters_cpu){ .exits = 3, .halted = 5, .busy = 9 };
 	c->disks = 1;
 	c->disk[0] = (struct counters_disk){ 1, 512, 2, 1024, 3 };
+	c->nets = 2;
+	c->net[1] = (struct counters_net){ 4, 600, 5, 700 };
 	counters_add_line(c, "            12  blocks translated");
 	counters_add_line(c, "             8  blocks translated");
 	counters_add_line(c, "no number");
@@ -349,6 +351,10 @@ static void test_counters(void **state)
 	assert_int_equal(c.cpu[1].busy, 9);
 	assert_int_equal(c.disks, 1);
 	assert_int_equal(c.disk[0].write_bytes, 1024);
+	assert_int_equal(c.nets, 2);
+	assert_int_equal(c.net[0].rx_bytes, 0);
+	assert_int_equal(c.net[1].tx_frames, 4);
+	assert_int_equal(c.net[1].rx_bytes, 700);
 	assert_int_equal(c.engine_count, 2);
 	assert_string_equal(c.engine[0].name, "blocks translated");
 	assert_int_equal(c.engine[0].value, 20);
@@ -371,6 +377,7 @@ static void test_metrics(void **state)
 		"\nnadir_interrupts_total{vm=\"web\"} 7\n",
 		"\nnadir_disk_read_bytes_total{vm=\"web\",disk=\"0\"} 512\n",
 		"\nnadir_disk_flushes_total{vm=\"web\",disk=\"0\"} 3\n",
+		"\nnadir_net_tx_frames_total{vm=\"web\",net=\"1\"} 4\n",
 		"\nnadir_time_seconds{vm=\"web\"} 1.5\n",
 		"\nnadir_engine_total{vm=\"web\",what=\"blocks translated\"} 20\n",
 		"\nnadir_engine_total{vm=\"web\",what=\"odd \\\"name\\\\\"} 5\n",

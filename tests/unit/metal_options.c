@@ -93,8 +93,8 @@ static void test_techniques(void **state)
 	assert_int_equal(set, BIT(HW_PAUSE_FILTER) | BIT(HW_VPID));
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_false(hw_techniques_read(bad[i], &set));
-	assert_true(read_file("without = avic,posted\n"));
-	assert_string_equal(options.without, "avic,posted");
+	assert_true(read_file("without = virtual-tpr,posted\n"));
+	assert_string_equal(options.without, "virtual-tpr,posted");
 	assert_false(read_file("without = ept\n"));
 	assert_string_equal(error, "one.vm:1: without: 'ept' is not a list of techniques, such as vpid,tpr-shadow");
 }

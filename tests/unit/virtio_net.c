@@ -202,6 +202,8 @@ static void frames_are_sent(void **state)
 		for (u32 i = 0; i < 100; i++)
 			assert_int_equal(m->sent_frame[i], (u8)(i * 3));
 		assert_int_equal(driver_used(&m->driver, TX), cut);
+		assert_int_equal(m->net.count.tx_frames, cut);
+		assert_int_equal(m->net.count.tx_bytes, cut * 100);
 	}
 }
 
@@ -381,6 +383,8 @@ static void frames_arrive(void **state)
 	assert_int_equal(m->waits, 0);
 	assert_int_equal(driver_used(&m->driver, RX), 2);
 	assert_int_equal(driver_written(&m->driver, RX, 1), 71);
+	assert_int_equal(m->net.count.rx_frames, 2);
+	assert_int_equal(m->net.count.rx_bytes, 119);
 }
 
 /* Buffers of one to many bytes: all of a frame's come back at once, and the first says how many there are. */

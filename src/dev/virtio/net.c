@@ -97,7 +97,11 @@ static bool send(struct virtio_net *n)
 	struct net_header header;
 	if (!virtq_take(&n->chain, &header, sizeof(header)) || !check_sent(n, &header, virtq_readable(&n->chain)))
 		return true;
-	return n->backend.send(n->backend.net, &header, n->chain.piece, n->chain.readable);
+	if (!n->backend.send(n->backend.net, &header, n->chain.piece, n->chain.readable))
+		return false;
+	n->count.tx_frames++;
+	n->count.tx_bytes += virtq_readable(&n->chain);
+	return true;
 }
 
 /* Count `sent` frames, unless they are large. */
@@ -193,6 +197,8 @@ static void hand_over(struct virtio_net *n, struct filling *f)
 		ram_written(n->virtio.ram, f->count[i].gpa, 1);
 	}
 	virtio_push_all(&n->virtio, f->queue, f->used, f->buffers);
+	n->count.rx_frames++;
+	n->count.rx_bytes += f->done - sizeof(struct net_header);
 }
 
 /* Whether the frame can be given to this driver. */
@@ -400,4 +406,5 @@ const struct state_table virtio_net_state = STATE_TABLE(struct virtio_net, loade
 	STATE_NONE(struct virtio_net, tx_stalled), STATE_MAX(struct virtio_net, rx_stalled, BIT(VIRTIO_QUEUES_MAX) - 1),
 	STATE_MAX(struct virtio_net, pairs, NET_PAIRS_MAX), STATE_NONE(struct virtio_net, flow), STATE(struct virtio_net, mac),
 	STATE(struct virtio_net, mode), STATE_IN(struct virtio_net, unicast, net_macs_state),
-	STATE_IN(struct virtio_net, multicast, net_macs_state), STATE(struct virtio_net, vlans), STATE_NONE(struct virtio_net, chain));
+	STATE_IN(struct virtio_net, multicast, net_macs_state), STATE(struct virtio_net, vlans), STATE_NONE(struct virtio_net, chain),
+	STATE_NONE(struct virtio_net, count));

@@ -73,6 +73,11 @@ struct net_macs {
 	bool all; /* there were more */
 };
 
+/* Frames to the network and from it, and their bytes without the header in front. */
+struct net_count {
+	u64 tx_frames, tx_bytes, rx_frames, rx_bytes;
+};
+
 struct virtio_net {
 	struct virtio_device virtio;
 	struct net_backend backend;
@@ -90,6 +95,7 @@ struct virtio_net {
 	u64 vlans[64]; /* a bit each */
 	u8 flow[NET_FLOWS]; /* the pair that connections of this hash were last sent by, or NET_NO_PAIR */
 	struct virtq_chain chain; /* the buffer in work */
+	struct net_count count; /* since the device was made: for statistics */
 };
 
 extern const struct state_table virtio_net_state;

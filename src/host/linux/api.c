@@ -353,6 +353,7 @@ static const struct {
 	{ "PUT", BASE "vm.console", console },
 	{ "PUT", BASE "vm.pause", pause_vm },
 	{ "PUT", BASE "vm.resume", resume },
+	{ "PUT", BASE "vm.boot", resume },
 	{ "PUT", BASE "vm.power-button", power_button },
 	{ "PUT", BASE "vm.reboot", reboot },
 	{ "PUT", BASE "vm.shutdown", shutdown_vm },

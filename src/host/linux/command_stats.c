@@ -87,6 +87,17 @@ static void print_disks(const struct counters *c, const struct counters *before,
 	}
 }
 
+static void print_nets(const struct counters *c, const struct counters *before, double seconds)
+{
+	if (c->nets)
+		printf("\n%-6s %12s %12s %12s %12s\n", "net", "sent/s", "sent KiB/s", "received/s", "KiB/s");
+	for (unsigned i = 0; i < c->nets; i++) {
+		const struct counters_net *n = &c->net[i], *b = &before->net[i];
+		printf("%-6u %12.0f %12.0f %12.0f %12.0f\n", i, rate(n->tx_frames, b->tx_frames, seconds), rate(n->tx_bytes, b->tx_bytes, seconds) / 1024,
+		       rate(n->rx_frames, b->rx_frames, seconds), rate(n->rx_bytes, b->rx_bytes, seconds) / 1024);
+	}
+}
+
 static u64 before_of(const struct counters *before, const char *name)
 {
 	for (unsigned i = 0; i < before->engine_count; i++)
@@ -117,6 +128,7 @@ static void print(const char *who, const struct picture *now, const struct pictu
 	print_cpus(c, b, seconds);
 	print_exits(c, b, seconds);
 	print_disks(c, b, seconds);
+	print_nets(c, b, seconds);
 	print_engine(c, b, seconds, rows);
 }
 

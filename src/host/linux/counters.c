@@ -43,21 +43,77 @@ static struct json_object *json_cpu(const struct counters_cpu *cpu)
 	return o;
 }
 
-static struct json_object *json_disk(const struct counters_disk *disk)
+/* What is counted of each device of a kind: u64s of a struct, by their names here. */
+struct device_row {
+	const char *name, *help;
+	size_t offset;
+};
+
+static const struct device_row disk_rows[] = {
+	{ "reads", "Requests to read.", offsetof(struct counters_disk, reads) },
+	{ "read_bytes", "Bytes read.", offsetof(struct counters_disk, read_bytes) },
+	{ "writes", "Requests to write.", offsetof(struct counters_disk, writes) },
+	{ "write_bytes", "Bytes written.", offsetof(struct counters_disk, write_bytes) },
+	{ "flushes", "Requests to make writes durable.", offsetof(struct counters_disk, flushes) },
+};
+
+static const struct device_row net_rows[] = {
+	{ "tx_frames", "Frames that the guest sent.", offsetof(struct counters_net, tx_frames) },
+	{ "tx_bytes", "Bytes of the frames that the guest sent.", offsetof(struct counters_net, tx_bytes) },
+	{ "rx_frames", "Frames that the guest was given.", offsetof(struct counters_net, rx_frames) },
+	{ "rx_bytes", "Bytes of the frames that the guest was given.", offsetof(struct counters_net, rx_bytes) },
+};
+
+static const struct kind {
+	const char *name;
+	const struct device_row *row;
+	unsigned rows, most;
+	size_t count, first, size; /* where struct counters has how many there are, and them */
+} kinds[] = {
+	{ "disk", disk_rows, ARRAY_SIZE(disk_rows), COUNTERS_DISKS_MAX, offsetof(struct counters, disks), offsetof(struct counters, disk),
+	  sizeof(struct counters_disk) },
+	{ "net", net_rows, ARRAY_SIZE(net_rows), COUNTERS_NETS_MAX, offsetof(struct counters, nets), offsetof(struct counters, net),
+	  sizeof(struct counters_net) },
+};
+
+static unsigned count_of(const struct counters *c, const struct kind *k)
 {
-	struct json_object *o = json_object_new_object();
-	add(o, "reads", disk->reads);
-	add(o, "read_bytes", disk->read_bytes);
-	add(o, "writes", disk->writes);
-	add(o, "write_bytes", disk->write_bytes);
-	add(o, "flushes", disk->flushes);
-	return o;
+	unsigned count;
+	memcpy(&count, (const u8 *)c + k->count, sizeof(count));
+	return count;
+}
+
+static size_t place_of(const struct kind *k, unsigned device, unsigned row)
+{
+	return k->first + device * k->size + k->row[row].offset;
+}
+
+static u64 value_of(const struct counters *c, const struct kind *k, unsigned device, unsigned row)
+{
+	u64 value;
+	memcpy(&value, (const u8 *)c + place_of(k, device, row), sizeof(value));
+	return value;
+}
+
+/* A list "disks" or "nets". */
+static void json_devices(struct json_object *root, const struct counters *c, const struct kind *k)
+{
+	char name[16];
+	struct json_object *list = json_object_new_array();
+	for (unsigned i = 0; i < count_of(c, k); i++) {
+		struct json_object *o = json_object_new_object();
+		for (unsigned row = 0; row < k->rows; row++)
+			add(o, k->row[row].name, value_of(c, k, i, row));
+		json_object_array_add(list, o);
+	}
+	snprintf(name, sizeof(name), "%ss", k->name);
+	json_object_object_add(root, name, list);
 }
 
 struct json_object *counters_json(const struct counters *c)
 {
 	struct json_object *root = json_object_new_object(), *exits = json_object_new_object(), *cpus = json_object_new_array(),
-			   *disks = json_object_new_array(), *engine = json_object_new_object();
+			   *engine = json_object_new_object();
 	add(root, "time_nanoseconds", c->time);
 	add(root, "resident_bytes", c->resident);
 	add(root, "balloon_wanted_bytes", c->balloon_wanted);
@@ -74,13 +130,12 @@ struct json_object *counters_json(const struct counters *c)
 	}
 	for (unsigned i = 0; i < c->cpus; i++)
 		json_object_array_add(cpus, json_cpu(&c->cpu[i]));
-	for (unsigned i = 0; i < c->disks; i++)
-		json_object_array_add(disks, json_disk(&c->disk[i]));
 	for (unsigned i = 0; i < c->engine_count; i++)
 		add(engine, c->engine[i].name, c->engine[i].value);
 	json_object_object_add(root, "exits", exits);
 	json_object_object_add(root, "cpus", cpus);
-	json_object_object_add(root, "disks", disks);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		json_devices(root, c, &kinds[i]);
 	json_object_object_add(root, "engine", engine);
 	return root;
 }
@@ -102,18 +157,25 @@ static void parse_cpus(struct counters *c, struct json_object *cpus)
 }
 
 /* A machine of an older version counts none. */
-static void parse_disks(struct counters *c, struct json_object *disks)
+static void parse_devices(struct counters *c, const struct kind *k, struct json_object *json)
 {
-	c->disks = json_object_is_type(disks, json_type_array) ? (unsigned)MIN(json_object_array_length(disks), COUNTERS_DISKS_MAX) : 0;
-	for (unsigned i = 0; i < c->disks; i++) {
-		struct json_object *o = json_object_array_get_idx(disks, i);
-		c->disk[i] = (struct counters_disk){ get(o, "reads"), get(o, "read_bytes"), get(o, "writes"), get(o, "write_bytes"), get(o, "flushes") };
-	}
+	char name[16];
+	struct json_object *list = NULL;
+	snprintf(name, sizeof(name), "%ss", k->name);
+	if (!json_object_object_get_ex(json, name, &list) || !json_object_is_type(list, json_type_array))
+		return;
+	unsigned count = (unsigned)MIN(json_object_array_length(list), k->most);
+	memcpy((u8 *)c + k->count, &count, sizeof(count));
+	for (unsigned i = 0; i < count; i++)
+		for (unsigned row = 0; row < k->rows; row++) {
+			u64 value = get(json_object_array_get_idx(list, i), k->row[row].name);
+			memcpy((u8 *)c + place_of(k, i, row), &value, sizeof(value));
+		}
 }
 
 bool counters_parse(struct counters *c, struct json_object *json)
 {
-	struct json_object *exits = NULL, *cpus = NULL, *disks = NULL, *engine = NULL, *one;
+	struct json_object *exits = NULL, *cpus = NULL, *engine = NULL, *one;
 	*c = (struct counters){ 0 };
 	if (!json_object_object_get_ex(json, "exits", &exits) || !json_object_object_get_ex(json, "cpus", &cpus) ||
 	    !json_object_object_get_ex(json, "engine", &engine) || !json_object_is_type(exits, json_type_object) ||
@@ -129,8 +191,8 @@ bool counters_parse(struct counters *c, struct json_object *json)
 		if (json_object_object_get_ex(exits, exit_reason_name((enum exit_reason)i), &one))
 			c->exit[i] = (struct counters_exit){ get(one, "count"), get(one, "nanoseconds") };
 	parse_cpus(c, cpus);
-	if (json_object_object_get_ex(json, "disks", &disks))
-		parse_disks(c, disks);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		parse_devices(c, &kinds[i], json);
 	json_object_object_foreach(engine, name, value) {
 		if (c->engine_count == COUNTERS_ENGINE_MAX)
 			break;
@@ -202,25 +264,16 @@ static void metrics_cpus(FILE *out, const struct counters *c, const char *vm)
 	}
 }
 
-static void metrics_disks(FILE *out, const struct counters *c, const char *vm)
+static void metrics_devices(FILE *out, const struct counters *c, const struct kind *k, const char *vm)
 {
-	static const struct {
-		const char *name, *help;
-		size_t offset;
-	} rows[] = {
-		{ "disk_reads", "Requests to read.", offsetof(struct counters_disk, reads) },
-		{ "disk_read_bytes", "Bytes read.", offsetof(struct counters_disk, read_bytes) },
-		{ "disk_writes", "Requests to write.", offsetof(struct counters_disk, writes) },
-		{ "disk_write_bytes", "Bytes written.", offsetof(struct counters_disk, write_bytes) },
-		{ "disk_flushes", "Requests to make writes durable.", offsetof(struct counters_disk, flushes) },
-	};
 	char number[16], name[32];
-	for (size_t row = 0; row < ARRAY_SIZE(rows); row++) {
-		family(out, rows[row].name, "counter", rows[row].help);
-		snprintf(name, sizeof(name), "%s_total", rows[row].name);
-		for (unsigned i = 0; i < c->disks; i++) {
+	for (unsigned row = 0; row < k->rows; row++) {
+		snprintf(name, sizeof(name), "%s_%s", k->name, k->row[row].name);
+		family(out, name, "counter", k->row[row].help);
+		snprintf(name, sizeof(name), "%s_%s_total", k->name, k->row[row].name);
+		for (unsigned i = 0; i < count_of(c, k); i++) {
 			snprintf(number, sizeof(number), "%u", i);
-			sample(out, name, vm, "disk", number, (double)*(const u64 *)(const void *)((const char *)&c->disk[i] + rows[row].offset));
+			sample(out, name, vm, k->name, number, (double)value_of(c, k, i, row));
 		}
 	}
 }
@@ -236,7 +289,8 @@ char *counters_metrics(const struct counters *c, const char *vm)
 	family(out, "interrupts", "counter", "External interrupts delivered to virtual CPUs.");
 	sample(out, "interrupts_total", vm, NULL, NULL, (double)c->interrupts);
 	metrics_cpus(out, c, vm);
-	metrics_disks(out, c, vm);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		metrics_devices(out, c, &kinds[i], vm);
 	family(out, "time_seconds", "gauge", "Guest time since the virtual machine was made.");
 	sample(out, "time_seconds", vm, NULL, NULL, (double)c->time / 1e9);
 	family(out, "resident_bytes", "gauge", "Memory that the process has, guest memory included.");

@@ -9,6 +9,7 @@
 #define COUNTERS_ENGINE_MAX 128
 #define COUNTERS_CPUS_MAX 64
 #define COUNTERS_DISKS_MAX 16
+#define COUNTERS_NETS_MAX 8
 
 struct counters {
 	u64 time; /* nanoseconds of guest time since the VM was made */
@@ -28,6 +29,10 @@ struct counters {
 	struct counters_disk {
 		u64 reads, read_bytes, writes, write_bytes, flushes;
 	} disk[COUNTERS_DISKS_MAX];
+	unsigned nets;
+	struct counters_net {
+		u64 tx_frames, tx_bytes, rx_frames, rx_bytes; /* of the guest's view: tx is what it sent */
+	} net[COUNTERS_NETS_MAX];
 	/* The engine's own, summed over the vCPUs. */
 	unsigned engine_count;
 	struct counters_engine {

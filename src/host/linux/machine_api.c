@@ -197,6 +197,21 @@ static void count_disk(struct counters_disk *to, unsigned index)
 				      n[BLOCK_FLUSH].requests };
 }
 
+static void count_net(struct counters_net *to, unsigned index)
+{
+	struct net_count n = { 0 };
+	vm_net_count(machine.vm, index, &n);
+	*to = (struct counters_net){ n.tx_frames, n.tx_bytes, n.rx_frames, n.rx_bytes };
+}
+
+/* Places up to the last that is taken. */
+static unsigned places(enum board_kind kind, unsigned most)
+{
+	while (most && !vm_has(machine.vm, kind, most - 1))
+		most--;
+	return most;
+}
+
 static void count(void *opaque, struct counters *c)
 {
 	c->time = vm_time(machine.vm);
@@ -208,11 +223,12 @@ static void count(void *opaque, struct counters *c)
 	c->cpus = machine.vm->config.cpus;
 	for (unsigned i = 0; i < c->cpus; i++)
 		count_cpu(c, i);
-	c->disks = BOARD_DISKS_MAX;
-	while (c->disks && !vm_has(machine.vm, BOARD_DISK, c->disks - 1))
-		c->disks--;
+	c->disks = places(BOARD_DISK, BOARD_DISKS_MAX);
 	for (unsigned i = 0; i < c->disks; i++)
 		count_disk(&c->disk[i], i);
+	c->nets = places(BOARD_NET, BOARD_NETS_MAX);
+	for (unsigned i = 0; i < c->nets; i++)
+		count_net(&c->net[i], i);
 }
 
 /* ---- life ---- */

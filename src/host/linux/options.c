@@ -73,6 +73,7 @@ static const struct option_row rows[] = {
 	{ "hang-timeout", 0, TYPE_NUMBER, FIELD(hang_timeout), "SECONDS", "30", 0, OPTION_HANG_TIMEOUT_MAX,
 	  "how long a guest may spin with interrupts disabled before it counts as crashed; 0: for ever" },
 	{ "no-reboot", 0, TYPE_FLAG, FIELD(no_reboot), NULL, NULL, 0, 0, "end when the guest reboots" },
+	{ "paused", 0, TYPE_FLAG, FIELD(paused), NULL, NULL, 0, 0, "begin with the guest standing still, until nadir resume" },
 	{ "stats", 0, TYPE_FLAG, FIELD(stats), NULL, NULL, 0, 0, "print exit statistics to stderr at the end" },
 	{ "json", 0, TYPE_FLAG, FIELD(json), NULL, NULL, 0, 0, "print the statistics as JSON; implies --stats" },
 	{ "trace", 't', TYPE_TEXT, FIELD(trace), "WHAT[,WHAT]", NULL, 0, 0,

@@ -43,6 +43,7 @@ struct run_options {
 	bool gdb_wait;
 	u64 hang_timeout; /* seconds; 0: never */
 	bool no_reboot;
+	bool paused;
 	bool stats;
 	bool json;
 	const char *trace;

@@ -618,6 +618,8 @@ int run_main(const struct run_options *options)
 		return STATUS_USAGE;
 	if (shares_start(m->vm->memory, m->vm->config.memory, confined(options)) < 0)
 		return STATUS_FAILURE;
+	if (options->paused)
+		vm_pause(m->vm, true);
 	int status = run_machine(m);
 	restore_forget(&m->snapshot);
 	vm_destroy(m->vm);
