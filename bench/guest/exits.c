@@ -434,7 +434,9 @@ static u32 measure(const struct kind *k, unsigned count, u32 base)
 
 static void spin_for_ever(unsigned index)
 {
-	while (index)
+	if (!index)
+		return;
+	for (;;)
 		asm volatile("sti\n pause" : : : "memory");
 }
 

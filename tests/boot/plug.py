@@ -302,11 +302,10 @@ def main():
     modules = os.path.join(glob.glob(os.path.join(cache, args.kernel, "lib", "modules", "*"))[0], "kernel")
     with tempfile.TemporaryDirectory() as work:
         initrd = os.path.join(work, "initrd.gz")
-        subprocess.run([INITRAMFS, os.path.join(cache, "busybox", "bin", "busybox"), initrd, os.path.join(HERE, "plug.sh"),
-                        *(os.path.join(modules, name + ".ko") for name in MODULES)], check=True)
+        busybox = os.path.join(cache, "busybox-i386" if "686" in args.kernel else "busybox", "bin", "busybox")
+        subprocess.run([INITRAMFS, busybox, initrd, os.path.join(HERE, "plug.sh"), *(os.path.join(modules, name + ".ko") for name in MODULES)], check=True)
         machine = Machine(args, [args.nadir, "run", "--kernel", kernel, "--initrd", initrd, "--name", "plug", "--snapshot-dir", "snapshots", "--memory", "256M",
-                                 "--append",
-                                 "console=ttyS0 panic=-1", *args.options], work)
+                                 "--append", "console=ttyS0 panic=-1", *args.options], work)
         try:
             check(args, machine)
             assert "bug:" not in machine.seen

@@ -48,7 +48,7 @@ static int parse(struct json_object *wish, int argc, char **argv)
 			add(wish, "base", optarg);
 		else if (option == 'a')
 			add(wish, "name", optarg);
-		else if (option == 'c' && snapshot_compression_named(optarg, &compression))
+		else if (option == 'c' && optarg && snapshot_compression_named(optarg, &compression))
 			add(wish, "compression", optarg);
 		else
 			return -1;

@@ -183,9 +183,10 @@ static int guest_file(void)
 
 static _Noreturn void run_guest(const struct technique *t, int guest, int output)
 {
+	static const char work[] = "rounds=" ROUNDS " loops=1";
 	char path[40];
 	const char *arguments[] = { "nadir", "run", "--kernel", path, "--engine", t->engine, "--memory", "64M", "--debug-exit", "--debug-console", "stdio", "--serial",
-				    "none", "--append", "rounds=" ROUNDS " loops=1", "--direct", t->direct, NULL };
+				    "none", "--append", work, "--direct", t->direct, NULL };
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", guest);
 	if (!t->direct)
 		arguments[ARRAY_SIZE(arguments) - 3] = NULL;
