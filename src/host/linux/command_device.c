@@ -1,12 +1,12 @@
 /* nadir devices, add-disk, add-net and remove-device: disks and networks of a running machine. What a device needs is opened here, and sent along. */
 #define _GNU_SOURCE
 #include "host/linux/client.h"
+#include "host/linux/command.h"
 #include "host/linux/commands.h"
 #include "host/linux/device_text.h"
 #include "host/linux/disk.h"
 #include "host/linux/net.h"
 #include "host/linux/options.h"
-#include "host/linux/run.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -17,26 +17,6 @@
 #include <unistd.h>
 
 #define REMOVE_TIME 60 /* seconds that a guest has to let go */
-
-static bool wants_help(int argc, char **argv, const char *text)
-{
-	bool wants = argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
-	if (wants)
-		fputs(text, stdout);
-	return wants;
-}
-
-static int usage(const char *text)
-{
-	fprintf(stderr, "nadir: %s\n", text);
-	return STATUS_USAGE;
-}
-
-static const char *text_of(struct json_object *o, const char *name)
-{
-	struct json_object *value = NULL;
-	return json_object_object_get_ex(o, name, &value) && value ? json_object_get_string(value) : "-";
-}
 
 /* ---- devices ---- */
 

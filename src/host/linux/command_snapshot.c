@@ -1,8 +1,8 @@
 /* nadir snapshot. */
 #define _GNU_SOURCE
 #include "host/linux/client.h"
+#include "host/linux/command.h"
 #include "host/linux/commands.h"
-#include "host/linux/run.h"
 #include "host/linux/snapshot_wish.h"
 
 #include <getopt.h>
@@ -17,12 +17,6 @@ static const char help[] =
 	"                           one that was taken of the machine since it started, or that it went on from [the last]\n"
 	"  --compression none|zstd  whether memory is packed [as --snapshot-compression said when the machine was started]\n"
 	"  --as SNAPSHOT            its name [the first number that is free]\n";
-
-static int usage(const char *text)
-{
-	fprintf(stderr, "nadir: %s\n", text);
-	return STATUS_USAGE;
-}
 
 static void add(struct json_object *wish, const char *key, const char *text)
 {
@@ -57,20 +51,18 @@ static int parse(struct json_object *wish, int argc, char **argv)
 
 static int ask(const char *name, struct json_object *wish)
 {
-	struct json_object *answer = NULL, *value = NULL;
+	struct json_object *answer = NULL;
 	if (client_request(name, "PUT", "/api/v1/vm.snapshot", json_object_to_json_string(wish), &answer) < 0)
 		return STATUS_FAILURE;
-	printf("%s\n", json_object_object_get_ex(answer, "name", &value) ? json_object_get_string(value) : "-");
+	printf("%s\n", text_of(answer, "name"));
 	json_object_put(answer);
 	return STATUS_OK;
 }
 
 int command_snapshot(int argc, char **argv)
 {
-	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		fputs(help, stdout);
+	if (wants_help(argc, argv, help))
 		return STATUS_OK;
-	}
 	struct json_object *wish = json_object_new_object();
 	int i = parse(wish, argc, argv), status;
 	if (i < 0)

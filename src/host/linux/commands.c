@@ -3,8 +3,8 @@
 #include "host/linux/commands.h"
 
 #include "host/linux/client.h"
+#include "host/linux/command.h"
 #include "host/linux/options.h"
-#include "host/linux/run.h"
 #include "host/linux/runtime.h"
 
 #include <dirent.h>
@@ -20,27 +20,7 @@
 #define STOP_TIME 60 /* seconds that a guest has to shut down */
 #define ANSWER_TIME 2 /* seconds that nadir list waits for one machine */
 
-static bool wants_help(int argc, char **argv, const char *text)
-{
-	bool wants = argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
-	if (wants)
-		fputs(text, stdout);
-	return wants;
-}
-
-static int usage(const char *text)
-{
-	fprintf(stderr, "nadir: %s\n", text);
-	return STATUS_USAGE;
-}
-
 /* ---- list ---- */
-
-static const char *text_of(struct json_object *o, const char *name)
-{
-	struct json_object *value = NULL;
-	return json_object_object_get_ex(o, name, &value) && value ? json_object_get_string(value) : "-";
-}
 
 static u64 number_of(struct json_object *o, const char *name)
 {
