@@ -103,8 +103,8 @@ static void set_queue(struct device *d, u16 index, struct queue *q)
 	d->queue[index] = q;
 }
 
-/* VERSION_1, and nothing else. */
-static void start(struct device *d, unsigned queues, struct queue *first, struct queue *second)
+/* VERSION_1, and nothing else; `second` may be NULL. */
+static void start(struct device *d, struct queue *first, struct queue *second)
 {
 	REGISTER(d, COMMON, u8, 20) = 0;
 	REGISTER(d, COMMON, u8, 20) = 3;
@@ -115,7 +115,7 @@ static void start(struct device *d, unsigned queues, struct queue *first, struct
 	REGISTER(d, COMMON, u8, 20) = 11;
 	CHECK_EQ(REGISTER(d, COMMON, u8, 20), 11);
 	set_queue(d, 0, first);
-	if (queues > 1)
+	if (second)
 		set_queue(d, 1, second);
 	REGISTER(d, COMMON, u8, 20) = 15;
 }
@@ -184,7 +184,7 @@ static bool is_of_image(u32 from, u32 count)
 static void test_disk(void)
 {
 	CHECK(find_device(&disk, BLOCK, 0xc0000000));
-	start(&disk, 1, &disk_queue, NULL);
+	start(&disk, &disk_queue, NULL);
 	u64 sectors = REGISTER(&disk, CONFIG, u32, 0);
 	CHECK_EQ(sectors, 2048 + 3);
 	CHECK_EQ(request(0, 0, sizeof(data)), 0); /* large: carried out apart */
@@ -241,7 +241,7 @@ static void test_network(void)
 	u8 all = (u8)((2u << others) - 2), heard = 1u << me, done = 0;
 	u32 id, size;
 	CHECK(find_device(&card, NETWORK, 0xc0100000));
-	start(&card, 2, &receive_queue, &send_queue);
+	start(&card, &receive_queue, &send_queue);
 	for (u16 i = 0; i < SIZE; i++)
 		receive_into(i);
 	u64 end = rdtsc() + 64 * WAIT;

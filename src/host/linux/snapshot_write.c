@@ -318,7 +318,7 @@ static bool take_snapshot(const struct snapshot_writer *writer, struct snapshot_
 
 _Noreturn void snapshot_write_all(struct snapshot_writer *writer)
 {
-	struct snapshot_order order;
+	struct snapshot_order order = { 0 };
 	bool good = true;
 	int file;
 	while (good && read_order(writer->socket, &order, &file)) {
