@@ -8,7 +8,6 @@ exit costs there is the instructions of nadir between leaving the guest and ente
 and step, it is cycles. Shown are medians; 0 means that the guest did not leave: a few instructions are what it executed itself. --floors judges: the exit status
 is 1 if a machine is above a floor. Needs QEMU, Bochs, GRUB and xorriso (scripts/depend.sh test)."""
 import argparse
-import importlib.util
 import json
 import os
 import re
@@ -17,10 +16,8 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "../tests/guest"))
-spec = importlib.util.spec_from_file_location("metal", os.path.join(HERE, "../tests/metal/run.py"))
-metal = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(metal)
+sys.path.insert(0, os.path.join(HERE, "../tests/metal"))
+import machine  # noqa: E402, pylint: disable=wrong-import-position
 
 # What the guest calls them, and what they are.
 KINDS = {
@@ -71,8 +68,8 @@ def append(args, extra=""):
 def qemu(mmu, cpus=1, only=""):
     def run(args, _folder):
         options = f'--debug-exit --no-reboot --end reset --memory 64M --cpus {cpus} --engine svm --mmu {mmu} --append "{append(args, f"tcg=1 cpus={cpus} {only}")}"'
-        command = metal.qemu("-icount", "shift=0,sleep=off", "-kernel", args.metal, "-append", options, "-initrd", args.guest, cpus=cpus)
-        return metal.output_of(command, args.timeout)
+        command = machine.qemu("-icount", "shift=0,sleep=off", "-kernel", args.metal, "-append", options, "-initrd", args.guest, cpus=cpus)
+        return machine.output_of(command, args.timeout)
     return run
 
 
@@ -85,7 +82,7 @@ def bochs(model, engine, mmu):
             file.write(f'kernel = {os.path.basename(args.guest)}\nengine = {engine}\nmmu = {mmu}\nmemory = 64M\nappend = "{append(args)}"\n')
         iso = os.path.join(folder, "nadir.iso")
         subprocess.run([os.path.join(HERE, "../scripts/iso.sh"), iso, args.metal, "--append", "--debug-exit --no-reboot", description, args.guest], check=True)
-        return metal.output_of_bochs(folder, iso, model, args.timeout)
+        return machine.output_of_bochs(folder, iso, model, args.timeout)
     return run
 
 
