@@ -15,7 +15,7 @@ struct reset {
 	void (*reset)(void *opaque); /* the guest asked for a reset; called from a register write */
 	void *opaque;
 	struct wire a20; /* this chip's share of the A20 gate: the line is open if this or the keyboard controller says
-			    so */
+			    so. It is a register alone: as on processors without A20M#, no address is masked. */
 
 	u8 control, port92;
 };
